@@ -1,0 +1,59 @@
+"""The one table of queues. Everything that needs to know a queue is derived from it or checked against it.
+
+Standard library only: the chart's generator and the tests read it without Django.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+LONGEST_TIME_LIMIT = 1800
+"""Seconds: no queue's hard limit may be longer."""
+
+Pool = Literal["prefork", "threads", "gevent", "solo"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Queue:
+    """A named line of work with the limits that hold for its tasks.
+
+    Raises ValueError when the limits contradict each other.
+    """
+
+    name: str
+    """Of the Celery queue, the Redis list and the Deployment ``worker-<name>``."""
+    pool: Pool
+    """Celery's worker pool."""
+    concurrency: int
+    """Slots of one worker: processes, threads or greenlets."""
+    soft_time_limit: int
+    """Seconds after which SoftTimeLimitExceeded is raised in the task."""
+    time_limit: int
+    """Seconds after which the task's process is killed; more than the soft limit."""
+    max_attempts: int
+    """Runs that may end without a verdict (worker lost) before the task is a dead letter."""
+    max_wait: int
+    """Seconds a due task may wait before an alert."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.soft_time_limit < self.time_limit <= LONGEST_TIME_LIMIT:
+            raise ValueError(
+                f"queue {self.name!r}: 0 < soft_time_limit ({self.soft_time_limit}) "
+                f"< time_limit ({self.time_limit}) <= {LONGEST_TIME_LIMIT} s does not hold"
+            )
+        if min(self.concurrency, self.max_attempts, self.max_wait) < 1:
+            raise ValueError(
+                f"queue {self.name!r}: concurrency, max_attempts and max_wait are at least 1"
+            )
+
+
+QUEUES: tuple[Queue, ...] = (
+    Queue("default", "prefork", 2, 300, 360, max_attempts=5, max_wait=60),
+    Queue("emails", "prefork", 2, 120, 150, max_attempts=5, max_wait=30),
+    Queue("reports", "prefork", 1, 1500, 1800, max_attempts=3, max_wait=600),
+)
+
+DEFAULT_QUEUE = "default"
+
+BY_NAME: dict[str, Queue] = {queue.name: queue for queue in QUEUES}
