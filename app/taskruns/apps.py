@@ -1,0 +1,9 @@
+"""The ledger of background work."""
+
+from django.apps import AppConfig
+
+
+class TaskrunsConfig(AppConfig):
+    name = "app.taskruns"
+    label = "taskruns"
+    verbose_name = "Background work"

@@ -1,0 +1,16 @@
+"""Keys of runs."""
+
+import os
+import time
+import uuid
+
+
+def uuid7() -> uuid.UUID:
+    """A time-ordered UUID (RFC 9562, version 7): 48 bits of milliseconds, 74 random bits.
+
+    Ordered, so that new rows go to the right edge of the index; random, so that it cannot be guessed.
+    """
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return uuid.UUID(int=value)

@@ -1,0 +1,397 @@
+"""The statements of the ledger. Every change of a run's status is here; all times are the database's clock.
+
+Each function runs one statement on the default connection, in the caller's transaction if there is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.db import connection
+
+from app.queues import QUEUES
+from app.taskruns.ids import uuid7
+
+# Literals, not parameters: Postgres proves from them that a partial index fits.
+WAITING = "('queued','retrying')"
+LIVE = "('queued','retrying','running')"
+
+
+class DuplicateTaskIdError(ValueError):
+    """A live run has this Celery id already; nothing was stored."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    """A call of a task, ready to be stored. Times are absolute (``eta``, ``expires``) or seconds from now."""
+
+    celery_id: str
+    name: str
+    queue: str
+    priority: int
+    headers: str
+    body: str
+    properties: str
+    eta: datetime.datetime | None = None
+    countdown: float | None = None
+    expires: datetime.datetime | None = None
+    expires_in: float | None = None
+    owner_id: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this process may now execute."""
+
+    run_id: uuid.UUID
+    token: uuid.UUID
+    attempt: int
+    owner_id: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt did not succeed."""
+
+    error_type: str
+    error: str
+    traceback: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
+    """A due run as the relay takes it."""
+
+    run_id: uuid.UUID
+    queue: str
+    headers: str
+    body: str
+    properties: str
+
+
+_MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %s))"
+
+
+def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
+    """Store calls as queued runs and return their keys.
+
+    Raises DuplicateTaskIdError where a live run has one of the ids; the others of the batch stay.
+    """
+    rows: list[Any] = []
+    ids = [uuid7() for _ in messages]
+    for run_id, m in zip(ids, messages, strict=True):
+        rows += [run_id, m.celery_id, m.name, m.queue, m.priority, m.owner_id, m.headers, m.body, m.properties]
+        rows += [m.eta, m.countdown or 0.0, m.expires, m.expires_in]
+    values = ",".join(
+        [f"(%s,%s,%s,%s,%s,%s,'queued',%s,%s,%s,clock_timestamp(),{_MOMENT},{_MOMENT},0,0,'','','','')"] * len(ids)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO taskruns_taskrun (id, celery_id, name, queue, priority, owner_id, status, headers, body,
+                properties, created_at, run_at, expires_at, attempt, losses,
+                progress_message, error_type, error, traceback)
+            VALUES {values}
+            ON CONFLICT (celery_id) WHERE status IN {LIVE} DO NOTHING RETURNING id
+            """,
+            rows,
+        )
+        stored = {row[0] for row in cursor.fetchall()}
+    refused = [m.celery_id for run_id, m in zip(ids, messages, strict=True) if run_id not in stored]
+    if refused:
+        raise DuplicateTaskIdError(f"a live run has the task id already: {', '.join(refused)}")
+    return ids
+
+
+def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int) -> Claim | None:
+    """Make a due run ours, or None where it is not to be had (done, running elsewhere, not due, expired).
+
+    May be repeated with the same token when the answer to the first call was lost.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE taskruns_taskrun
+            SET status = 'running', claim = %(token)s, worker_id = %(worker)s, started_at = clock_timestamp(),
+                attempt = attempt + (claim IS DISTINCT FROM %(token)s)::int, progress_message = ''
+            WHERE id = %(id)s
+              AND EXISTS (SELECT 1 FROM taskruns_worker w WHERE w.id = %(worker)s AND w.dead_at IS NULL)
+              AND ((status IN {WAITING} AND run_at <= clock_timestamp()
+                    AND (expires_at IS NULL OR expires_at > clock_timestamp()))
+                   OR (status = 'running' AND claim = %(token)s))
+            RETURNING attempt, owner_id
+            """,
+            {"id": run_id, "token": token, "worker": worker_id},
+        )
+        row = cursor.fetchone()
+    return None if row is None else Claim(run_id, token, *row)
+
+
+def succeed(claim: Claim, result: str | None) -> bool:
+    """End a run well. False where the claim is no longer ours: nothing was written."""
+    return _update(
+        "status = 'succeeded', result = %s, finished_at = clock_timestamp(), error_type = '', error = '', traceback = ''",
+        [result],
+        claim,
+    )
+
+
+def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
+    """The run goes on as ``message`` (a retry, or what replaced the task). False where the claim is lost."""
+    return _update(
+        f"""status = %s, name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
+            run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL,
+            error_type = %s, error = %s, traceback = %s""",
+        [
+            "retrying" if failure else "queued",
+            message.name,
+            message.queue,
+            message.priority,
+            message.headers,
+            message.body,
+            message.properties,
+            message.eta,
+            message.countdown or 0.0,
+            message.expires,
+            message.expires_in,
+            *dataclasses.astuple(failure or Failure("", "", "")),
+        ],
+        claim,
+        attempt=("retried", failure) if failure else None,
+    )
+
+
+def fail(claim: Claim, failure: Failure, result: str | None) -> bool:
+    """End a run as a dead letter. False where the claim is no longer ours."""
+    return _update(
+        """status = 'dead', result = %s, finished_at = clock_timestamp(),
+           error_type = %s, error = %s, traceback = %s""",
+        [result, *dataclasses.astuple(failure)],
+        claim,
+        attempt=("failed", failure),
+    )
+
+
+def _update(
+    assignments: str, values: list[Any], claim: Claim, attempt: tuple[str, Failure] | None = None
+) -> bool:
+    """One fenced UPDATE of a run that we hold, and the record of its attempt in the same statement."""
+    update = f"UPDATE taskruns_taskrun SET {assignments} WHERE id = %s AND claim = %s AND status = 'running'"
+    values = [*values, claim.run_id, claim.token]
+    with connection.cursor() as cursor:
+        if attempt is None:
+            cursor.execute(update, values)
+        else:
+            outcome, failure = attempt
+            cursor.execute(
+                f"WITH changed AS ({update} RETURNING id, attempt, worker_id, started_at) {_ATTEMPT}",
+                [*values, outcome, *dataclasses.astuple(failure)],
+            )
+        return bool(cursor.rowcount)
+
+
+# The record of an attempt that did not succeed; wants a CTE named `changed`.
+_ATTEMPT = """
+INSERT INTO taskruns_taskattempt (run_id, number, outcome, worker_name, started_at, finished_at,
+    error_type, error, traceback)
+SELECT c.id, c.attempt, %s, coalesce(w.name, ''), c.started_at, clock_timestamp(), %s, %s, %s
+FROM changed c LEFT JOIN taskruns_worker w ON w.id = c.worker_id
+"""
+
+LOST = Failure("WorkerLostError", "The worker died while it ran this task.", "")
+
+
+def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> int:
+    """An attempt that ended without a verdict, known by its claim. Returns 1, or 0 where it had ended otherwise."""
+    return _lose("t.claim = %s AND t.id = %s", [token, run_id], failure)
+
+
+def lose_orphans() -> int:
+    """Every attempt whose worker is dead. Returns how many."""
+    return _lose("t.worker_id IN (SELECT id FROM taskruns_worker WHERE dead_at IS NOT NULL)", [], LOST)
+
+
+def _lose(where: str, values: list[Any], failure: Failure) -> int:
+    """Running rows of which ``where`` holds: due again, or a dead letter after the queue's ``max_attempts``."""
+    limits = ",".join(["(%s,%s::int)"] * len(QUEUES))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH limits (queue, max_attempts) AS (VALUES {limits}),
+            gone AS (
+                SELECT t.id, t.losses + 1 >= l.max_attempts AS dead
+                FROM taskruns_taskrun t LEFT JOIN limits l ON l.queue = t.queue
+                WHERE t.status = 'running' AND {where} FOR UPDATE OF t SKIP LOCKED
+            ),
+            changed AS (
+                UPDATE taskruns_taskrun t
+                SET losses = losses + 1, claim = NULL, published_at = NULL,
+                    status = CASE WHEN gone.dead THEN 'dead' ELSE 'queued' END,
+                    run_at = CASE WHEN gone.dead THEN t.run_at ELSE clock_timestamp() END,
+                    finished_at = CASE WHEN gone.dead THEN clock_timestamp() END,
+                    error_type = %s, error = %s, traceback = %s
+                FROM gone WHERE t.id = gone.id
+                RETURNING t.id, t.attempt, t.worker_id, t.started_at
+            )
+            {_ATTEMPT}
+            """,
+            [
+                *(item for queue in QUEUES for item in (queue.name, queue.max_attempts)),
+                *values,
+                *dataclasses.astuple(failure),
+                "lost",
+                *dataclasses.astuple(failure),
+            ],
+        )
+        return cursor.rowcount
+
+
+def ended(claim: Claim) -> bool:
+    """Whether the attempt under this claim has ended: its finish was committed although the answer was lost."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM taskruns_taskrun WHERE id = %s AND claim = %s AND status <> 'running'",
+            [claim.run_id, claim.token],
+        )
+        return cursor.fetchone() is not None
+
+
+def release(worker_id: int) -> int:
+    """Runs that a leaving worker gave up: due now, the attempt not counted. Returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE taskruns_taskrun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
+                run_at = clock_timestamp()
+            WHERE worker_id = %s AND status = 'running'
+            """,
+            [worker_id],
+        )
+        return cursor.rowcount
+
+
+def take_due(windows: dict[str, int]) -> list[Published]:
+    """Mark due rows as published, per queue up to its window of published and unclaimed ones.
+
+    Returns them in the order in which they are to be pushed. The mark is committed before any push, so that a
+    worker never finds a message whose row does not know that it was sent.
+    """
+    values = ",".join(["(%s,%s::int)"] * len(windows))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH q (name, places) AS (VALUES {values}),
+            room AS (
+                SELECT q.name, q.places - (SELECT count(*) FROM taskruns_taskrun t WHERE t.queue = q.name
+                       AND t.status IN {WAITING} AND t.published_at IS NOT NULL) AS places FROM q
+            ),
+            due AS (
+                SELECT d.id FROM room CROSS JOIN LATERAL (
+                    SELECT id FROM taskruns_taskrun t
+                    WHERE t.queue = room.name AND t.status IN {WAITING} AND t.published_at IS NULL
+                      AND t.run_at <= clock_timestamp() AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
+                    ORDER BY t.priority, t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
+                ) d
+            )
+            UPDATE taskruns_taskrun t SET published_at = clock_timestamp() FROM due WHERE t.id = due.id
+            RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties
+            """,
+            [item for pair in windows.items() for item in pair],
+        )
+        rows = sorted(cursor.fetchall(), key=lambda row: row[:3])
+    return [Published(*row[2:]) for row in rows]
+
+
+def unpublish(run_ids: Iterable[uuid.UUID]) -> int:
+    """Waiting rows whose message is not in Redis: to be published again. Returns how many.
+
+    Safe when the message is there after all: the second one finds nothing to claim.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE taskruns_taskrun SET published_at = NULL WHERE id = ANY(%s) AND status IN {WAITING}",
+            [list(run_ids)],
+        )
+        return cursor.rowcount
+
+
+def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
+    """Per queue, the rows published more than ``older_than`` seconds ago that nobody has claimed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT queue, array_agg(id) FROM taskruns_taskrun
+            WHERE status IN {WAITING} AND published_at < clock_timestamp() - make_interval(secs => %s)
+            GROUP BY queue
+            """,
+            [older_than],
+        )
+        return {queue: set(ids) for queue, ids in cursor.fetchall()}
+
+
+def expire() -> int:
+    """Waiting rows past their expiry become ``expired``. Returns how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE taskruns_taskrun SET status = 'expired', finished_at = clock_timestamp()
+            WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
+            """
+        )
+        return cursor.rowcount
+
+
+def progress(claim: Claim, current: int, total: int | None, message: str) -> bool:
+    """Say how far a running task is. False where the claim is no longer ours."""
+    return _update(
+        "progress_current = %s, progress_total = %s, progress_message = %s", [current, total, message], claim
+    )
+
+
+# ---- Workers --------------------------------------------------------------------------------------------------------
+
+
+def worker_register(name: str, queues: str, slots: int) -> int:
+    """A new identity for a worker; ``queues`` is a JSON list of names."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO taskruns_worker (name, queues, slots, started_at, heartbeat_at)
+            VALUES (%s, %s::jsonb, %s, clock_timestamp(), clock_timestamp()) RETURNING id
+            """,
+            [name, queues, slots],
+        )
+        row = cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def worker_beat(worker_id: int) -> bool:
+    """A sign of life. False where the worker was declared dead meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE taskruns_worker SET heartbeat_at = clock_timestamp() WHERE id = %s AND dead_at IS NULL",
+            [worker_id],
+        )
+        return bool(cursor.rowcount)
+
+
+def worker_end(worker_ids: Sequence[int]) -> int:
+    """Workers that left or are declared dead. Returns how many were alive."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE taskruns_worker SET dead_at = clock_timestamp() WHERE id = ANY(%s) AND dead_at IS NULL",
+            [list(worker_ids)],
+        )
+        return cursor.rowcount
+
+
+def workers_alive() -> list[tuple[int, datetime.datetime, list[str], int]]:
+    """Id, last heartbeat, queues and slots of every worker not known to be dead."""
+    from app.taskruns.models import Worker
+
+    return list(Worker.objects.filter(dead_at=None).values_list("id", "heartbeat_at", "queues", "slots"))

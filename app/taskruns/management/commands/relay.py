@@ -1,0 +1,21 @@
+"""``manage.py relay``."""
+
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from app.taskruns.relay import Relay
+
+
+class Command(BaseCommand):
+    help = "Sends due tasks from Postgres to Redis and finds what was lost. Any number may run."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+        self.stdout.write("relay: ready")
+        Relay(stopping).run()
+        self.stdout.write("relay: stopped")

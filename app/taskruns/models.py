@@ -1,0 +1,148 @@
+"""The ledger: one row per run, outbox and inbox in one. Postgres is the truth; Redis only dispatches."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from app.taskruns.ids import uuid7
+
+if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
+
+class Status(models.TextChoices):
+    """Where a run stands. The first three are live: the run may still do something."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+WAITING = (Status.QUEUED, Status.RETRYING)
+LIVE = (*WAITING, Status.RUNNING)
+
+
+class Worker(models.Model):
+    """A worker process and its heartbeat. Its id is new at every start and whenever it was declared dead."""
+
+    name = models.TextField(help_text="Celery's node name.")
+    queues = models.JSONField(help_text="Names of the queues it consumes.")
+    slots = models.PositiveIntegerField(help_text="How many tasks it runs at once.")
+    started_at = models.DateTimeField()
+    heartbeat_at = models.DateTimeField()
+    dead_at = models.DateTimeField(null=True, help_text="When it left or was declared dead.")
+
+    class Meta:
+        indexes = [models.Index(fields=["heartbeat_at"], name="worker_alive", condition=Q(dead_at=None))]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.pk})"
+
+
+class TaskRun(models.Model):
+    """One call of a task, from the transaction that made it to its end."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    celery_id = models.TextField(help_text="Celery's task id; unique among live runs only.")
+    name = models.TextField(help_text="Name of the task.")
+    queue = models.TextField()
+    priority = models.SmallIntegerField(default=0, help_text="0 first, as Celery has it on Redis.")
+    status = models.TextField(choices=Status.choices, default=Status.QUEUED)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+
+    # The message as JSON text, not jsonb, which refuses NUL and would change what is sent.
+    headers = models.TextField()
+    body = models.TextField()
+    properties = models.TextField()
+
+    created_at = models.DateTimeField()
+    run_at = models.DateTimeField(help_text="Due from then on.")
+    expires_at = models.DateTimeField(null=True)
+    published_at = models.DateTimeField(null=True, help_text="When it was last given to Redis.")
+    started_at = models.DateTimeField(null=True, help_text="Start of the last attempt.")
+    finished_at = models.DateTimeField(null=True)
+
+    attempt = models.PositiveIntegerField(default=0, help_text="How often it was claimed.")
+    losses = models.PositiveIntegerField(default=0, help_text="Attempts that ended without a verdict.")
+    claim = models.UUIDField(null=True, help_text="Token of the last claim: the fence of its finish.")
+    worker = models.ForeignKey(Worker, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
+
+    progress_current = models.BigIntegerField(null=True)
+    progress_total = models.BigIntegerField(null=True)
+    progress_message = models.TextField(default="")
+
+    result = models.TextField(null=True, help_text="JSON: what the task returned, or the exception as Celery has it.")
+    error_type = models.TextField(default="")
+    error = models.TextField(default="")
+    traceback = models.TextField(default="")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["celery_id"], name="taskrun_live_celery_id", condition=Q(status__in=LIVE)),
+        ]
+        indexes = [
+            models.Index(
+                fields=["queue", "priority", "run_at"],
+                name="taskrun_due",
+                condition=Q(status__in=WAITING, published_at=None),
+            ),
+            models.Index(
+                fields=["queue", "published_at"],
+                name="taskrun_published",
+                condition=Q(status__in=WAITING, published_at__isnull=False),
+            ),
+            models.Index(fields=["worker"], name="taskrun_running", condition=Q(status=Status.RUNNING)),
+            models.Index(
+                fields=["expires_at"],
+                name="taskrun_expiring",
+                condition=Q(status__in=WAITING, expires_at__isnull=False),
+            ),
+            models.Index(fields=["celery_id"], name="taskrun_celery_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.id} ({self.status})"
+
+    @classmethod
+    def of(cls, result: AsyncResult[Any]) -> TaskRun:
+        """The newest run behind what ``delay()`` returned. Raises TaskRun.DoesNotExist."""
+        run = cls.objects.filter(celery_id=result.id).order_by("-id").first()
+        if run is None:
+            raise cls.DoesNotExist(f"no run has the Celery id {result.id}")
+        return run
+
+    @property
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments, as sent."""
+        args, kwargs, _ = json.loads(self.body)
+        return args, kwargs
+
+
+class TaskAttempt(models.Model):
+    """An attempt that did not succeed: retried, failed or lost. A success is told by the run itself."""
+
+    run = models.ForeignKey(TaskRun, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    outcome = models.TextField(choices=[(name, name) for name in ("retried", "failed", "lost")])
+    worker_name = models.TextField(default="")
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField()
+    error_type = models.TextField(default="")
+    error = models.TextField(default="")
+    traceback = models.TextField(default="")
+
+    class Meta:
+        ordering = ["run", "number"]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} attempt {self.number}: {self.outcome}"

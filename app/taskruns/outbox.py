@@ -1,0 +1,181 @@
+"""From a call to a row: what ``delay()``, ``apply_async()``, ``send_task()``, retries and callbacks end in.
+
+Celery builds and routes the message as ever; where it would be sent to the broker, it is stored in the ledger
+instead, in the caller's transaction. The relay sends it once it is committed and due.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+from celery.app.amqp import AMQP, task_message
+from celery.exceptions import ImproperlyConfigured
+from django.db import connection, models, transaction
+from django.utils.dateparse import parse_datetime
+from kombu import Queue
+from kombu.exceptions import EncodeError
+from kombu.serialization import dumps
+
+from app.queues import BY_NAME
+from app.taskruns import execution, ledger
+from app.taskruns.ownership import current_owner_id
+from app.taskruns.wake import waker
+
+if TYPE_CHECKING:
+    from app.taskruns.celery import LedgerCelery
+
+logger = logging.getLogger(__name__)
+
+HEADER = "taskrun"
+"""The message header that names the run. A message without it is plain Celery's and is run as such."""
+
+
+class LedgerAMQP(AMQP):
+    """Celery's message layer with the ledger in the place of the broker, for tasks only."""
+
+    app: LedgerCelery
+
+    def as_task_v2(  # type: ignore[no-untyped-def]  # Celery's own signature, of which five names matter here
+        self, task_id, name, args=None, kwargs=None, countdown=None, eta=None, group_id=None, group_index=None,
+        expires=None, *rest, **options,
+    ) -> task_message:  # fmt: skip
+        """As Celery's, but seconds from now stay seconds: they count from the database's clock, not from ours."""
+        message = super().as_task_v2(
+            task_id, name, args, kwargs, countdown, eta, group_id, group_index, expires, *rest, **options
+        )
+        message.headers[HEADER] = {
+            "countdown": countdown,
+            "expires_in": expires if isinstance(expires, int | float) else None,
+        }
+        return message
+
+    def _create_task_sender(self) -> Callable[..., None]:
+        def send_task_message(
+            producer: Any,
+            name: str,
+            message: task_message,
+            exchange: Any = None,
+            routing_key: str | None = None,
+            queue: str | Queue | None = None,
+            serializer: str | None = None,
+            headers: dict[str, Any] | None = None,
+            priority: int | None = None,
+            **options: Any,
+        ) -> None:
+            queue_name = self._queue_name(queue, exchange, routing_key)
+            if serializer not in (None, "json"):
+                raise ImproperlyConfigured(f"{name}: serializer {serializer!r} is refused, tasks are sent as JSON")
+            all_headers = {**message.headers, **(headers or {}), HEADER: message.headers[HEADER]}
+            properties = {**message.properties, "priority": priority or 0}
+            signals.before_task_publish.send(
+                sender=name, body=message.body, exchange="", routing_key=queue_name, declare=[],
+                headers=all_headers, properties=properties, retry_policy={},
+            )  # fmt: skip
+            self._record(self._as_row(name, queue_name, all_headers, message.body, properties))
+            signals.after_task_publish.send(
+                sender=name, body=message.body, headers=all_headers, exchange="", routing_key=queue_name
+            )
+
+        return send_task_message
+
+    def _queue_name(self, queue: str | Queue | None, exchange: Any, routing_key: str | None) -> str:
+        """The queue's name. Raises ImproperlyConfigured for one that is not declared."""
+        if queue is not None:
+            name = queue if isinstance(queue, str) else queue.name
+        elif exchange is None and routing_key is None:
+            name = self.default_queue.name
+        else:
+            wanted = getattr(exchange, "name", exchange) or ""
+            name = next(
+                (
+                    q.name
+                    for q in self.queues.values()
+                    if q.routing_key == routing_key and wanted in ("", q.exchange.name)
+                ),
+                routing_key or wanted,
+            )
+        if name not in self.queues:
+            raise ImproperlyConfigured(f"no queue {name!r}; app/queues.py declares {', '.join(sorted(self.queues))}")
+        return name
+
+    def _as_row(
+        self, name: str, queue: str, headers: dict[str, Any], body: Any, properties: dict[str, Any]
+    ) -> ledger.Message:
+        relative = headers.pop(HEADER)
+        # Times stay in the row: a message that carries them would be held, or dropped, by the worker itself.
+        eta, expires = _moment(headers["eta"]), _moment(headers["expires"])
+        headers |= {"eta": None, "expires": None, "timelimit": self._time_limits(name, queue, headers["timelimit"])}
+        return ledger.Message(
+            celery_id=headers["id"],
+            name=name,
+            queue=queue,
+            priority=properties["priority"],
+            headers=_json(name, headers),
+            body=_json(name, body),
+            properties=_json(name, properties),
+            eta=None if relative["countdown"] is not None else eta,
+            countdown=relative["countdown"],
+            expires=None if relative["expires_in"] is not None else expires,
+            expires_in=relative["expires_in"],
+            owner_id=current_owner_id(),
+        )
+
+    def _time_limits(self, name: str, queue: str, given: list[float | None]) -> list[float | None]:
+        """Hard and soft limit in seconds: the call's, else the task's, else the queue's."""
+        task, table = self.app.tasks.get(name), BY_NAME.get(queue)
+        hard = given[0] or (task and task.time_limit) or (table and table.time_limit)
+        soft = given[1] or (task and task.soft_time_limit) or (table and table.soft_time_limit)
+        return [hard, soft if not hard or not soft or soft < hard else None]
+
+    def _record(self, row: ledger.Message) -> None:
+        running = execution.current()
+        if running is not None and running.keep(row):
+            return
+        ledger.insert([row])
+        if connection.in_atomic_block:
+            transaction.on_commit(waker.wake)
+        else:
+            waker.wake()
+
+
+def _moment(value: str | None) -> datetime.datetime | None:
+    if value is None:
+        return None
+    moment = parse_datetime(value)
+    if moment is None:
+        raise ValueError(f"{value!r} is not a time in ISO 8601")
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+def _json(name: str, value: Any) -> str:
+    """JSON as kombu writes it (dates, decimals, UUIDs and lazy texts included).
+
+    Raises EncodeError, before anything is stored, for what has no JSON form, a model instance above all.
+    """
+    try:
+        text = dumps(value, serializer="json")[2]
+    except EncodeError as error:
+        culprit = _model_instance_in(value)
+        if culprit is not None:
+            raise EncodeError(
+                f"{name} was called with {culprit}: pass its id ({culprit.pk!r}) and fetch it in the task"
+            ) from error
+        raise EncodeError(f"{name} was called with what is not JSON: {error}") from error
+    return text if isinstance(text, str) else text.decode()
+
+
+def _model_instance_in(value: Any) -> models.Model | None:
+    if isinstance(value, models.Model):
+        return value
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple | set):
+        return None
+    return next((found for item in value if (found := _model_instance_in(item)) is not None), None)
+
+

@@ -1,0 +1,46 @@
+"""The base class of every task: plain Celery's, with its tracer inside the ledger's claim and finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from celery.contrib.django.task import DjangoTask
+
+from app.taskruns import execution
+
+
+def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
+    """The tracer for runs of the ledger; eager calls and messages of plain Celery go straight to Celery's."""
+
+    @wraps(tracer)
+    def trace(uuid: str, args: Any, kwargs: Any, request: dict[str, Any] | None = None) -> Any:
+        if not request or "taskrun" not in request or request.get("is_eager"):
+            return tracer(uuid, args, kwargs, request)
+        return execution.execute(task, tracer, uuid, args, kwargs, request)
+
+    return trace
+
+
+class LedgerTask(DjangoTask):
+    """A Celery task whose calls are rows of the ledger."""
+
+    Request = "app.taskruns.worker:LedgerRequest"
+
+    _tracer: Callable[..., Any] | None = None
+
+    @property
+    def __trace__(self) -> Callable[..., Any] | None:
+        return self._tracer
+
+    @__trace__.setter
+    def __trace__(self, tracer: Callable[..., Any] | None) -> None:
+        self._tracer = tracer if tracer is None else in_ledger(self, tracer)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task here and now, as Celery's; the ledger notes when the body of a run has ended."""
+        running = execution.current()
+        if running is None:
+            return super().__call__(*args, **kwargs)
+        return running.run_body(self, lambda: super(LedgerTask, self).__call__(*args, **kwargs))

@@ -1,0 +1,160 @@
+"""A worker's main process: its identity and heartbeat, and what it says of children that died.
+
+One heartbeat row a worker, from a thread of its own; a worker that was declared dead kills its children, whose
+runs others have by then, and goes on under a new identity.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import signal
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from celery import bootsteps
+from celery.exceptions import WorkerLostError
+from celery.worker.request import Request
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+
+from app.taskruns import ledger
+
+logger = logging.getLogger(__name__)
+
+
+class Identity:
+    """Who this process is in the ledger; set once the worker has registered."""
+
+    worker_id: int | None = None
+
+
+identity = Identity()
+_unwritten: deque[Callable[[], object]] = deque()
+
+
+class LedgerRequest(Request):
+    """Celery's request of a task; runs of the ledger carry the worker's id and a claim token to the child."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        header = self._request_dict.get("taskrun")
+        if header is not None:
+            header = {**header, "claim": str(uuid.uuid4()), "worker": identity.worker_id}
+            self._request_dict["taskrun"] = header
+        self._run: dict[str, Any] | None = header
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard limit is a verdict: the run is a dead letter."""
+        if not soft and self._run is not None:
+            failure = ledger.Failure("TimeLimitExceeded", f"TimeLimitExceeded({timeout})", "")
+            self._tell(lambda claim: ledger.fail(claim, failure, None))
+        super().on_timeout(soft, timeout)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """A child that died gave no verdict: its run, and only its, has lost an attempt and is due again."""
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if self._run is not None and isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+            lost = ledger.Failure("WorkerLostError", str(error), "")
+            self._tell(lambda claim: ledger.lose_claim(claim.run_id, claim.token, lost))
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
+        assert self._run is not None
+        claim = ledger.Claim(uuid.UUID(self._run["id"]), uuid.UUID(self._run["claim"]), 0, None)
+        try:
+            write(claim)
+        except (DatabaseError, InterfaceError):
+            # The main process must not wait for Postgres: the heartbeat writes it when Postgres answers again.
+            logger.exception("the end of run %s could not be written yet", claim.run_id)
+            _unwritten.append(lambda: write(claim))
+        finally:
+            connection.close()
+
+
+class LedgerStep(bootsteps.StartStopStep):
+    """Registers the worker before its pool takes work, and keeps its heart beating."""
+
+    requires = ("celery.worker.components:Pool",)
+    name = "Ledger"
+
+    def __init__(self, worker: Any, **kwargs: Any) -> None:
+        super().__init__(worker, **kwargs)
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    def start(self, worker: Any) -> None:
+        """Wait for the schema, register, start the heartbeat. The consumer starts after this step."""
+        self._worker = worker
+        while not self._register():
+            if self._stopping.wait(1.0):
+                return
+        atexit.register(self._leave)
+        self._thread = threading.Thread(target=self._beat, name="taskruns-heartbeat", daemon=True)
+        self._thread.start()
+
+    def _register(self) -> bool:
+        worker = self._worker
+        queues = json.dumps(sorted(worker.app.amqp.queues.consume_from))
+        try:
+            identity.worker_id = ledger.worker_register(worker.hostname, queues, worker.concurrency)
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("waiting for Postgres and its schema: %s", str(error).strip().splitlines()[0])
+            return False
+        finally:
+            # Not kept: children are forked from here.
+            connection.close()
+        logger.info("worker %s is number %s in the ledger", worker.hostname, identity.worker_id)
+        return True
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(settings.TASKRUNS_HEARTBEAT):
+            try:
+                assert identity.worker_id is not None
+                alive = ledger.worker_beat(identity.worker_id)
+                while _unwritten:
+                    _unwritten[0]()
+                    _unwritten.popleft()
+            except (DatabaseError, InterfaceError) as error:
+                logger.warning("no heartbeat: %s", str(error).strip())
+                connection.close()
+                continue
+            if not alive:
+                self._start_over()
+
+    def _start_over(self) -> None:
+        """Declared dead: what the children run is given to others, so they must not go on with it."""
+        logger.critical("this worker was declared dead: its children are killed and it registers anew")
+        processes = getattr(getattr(self._worker.pool, "_pool", None), "_pool", None)
+        if not isinstance(processes, list):
+            # Threads and greenlets cannot be killed; the process can, and its supervisor starts it again.
+            os.kill(os.getpid(), signal.SIGKILL)
+            return
+        for process in list(processes):
+            os.kill(process.pid, signal.SIGKILL)
+        while not self._register() and not self._stopping.wait(1.0):
+            pass
+
+    def stop(self, worker: Any) -> None:
+        """The heartbeat goes on while the pool finishes its tasks; `_leave` ends it."""
+
+    def _leave(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        self._stopping.set()
+        if identity.worker_id is None:
+            return
+        try:
+            ledger.worker_end([identity.worker_id])
+            given_up = ledger.release(identity.worker_id)
+        except (DatabaseError, InterfaceError):
+            logger.exception("could not sign off; the heartbeat's silence will tell")
+            return
+        if given_up:
+            logger.warning("%s running tasks were given up and are due again", given_up)
