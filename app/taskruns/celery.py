@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.app.task import Task
 
 
 class LedgerCelery(Celery):
@@ -22,10 +21,22 @@ class LedgerCelery(Celery):
         self.steps["worker"].add(LedgerStep)
 
     def register_task(self, task: Any, **options: Any) -> Any:
-        """As Celery's; a class that does not derive from the application's task class is made to."""
-        from app.taskruns.task import LedgerTask
-
-        kind = task if isinstance(task, type) else type(task)
-        if issubclass(kind, Task) and not issubclass(kind, LedgerTask):
-            task = type(kind.__name__, (kind, LedgerTask), {"__module__": kind.__module__})
+        """As Celery's, for a class or an instance; one of plain Celery's class becomes one of the ledger's."""
+        if isinstance(task, type):
+            task = _in_ledger(task)
+        else:
+            task.__class__ = _in_ledger(type(task))
         return super().register_task(task, **options)
+
+    def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
+        base = base if base is None else _in_ledger(base)
+        return super()._task_from_fun(fun, name=name, base=base, **options)
+
+
+def _in_ledger(kind: type) -> type:
+    """The class itself, or one made of it and the ledger's: every task needs the ledger's tracer."""
+    from app.taskruns.task import LedgerTask
+
+    if issubclass(kind, LedgerTask):
+        return kind
+    return type(kind.__name__, (kind, LedgerTask), {"__module__": kind.__module__, "__doc__": kind.__doc__})

@@ -85,20 +85,11 @@ class LedgerAMQP(AMQP):
 
     def _queue_name(self, queue: str | Queue | None, exchange: Any, routing_key: str | None) -> str:
         """The queue's name. Raises ImproperlyConfigured for one that is not declared."""
-        if queue is not None:
-            name = queue if isinstance(queue, str) else queue.name
-        elif exchange is None and routing_key is None:
-            name = self.default_queue.name
+        if exchange:
+            wanted = (getattr(exchange, "name", exchange), routing_key)
+            name = next((q.name for q in self.queues.values() if (q.exchange.name, q.routing_key) == wanted), str(wanted))
         else:
-            wanted = getattr(exchange, "name", exchange) or ""
-            name = next(
-                (
-                    q.name
-                    for q in self.queues.values()
-                    if q.routing_key == routing_key and wanted in ("", q.exchange.name)
-                ),
-                routing_key or wanted,
-            )
+            name = getattr(queue or self.default_queue, "name", queue)
         if name not in self.queues:
             raise ImproperlyConfigured(f"no queue {name!r}; app/queues.py declares {', '.join(sorted(self.queues))}")
         return name

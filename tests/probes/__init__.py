@@ -1,0 +1,1 @@
+"""Tasks that the tests call; a worker loads them with ``--include=tests.probes.tasks``."""

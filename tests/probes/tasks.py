@@ -1,0 +1,90 @@
+"""Tasks whose effects stand in a file outside of everything under test: one appended line an effect."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import shared_task
+from celery.exceptions import Reject
+
+from app.taskruns.progress import report_progress
+
+
+def note(path: str, line: str) -> None:
+    """Append a line; whole, whoever else appends."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, f"{line}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+def noted(path: str | Path) -> list[str]:
+    """The lines noted so far."""
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+@shared_task(name="probe.effect")
+def effect(path: str, line: str) -> str:
+    note(path, line)
+    return line
+
+
+@shared_task(bind=True, name="probe.hold")
+def hold(self: Any, path: str, name: str, until_exists: str) -> None:
+    """Notes its start with its process id and waits for a file to exist."""
+    note(path, f"{name} started {os.getpid()}")
+    while not os.path.exists(until_exists):
+        time.sleep(0.02)
+    note(path, f"{name} ended")
+
+
+@shared_task(name="probe.steps")
+def steps(total: int, until_exists: str) -> None:
+    report_progress(total - 1, total, "nearly")
+    while not os.path.exists(until_exists):
+        time.sleep(0.02)
+
+
+@shared_task(bind=True, name="probe.retry_by_hand", max_retries=3)
+def retry_by_hand(self: Any, path: str, succeed_at: int) -> int:
+    note(path, f"{self.request.id} {self.request.retries} {time.time()}")
+    if self.request.retries < succeed_at:
+        raise self.retry(countdown=0.3, exc=ValueError(f"not yet: {self.request.retries}"))
+    return int(self.request.retries)
+
+
+@shared_task(bind=True, name="probe.retry_by_itself", autoretry_for=(ConnectionError,), retry_backoff=False,
+             default_retry_delay=0.1, max_retries=2)  # fmt: skip
+def retry_by_itself(self: Any, path: str) -> None:
+    note(path, str(self.request.retries))
+    raise ConnectionError("as ever")
+
+
+@shared_task(name="probe.fail")
+def fail(message: str) -> None:
+    raise KeyError(message)
+
+
+@shared_task(name="probe.reject")
+def reject() -> None:
+    raise Reject("no thanks", requeue=False)
+
+
+@shared_task(name="probe.unspeakable")
+def unspeakable() -> Any:
+    return object()
+
+
+@shared_task(name="probe.caller")
+def caller(path: str, line: str) -> None:
+    """Calls another task from its body and links nothing."""
+    effect.delay(path, line)
+
+
+@shared_task(name="probe.suicide")
+def suicide(path: str) -> None:
+    """Kills the process it runs in."""
+    note(path, "once more")
+    os.kill(os.getpid(), 9)

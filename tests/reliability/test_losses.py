@@ -1,0 +1,172 @@
+"""What goes wrong, done for real; and the proof that each guard is what prevents it."""
+
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from app.taskruns.models import LIVE, Status, TaskRun
+from app.taskruns.models import Worker as WorkerRow
+from tests.probes import tasks
+from tests.processes import Stack
+from tests.waiting import until
+
+
+def done() -> bool:
+    return not TaskRun.objects.filter(status__in=LIVE).exists()
+
+
+def starts(effects: str) -> list[str]:
+    return [line for line in tasks.noted(effects) if "started" in line]
+
+
+def test_flushall_with_200_tasks_queued(stack: Stack, effects: str, redis_server: Any) -> None:
+    with transaction.atomic():
+        for number in range(200):
+            tasks.effect.delay(effects, str(number))
+    stack.relay()
+    until(lambda: TaskRun.objects.filter(published_at__isnull=False).count() >= 100, "a window of them is in Redis")
+    redis_server.client().flushall()
+    stack.worker()
+    until(done, "all 200 done")
+
+    assert Counter(tasks.noted(effects)) == Counter(map(str, range(200)))
+
+
+def test_a_killed_workers_task_runs_again(stack: Stack, effects: str, gate: Path) -> None:
+    stack.relay()
+    worker = stack.worker()
+    result = tasks.hold.delay(effects, "job", str(gate))
+    until(lambda: starts(effects), "the task has started")
+    worker.kill()
+    stack.worker()
+    until(lambda: len(starts(effects)) == 2, "it has started again", timeout=60)
+    gate.touch()
+    until(done, "it is done")
+
+    run = TaskRun.of(result)
+    assert (run.status, run.attempt, run.losses) == (Status.SUCCEEDED, 2, 1)
+    assert run.attempts.get().outcome == "lost"
+    assert tasks.noted(effects).count("job ended") == 1
+
+
+def test_a_killed_child_costs_its_own_task_an_attempt_and_no_other(stack: Stack, effects: str, gate: Path) -> None:
+    stack.relay()
+    stack.worker("--concurrency=2")
+    victim = tasks.hold.delay(effects, "victim", str(gate))
+    bystander = tasks.hold.delay(effects, "bystander", str(gate))
+    until(lambda: len(starts(effects)) == 2, "both run")
+    child = next(int(line.split()[2]) for line in starts(effects) if line.startswith("victim"))
+    os.kill(child, signal.SIGKILL)
+    until(lambda: len(starts(effects)) == 3, "the victim runs again")
+    gate.touch()
+    until(done, "both are done")
+
+    assert (TaskRun.of(victim).attempt, TaskRun.of(victim).losses) == (2, 1)
+    assert (TaskRun.of(bystander).attempt, TaskRun.of(bystander).losses) == (1, 0)
+
+
+def test_a_task_that_kills_whoever_runs_it_is_a_dead_letter(stack: Stack, effects: str) -> None:
+    stack.relay()
+    stack.worker()
+    result = tasks.suicide.delay(effects)
+    until(done, "it is given up")
+
+    run = TaskRun.of(result)
+    assert (run.status, run.losses, run.error_type) == (Status.DEAD, 5, "WorkerLostError")
+    assert tasks.noted(effects) == ["once more"] * 5
+
+
+def test_redis_away_at_the_call_and_back_later(stack: Stack, effects: str, redis_server: Any) -> None:
+    relay = stack.relay()
+    stack.worker()
+    redis_server.stop()
+    result = tasks.effect.delay(effects, "kept")
+    relay.wait_for("Redis is away")
+    assert TaskRun.of(result).status == Status.QUEUED
+    redis_server.start()
+
+    assert result.get(timeout=120) == "kept"
+    assert tasks.noted(effects) == ["kept"]
+
+
+def test_a_message_that_arrives_twice_runs_once(stack: Stack, effects: str, redis_server: Any) -> None:
+    stack.relay()
+    result = tasks.effect.delay(effects, "once")
+    client = redis_server.client()
+    message = until(lambda: client.lindex("default", 0), "the message is in its list")
+    client.lpush("default", message, message)
+    worker = stack.worker("--concurrency=1")
+    worker.wait_for("dropped")
+
+    assert result.get(timeout=60) == "once"
+    until(lambda: client.llen("default") == 0 and worker.output().count("dropped") == 2, "both copies are dropped")
+    assert tasks.noted(effects) == ["once"]
+
+
+def test_a_long_task_of_a_live_worker_is_left_alone(stack: Stack, effects: str, gate: Path) -> None:
+    """The heartbeat's test: see `test_without_a_heartbeat_...` for the same with it switched off."""
+    stack.relay()
+    stack.worker()
+    tasks.hold.delay(effects, "long", str(gate))
+    until(lambda: starts(effects), "it runs")
+    # Twice the silence after which a worker counts as dead, told by the worker's own heartbeats.
+    first = WorkerRow.objects.get().heartbeat_at
+    until(lambda: (WorkerRow.objects.get().heartbeat_at - first).total_seconds() > 10, "20 heartbeats")
+    assert WorkerRow.objects.get().dead_at is None
+    gate.touch()
+    until(done, "it is done")
+
+    assert len(starts(effects)) == 1
+
+
+# ---- Each guard switched off: what it prevents happens ---------------------------------------------------------------
+
+
+def test_without_a_heartbeat_a_live_workers_task_is_given_to_another(stack: Stack, effects: str, gate: Path) -> None:
+    stack.relay()
+    stack.worker(include="tests.probes.tasks,tests.probes.without_heartbeat")
+    tasks.hold.delay(effects, "long", str(gate))
+    until(lambda: starts(effects), "it runs")
+    until(lambda: WorkerRow.objects.filter(dead_at__isnull=False).exists(), "the worker is declared dead")
+    stack.worker()
+    until(lambda: len(starts(effects)) == 2, "it runs twice at a time")
+
+
+def test_without_the_claim_a_second_message_is_a_second_run(stack: Stack, effects: str, redis_server: Any) -> None:
+    stack.relay()
+    tasks.effect.delay(effects, "twice")
+    client = redis_server.client()
+    message = until(lambda: client.lindex("default", 0), "the message is in its list")
+    client.lpush("default", message)
+    stack.worker("--concurrency=1", include="tests.probes.tasks,tests.probes.without_claim")
+    until(lambda: len(tasks.noted(effects)) == 2, "it ran twice")
+
+
+@pytest.mark.parametrize("what", ["dead_worker", "flushall"])
+def test_without_the_reconciler_the_task_stays_lost(
+    stack: Stack, effects: str, gate: Path, redis_server: Any, what: str
+) -> None:
+    stack.start([sys.executable, "-m", "tests.probes.relay_without_reconciler"], "relay: ready")
+    lost = tasks.hold.delay(effects, "lost", str(gate))
+    if what == "dead_worker":
+        worker = stack.worker()
+        until(lambda: starts(effects), "it runs")
+        worker.kill()
+    else:
+        until(lambda: TaskRun.of(lost).published_at and redis_server.client().llen("default"), "it is in Redis")
+        redis_server.client().flushall()
+    stack.worker()
+    before = TaskRun.of(lost)
+    # Thrice the time after which the reconciler would have acted, told by the new worker's heartbeats.
+    newest = WorkerRow.objects.latest("id")
+    until(
+        lambda: (WorkerRow.objects.get(pk=newest.pk).heartbeat_at - newest.started_at).total_seconds() > 15, "15 s"
+    )
+    after = TaskRun.of(lost)
+    assert (after.status, after.attempt, after.published_at) == (before.status, before.attempt, before.published_at)
