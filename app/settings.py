@@ -122,6 +122,8 @@ USE_I18N = True
 # Seconds between two signs of life of a worker, and of silence after which what it ran is given to others.
 TASKRUNS_HEARTBEAT = env.float("TASKRUNS_HEARTBEAT", default=5.0)
 TASKRUNS_SILENCE = env.float("TASKRUNS_SILENCE", default=20.0)
+# Seconds that running tasks have after SIGTERM: the pod's termination grace period less 5.
+TASKRUNS_GRACE = env.float("TASKRUNS_GRACE", default=25.0)
 # Seconds that a published task may be unclaimed before its message is looked for in Redis.
 TASKRUNS_UNCLAIMED = env.float("TASKRUNS_UNCLAIMED", default=10.0)
 

@@ -12,12 +12,14 @@ import logging
 import os
 import signal
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.exceptions import WorkerLostError
 from celery.worker.request import Request
 from django.conf import settings
@@ -29,9 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 class Identity:
-    """Who this process is in the ledger; set once the worker has registered."""
+    """Who this process is in the ledger."""
 
     worker_id: int | None = None
+    """Set once the worker has registered."""
+    giving_up = False
+    """The grace period is over: what is killed now is released, not lost."""
 
 
 identity = Identity()
@@ -59,6 +64,8 @@ class LedgerRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """A child that died gave no verdict: its run, and only its, has lost an attempt and is due again."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if identity.giving_up:
+            return
         if self._run is not None and isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             lost = ledger.Failure("WorkerLostError", str(error), "")
             self._tell(lambda claim: ledger.lose_claim(claim.run_id, claim.token, lost))
@@ -96,6 +103,7 @@ class LedgerStep(bootsteps.StartStopStep):
             if self._stopping.wait(1.0):
                 return
         atexit.register(self._leave)
+        signals.worker_shutting_down.connect(self._start_grace, weak=False)
         self._thread = threading.Thread(target=self._beat, name="taskruns-heartbeat", daemon=True)
         self._thread.start()
 
@@ -131,15 +139,39 @@ class LedgerStep(bootsteps.StartStopStep):
     def _start_over(self) -> None:
         """Declared dead: what the children run is given to others, so they must not go on with it."""
         logger.critical("this worker was declared dead: its children are killed and it registers anew")
-        processes = getattr(getattr(self._worker.pool, "_pool", None), "_pool", None)
-        if not isinstance(processes, list):
+        if not self._kill_children():
             # Threads and greenlets cannot be killed; the process can, and its supervisor starts it again.
             os.kill(os.getpid(), signal.SIGKILL)
-            return
-        for process in list(processes):
-            os.kill(process.pid, signal.SIGKILL)
         while not self._register() and not self._stopping.wait(1.0):
             pass
+
+    def _start_grace(self, **_: Any) -> None:
+        """SIGTERM: running tasks have the grace period to end."""
+        threading.Thread(target=self._give_up, name="taskruns-grace", daemon=True).start()
+
+    def _give_up(self) -> None:
+        """The grace period is over: kill the children, and once they are gone release what they ran."""
+        time.sleep(settings.TASKRUNS_GRACE)
+        identity.giving_up = True
+        logger.warning("still running after %s s of grace: killed, and due again", settings.TASKRUNS_GRACE)
+        self._kill_children()
+        self._leave()
+        os._exit(0)
+
+    def _kill_children(self) -> bool:
+        """Kill the pool's processes and wait until they are gone. False for a pool that has none."""
+        processes = getattr(getattr(self._worker.pool, "_pool", None), "_pool", None)
+        if not isinstance(processes, list):
+            return False
+        pids = [process.pid for process in processes]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            with suppress(ChildProcessError):
+                # Not reaped: the pool does that, and learns from it that it needs new ones.
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return True
 
     def stop(self, worker: Any) -> None:
         """The heartbeat goes on while the pool finishes its tasks; `_leave` ends it."""

@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from app.taskruns.models import LIVE, Status, TaskRun
 from app.taskruns.models import Worker as WorkerRow
@@ -23,6 +25,10 @@ def done() -> bool:
 
 def starts(effects: str) -> list[str]:
     return [line for line in tasks.noted(effects) if "started" in line]
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def test_flushall_with_200_tasks_queued(stack: Stack, effects: str, redis_server: Any) -> None:
@@ -123,6 +129,54 @@ def test_a_long_task_of_a_live_worker_is_left_alone(stack: Stack, effects: str, 
     until(done, "it is done")
 
     assert len(starts(effects)) == 1
+
+
+def test_sigterm_lets_a_task_end(stack: Stack, effects: str, gate: Path) -> None:
+    stack.relay()
+    worker = stack.worker()
+    result = tasks.hold.delay(effects, "job", str(gate))
+    until(lambda: starts(effects), "it runs")
+    worker.popen.terminate()
+    worker.wait_for("Warm shutdown")
+    gate.touch()
+
+    assert worker.popen.wait(timeout=120) == 0
+    assert TaskRun.of(result).status == Status.SUCCEEDED
+    assert WorkerRow.objects.get().dead_at is not None
+
+
+def test_what_outlasts_the_grace_period_is_killed_and_released(stack: Stack, effects: str, gate: Path) -> None:
+    stack.relay()
+    worker = stack.worker(TASKRUNS_GRACE="1")
+    result = tasks.hold.delay(effects, "job", str(gate))
+    until(lambda: starts(effects), "it runs")
+    child = int(starts(effects)[0].split()[2])
+
+    assert worker.stop() == 0
+    until(lambda: not alive(child), "the child is gone")
+    run = TaskRun.of(result)
+    assert (run.status, run.attempt, run.losses) == (Status.QUEUED, 0, 0)
+    gate.touch()
+    stack.worker()
+    until(done, "it is done by another worker")
+    assert TaskRun.of(result).attempt == 1
+
+
+def test_a_worker_declared_dead_kills_its_children_and_goes_on(stack: Stack, effects: str, gate: Path) -> None:
+    stack.relay()
+    worker = stack.worker()
+    result = tasks.hold.delay(effects, "job", str(gate))
+    until(lambda: starts(effects), "it runs")
+    child = int(starts(effects)[0].split()[2])
+    WorkerRow.objects.update(dead_at=timezone.now())
+    worker.wait_for("declared dead")
+    until(lambda: not alive(child), "its child is gone")
+    until(lambda: len(starts(effects)) == 2, "the task runs again, on the same worker's new identity")
+    gate.touch()
+    until(done, "it is done")
+
+    assert TaskRun.of(result).attempt == 2
+    assert tasks.noted(effects).count("job ended") == 1
 
 
 # ---- Each guard switched off: what it prevents happens ---------------------------------------------------------------
