@@ -19,7 +19,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from app.queues import QUEUES
 from app.taskruns import ledger
 from app.taskruns.messages import envelope, run_id_in
-from app.taskruns.wake import KEY, prefixed, redis_client
+from app.taskruns.wake import KEY, broker_client, prefixed
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Relay:
 
     def __init__(self, stopping: threading.Event) -> None:
         self.stopping = stopping
-        self.redis = redis_client(socket_timeout=5.0)
+        self.redis = broker_client(socket_timeout=5.0)
         self.reconciler = Reconciler(self.redis)
         self._redis_failed = False
         self._pause = POLL

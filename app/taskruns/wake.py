@@ -12,8 +12,8 @@ import time
 
 import redis
 from django.conf import settings
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+
+from app.redis import redis_client
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +22,9 @@ PAUSE_AFTER_FAILURE = 5.0
 """Seconds without a try after one that failed."""
 
 
-def redis_client(socket_timeout: float) -> redis.Redis:
-    """A client of the broker's database: one try, ``socket_timeout`` seconds at most for each step of it."""
-    return redis.Redis.from_url(
-        settings.CELERY_BROKER_URL,
-        socket_timeout=socket_timeout,
-        socket_connect_timeout=min(socket_timeout, 2.0),
-        retry=Retry(NoBackoff(), 0),
-    )
+def broker_client(socket_timeout: float) -> redis.Redis:
+    """A client of the broker's database; see ``app.redis``."""
+    return redis_client(settings.CELERY_BROKER_URL, socket_timeout)
 
 
 def prefixed(key: str) -> str:
@@ -60,7 +55,7 @@ class Waker:
         self._wanted.set()
 
     def _run(self) -> None:
-        client = redis_client(socket_timeout=0.5)
+        client = broker_client(socket_timeout=0.5)
         key = prefixed(KEY)
         while True:
             self._wanted.wait()
