@@ -7,9 +7,13 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 
+import django_stubs_ext
 import environ
 
 from app.queues import DEFAULT_QUEUE, QUEUES
+
+# Lets ModelAdmin[Post] and its like be written, which the type checker wants and Django does not know.
+django_stubs_ext.monkeypatch()
 
 env = environ.Env()
 
@@ -35,6 +39,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "django.contrib.postgres",
     "django.contrib.sitemaps",
     "rest_framework",
     "rest_framework_simplejwt.token_blacklist",
@@ -47,6 +52,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "app.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -128,6 +134,8 @@ TASKRUNS_GRACE = env.float("TASKRUNS_GRACE", default=25.0)
 TASKRUNS_UNCLAIMED = env.float("TASKRUNS_UNCLAIMED", default=10.0)
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
+# Bytes of a request's body; DRF's parsers know no limit of their own, so ProblemMiddleware holds this one.
+MAX_BODY_SIZE = env.int("MAX_BODY_SIZE", default=1024 * 1024)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "rest_framework_simplejwt.authentication.JWTAuthentication",
@@ -154,6 +162,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "PostStatusEnum": "app.blog.models.Post.Status",
+        "TaskStatusEnum": "app.taskruns.api.STATUSES",
+    },
 }
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -170,8 +182,14 @@ WHITENOISE_USE_FINDERS = LOCAL
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_PROXY", default=False) else None
 
 # ---- Mail -----------------------------------------------------------------------------------------------------------
-EMAIL_URL = env.str("EMAIL_URL", default=f"filemail:///{VAR_DIR}/mail" if LOCAL else "smtp://localhost:25")
-vars().update(env.email_url_config(EMAIL_URL))
+# A URL of django-environ (smtp://, smtp+tls://user:password@host:587, consolemail://); none writes files in local mode.
+EMAIL_URL = env.str("EMAIL_URL", default="" if LOCAL else "smtp://localhost:25")
+if EMAIL_URL:
+    vars().update(env.email_url_config(EMAIL_URL))
+else:
+    EMAIL_BACKEND = "app.mail.FileBackend"
+    EMAIL_FILE_PATH = str(VAR_DIR / "mail")
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Pressroom <press@example.com>")
 
 # ---- Logs -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from app.taskruns.models import LIVE, Status, TaskRun
 
+STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
 POLL_AFTER = 1
 """Seconds after which a client may look again at a live run."""
 
@@ -51,9 +52,7 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         )  # fmt: skip
         read_only_fields = fields
 
-    @extend_schema_field(
-        serializers.ChoiceField(choices=["failed" if status is Status.DEAD else status.value for status in Status])
-    )
+    @extend_schema_field(serializers.ChoiceField(choices=STATUSES))
     def get_status(self, run: TaskRun) -> str:
         return "failed" if run.status == Status.DEAD else run.status
 

@@ -1,0 +1,28 @@
+"""Slow work for accounts. A task fetches by id and calls a service."""
+
+from __future__ import annotations
+
+import logging
+from smtplib import SMTPException
+from typing import Any
+
+from celery import shared_task
+
+from app.accounts.models import User
+from app.accounts.services import welcome_send
+from app.taskruns.execution import current_run_id
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(
+    bind=True, queue="emails", autoretry_for=(OSError, SMTPException), retry_backoff=True, retry_backoff_max=600
+)
+def send_welcome_email(self: Any, user_id: int) -> bool:
+    """Welcome a new user. Returns whether a mail was sent: not to a user who is gone."""
+    user = User.objects.filter(pk=user_id, is_active=True).first()
+    if user is None:
+        logger.info("user %s is gone: no welcome mail", user_id)
+        return False
+    welcome_send(user=user, key=str(current_run_id() or self.request.id))
+    return True

@@ -1,0 +1,134 @@
+"""Posts and subscriptions over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.postgres.search import SearchQuery
+from django.db import transaction
+from django.db.models import Q, QuerySet
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
+from rest_framework import pagination, permissions, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from app.blog import services
+from app.blog.models import Post
+from app.blog.tasks import invalidate_caches, notify_subscribers, reindex_post
+from app.taskruns.api import TaskRunSerializer, run_payloads
+
+
+class PostSerializer(serializers.ModelSerializer[Post]):
+    """A post, whole."""
+
+    author = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
+    url = serializers.HyperlinkedIdentityField(view_name="post-page", lookup_field="slug")
+
+    class Meta:
+        model = Post
+        fields = (
+            "id", "url", "author", "title", "slug", "body", "status", "published_at", "created_at", "updated_at",
+        )  # fmt: skip
+        read_only_fields = ("id", "url", "author", "slug", "status", "published_at", "created_at", "updated_at")
+
+
+class PublishedSerializer(PostSerializer):
+    """A post and the tasks that its publication started."""
+
+    tasks = TaskRunSerializer(many=True, read_only=True)
+
+    class Meta(PostSerializer.Meta):
+        fields = (*PostSerializer.Meta.fields, "tasks")  # type: ignore[assignment]  # a longer tuple
+
+
+class AuthorOrReadOnly(permissions.BasePermission):
+    """Only the author and staff change a post."""
+
+    def has_object_permission(self, request: Request, view: Any, obj: Post) -> bool:
+        if request.method in permissions.SAFE_METHODS:
+            return True
+        return bool(request.user.is_staff or obj.author_id == request.user.pk)
+
+
+class PostPagination(pagination.CursorPagination):
+    ordering = "-id"
+    page_size = 20
+    page_size_query_param = "page_size"
+    max_page_size = 100
+
+
+@extend_schema_view(
+    list=extend_schema(parameters=[OpenApiParameter("q", str, description="Words to search title and body for.")])
+)
+class PostViewSet(viewsets.ModelViewSet[Post]):
+    """Posts: published ones for all, drafts for their author."""
+
+    serializer_class = PostSerializer
+    permission_classes = (permissions.IsAuthenticatedOrReadOnly, AuthorOrReadOnly)
+    pagination_class = PostPagination
+
+    def get_queryset(self) -> QuerySet[Post]:
+        """What the user may see; the rest is not found."""
+        visible = Q(status=Post.Status.PUBLISHED)
+        if self.request.user.is_authenticated:
+            visible |= Q(author=self.request.user.pk)
+        posts = Post.objects.select_related("author").defer("search")
+        if not self.request.user.is_staff:
+            posts = posts.filter(visible)
+        words = self.request.query_params.get("q", "")
+        if "\x00" in words:
+            raise serializers.ValidationError({"q": "Null characters are not allowed."})
+        if words:
+            posts = posts.filter(search=SearchQuery(words, search_type="websearch", config="simple"))
+        return posts
+
+    def perform_create(self, serializer: serializers.BaseSerializer[Post]) -> None:
+        serializer.instance = services.post_create(author=self.request.user, **serializer.validated_data)
+
+    def perform_update(self, serializer: serializers.BaseSerializer[Post]) -> None:
+        with transaction.atomic():
+            post = serializer.save()
+            if post.status == Post.Status.PUBLISHED:
+                reindex_post.delay(post.pk)
+                invalidate_caches.delay(post.pk)
+
+    def perform_destroy(self, instance: Post) -> None:
+        with transaction.atomic():
+            invalidate_caches.delay(instance.pk)
+            instance.delete()
+
+    @extend_schema(request=None, responses=PublishedSerializer)
+    @action(detail=True, methods=["post"])
+    def publish(self, request: Request, pk: str) -> Response:
+        """Publish a post. Answered at once: telling subscribers, indexing and caches follow. Once is enough."""
+        post = self.get_object()
+        with transaction.atomic():
+            started = (
+                [task.delay(post.pk) for task in (notify_subscribers, reindex_post, invalidate_caches)]
+                if services.post_publish(post_id=post.pk)
+                else []
+            )
+        post.refresh_from_db()
+        return Response({**self.get_serializer(post).data, "tasks": run_payloads(started, request)})
+
+
+class SubscriptionSerializer(serializers.Serializer[Any]):
+    """An address to be told of new posts."""
+
+    email = serializers.EmailField(max_length=254)
+
+
+class SubscribeView(APIView):
+    """Be told of new posts by mail. The answer does not tell whether the address was known."""
+
+    permission_classes = (permissions.AllowAny,)
+    authentication_classes = ()
+
+    @extend_schema(request=SubscriptionSerializer, responses={201: SubscriptionSerializer}, operation_id="subscriptions_create")
+    def post(self, request: Request) -> Response:
+        serializer = SubscriptionSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        services.subscription_start(**serializer.validated_data)
+        return Response(serializer.data, status=201)

@@ -1,0 +1,74 @@
+"""A cache that is only ever a gain: where Redis does not answer at once, there is none for a while."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.core.cache.backends.redis import RedisCache
+from redis import RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+logger = logging.getLogger(__name__)
+
+PAUSE_AFTER_FAILURE = 5.0
+"""Seconds without a try after one that failed."""
+
+
+class FailOpenRedisCache(RedisCache):
+    """Django's Redis cache, which neither raises nor waits: a failure is a miss, and 5 s without a try follow it."""
+
+    def __init__(self, server: str, params: dict[str, Any]) -> None:
+        options = {**params.get("OPTIONS", {}), "retry": Retry(NoBackoff(), 0)}
+        super().__init__(server, {**params, "OPTIONS": options})
+        self._closed_until = 0.0
+
+    def _try(self, call: Callable[[], Any], otherwise: Any) -> Any:
+        if time.monotonic() < self._closed_until:
+            return otherwise
+        try:
+            return call()
+        except (RedisError, OSError) as error:
+            self._closed_until = time.monotonic() + PAUSE_AFTER_FAILURE
+            logger.warning("the cache does not answer, %s s without it: %s", PAUSE_AFTER_FAILURE, error)
+            return otherwise
+
+    def add(self, *args: Any, **kwargs: Any) -> bool:
+        return bool(self._try(lambda: super(FailOpenRedisCache, self).add(*args, **kwargs), True))
+
+    def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
+        return self._try(lambda: super(FailOpenRedisCache, self).get(key, default, version), default)
+
+    def set(self, *args: Any, **kwargs: Any) -> None:
+        self._try(lambda: super(FailOpenRedisCache, self).set(*args, **kwargs), None)
+
+    def touch(self, *args: Any, **kwargs: Any) -> bool:
+        return bool(self._try(lambda: super(FailOpenRedisCache, self).touch(*args, **kwargs), False))
+
+    def delete(self, *args: Any, **kwargs: Any) -> bool:
+        return bool(self._try(lambda: super(FailOpenRedisCache, self).delete(*args, **kwargs), False))
+
+    def get_many(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        found: dict[Any, Any] = self._try(lambda: super(FailOpenRedisCache, self).get_many(*args, **kwargs), {})
+        return found
+
+    def has_key(self, *args: Any, **kwargs: Any) -> bool:
+        return bool(self._try(lambda: super(FailOpenRedisCache, self).has_key(*args, **kwargs), False))
+
+    def incr(self, key: Any, delta: int = 1, version: int | None = None) -> int:
+        return int(self._try(lambda: super(FailOpenRedisCache, self).incr(key, delta, version), delta))
+
+    def set_many(self, data: dict[Any, Any], *args: Any, **kwargs: Any) -> list[Any]:
+        refused: list[Any] = self._try(
+            lambda: super(FailOpenRedisCache, self).set_many(data, *args, **kwargs), list(data)
+        )
+        return refused
+
+    def delete_many(self, *args: Any, **kwargs: Any) -> None:
+        self._try(lambda: super(FailOpenRedisCache, self).delete_many(*args, **kwargs), None)
+
+    def clear(self) -> bool:
+        return bool(self._try(lambda: super(FailOpenRedisCache, self).clear(), False))
