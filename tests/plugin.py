@@ -1,12 +1,15 @@
 """Real services for the tests, started before Django's settings are read (``-p tests.plugin``).
 
-``DATABASE_URL`` in the environment is used instead, where given. Redis is always our own: tests take it down.
+Of the environment only ``DATABASE_URL`` is heeded: an empty test database is made there. Redis is always our own:
+tests empty it and take it down.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +18,13 @@ from typing import Any
 import pytest
 import redis
 
-from app.local.services import Postgres, Valkey, data_folder
+from app.local.services import PROJECT, Postgres, Valkey, data_folder
+
+
+def settings_names() -> set[str]:
+    """The environment variables that ``app/settings.py`` reads."""
+    return set(re.findall(r'\benv(?:\.\w+)?\(\s*"(\w+)"', (PROJECT / "app" / "settings.py").read_text()))
+
 
 _folder = Path(tempfile.mkdtemp(prefix="pressroom-tests-"))
 _data = data_folder(_folder)
@@ -24,12 +33,19 @@ _valkey = Valkey(_data, persist=False)
 
 
 # At import: Django's plugin reads the settings before any hook of ours is called.
-os.environ |= {"LOCAL": "1", "VAR_DIR": str(_folder)}
-if "DATABASE_URL" not in os.environ:
-    _postgres.start()
-    os.environ["DATABASE_URL"] = _postgres.url
-_valkey.start()
-os.environ["REDIS_URL"] = _valkey.url
+for _name in settings_names() - {"DATABASE_URL"}:
+    os.environ.pop(_name, None)
+os.environ |= {"LOCAL": "1", "VAR_DIR": str(_folder), "STATIC_ROOT": str(_folder / "static")}
+(_folder / "static").mkdir()
+try:
+    if not os.environ.get("DATABASE_URL"):
+        _postgres.start()
+        os.environ["DATABASE_URL"] = _postgres.url
+    _valkey.start()
+    os.environ["REDIS_URL"] = _valkey.url
+except BaseException:
+    _postgres.stop()
+    raise
 
 
 def pytest_unconfigure() -> None:
@@ -42,7 +58,10 @@ def pytest_unconfigure() -> None:
 class RedisServer:
     """The tests' Redis, which may be taken down and brought back on its port."""
 
-    url = _valkey.url
+    @property
+    def url(self) -> str:
+        return _valkey.url
+
     start = staticmethod(_valkey.start)
     stop = staticmethod(_valkey.stop)
     client = staticmethod(_valkey.client)
@@ -53,7 +72,7 @@ class RedisServer:
 
 
 @pytest.fixture
-def redis_server() -> Iterator[Any]:
+def redis_server() -> Iterator[RedisServer]:
     """Redis, empty; whatever a test did to it is undone after it."""
     server = RedisServer()
     server.client().flushall()
@@ -61,6 +80,28 @@ def redis_server() -> Iterator[Any]:
     try:
         server.client(socket_timeout=1.0).flushall()
     except redis.RedisError:
-        # Stopped, or paused: a new one answers at once.
+        # Stopped, or paused: a new one answers at once, and is empty.
         server.stop()
         server.start()
+
+
+class StrayConnection(BaseException):
+    """A test has tried to reach another machine. Not an Exception: the code under test shall not swallow it."""
+
+
+LOOPBACK = re.compile(r"127\.\d+\.\d+\.\d+|::1|localhost|::ffff:127\.\d+\.\d+\.\d+|")
+
+
+def _forbid_other_machines(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto", "socket.sendmsg") and isinstance(arguments[-1], tuple):
+        host = arguments[-1][0]
+    else:
+        return
+    name = host.decode() if isinstance(host, bytes) else host
+    if name is not None and not LOOPBACK.fullmatch(name):
+        raise StrayConnection(f"{event} {name}: tests talk to this machine only")
+
+
+sys.addaudithook(_forbid_other_machines)

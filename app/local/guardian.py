@@ -1,0 +1,69 @@
+"""Ends the processes of ``make up``: in order when it is stopped, and also when its manager is killed.
+
+The manager writes to this process's standard input what it starts. The end of the input, wanted or not, is the
+signal to stop everything; so there is one way to stop, and a SIGKILL of the manager takes it as well.
+
+Run by path, with the standard library only.
+"""
+
+import os
+import signal
+import sys
+import time
+
+GRACE = {1: 10.0, 0: 3.0}
+"""Seconds that the processes of a stage have after their signal, by stage: first the application, then its services.
+Together less than the 15 s within which Ctrl-C ends all."""
+
+
+def gone(group: int) -> bool:
+    """Whether no process is left in the group."""
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):  # the latter is what macOS says of a zombie
+        return True
+    return False
+
+
+def stop(stage: int, watched: dict[int, tuple[str, int, int]]) -> None:
+    """Signal each process of the stage, then kill the groups of those that are still there after the grace period.
+
+    The signal goes to the process alone, never to its group: a pool's children must not get it, their parent lets
+    them finish (airflow#18066).
+    """
+    left = {group: (name, number) for group, (name, number, its_stage) in watched.items() if its_stage == stage}
+    for pid, (_, number) in left.items():
+        if not gone(pid):
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:  # only children of it are left: they have had their parent's time
+                pass
+    deadline = time.monotonic() + GRACE[stage]
+    while left and time.monotonic() < deadline:
+        left = {group: entry for group, entry in left.items() if not gone(group)}
+        time.sleep(0.02)
+    for group, (name, _) in left.items():
+        try:
+            os.killpg(group, signal.SIGKILL)
+            print(f"{name} did not end within {GRACE[stage]:.0f} s: killed", file=sys.stderr, flush=True)
+        except OSError:
+            pass
+
+
+def main() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    watched: dict[int, tuple[str, int, int]] = {}
+    for line in sys.stdin:
+        what, pid, *rest = line.split()
+        if what == "watch":
+            name, number, stage = rest
+            watched[int(pid)] = (name, int(number), int(stage))
+        else:
+            watched.pop(int(pid), None)
+    for stage in GRACE:
+        stop(stage, watched)
+
+
+if __name__ == "__main__":
+    main()

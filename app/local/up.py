@@ -1,0 +1,180 @@
+"""``make up``: the whole stack on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from app.local.services import PROJECT, Postgres, Service, ServiceError, Valkey, data_folder
+from app.local.supervisor import Ended, Guardian, Printer, Supervisor
+from app.queues import QUEUES, Queue
+
+READY_TIMEOUT = 120.0
+"""Seconds: a hang guard, all is up in a few."""
+
+
+class Refused(Exception):
+    """``make up`` cannot start here; the text says why."""
+
+
+def lock(var: Path) -> IO[str]:
+    """Hold the lock of this project. Raises Refused when another ``make up`` has it."""
+    var.mkdir(parents=True, exist_ok=True)
+    file = (var / "up.lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip()
+        raise Refused(f"`make up` already runs here (process {holder}): end it with Ctrl-C first") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def wanted_port(text: str) -> int:
+    """The port to serve on. Raises Refused where it is none, or busy."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise Refused(f"PORT={text}: not a port")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(text)))
+        except OSError as error:
+            raise Refused(f"port {text} is not free ({error.strerror}): `make up PORT=…` takes another") from None
+    return int(text)
+
+
+def secret_key(var: Path) -> str:
+    """This machine's own key: sessions and tokens outlive a restart."""
+    path = var / "secret_key"
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(50))
+    return path.read_text()
+
+
+def environment(var: Path, port: int) -> dict[str, str]:
+    """Our environment with the settings of local mode."""
+    given = {name: value for name, value in os.environ.items() if value}
+    defaults = {
+        "SITE_URL": f"http://127.0.0.1:{port}",
+        "STATIC_ROOT": str(var / "static"),
+        # Less than the guardian's patience, so that a worker gives its tasks back by itself.
+        "TASKRUNS_GRACE": "6",
+    }
+    if "SECRET_KEY" not in given:
+        defaults["SECRET_KEY"] = secret_key(var)
+    env = defaults | given | {"LOCAL": "1", "VAR_DIR": str(var), "PYTHONUNBUFFERED": "1"}
+    Path(env["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
+    return env
+
+
+def worker(queue: Queue) -> list[str]:
+    """The command of a queue's worker, the same as in its Deployment."""
+    return [
+        sys.executable, "-m", "celery", "-A", "app", "worker", "-Q", queue.name, "-n", f"{queue.name}@%h",
+        "--pool", queue.pool, "-c", str(queue.concurrency), "-l", "info", "--without-gossip", "--without-mingle",
+    ]  # fmt: skip
+
+
+def web(port: int) -> list[str]:
+    return [
+        sys.executable, "-m", "gunicorn", "app.wsgi", "--bind", f"127.0.0.1:{port}",
+        "--workers", "2", "--worker-class", "gthread", "--threads", "4",
+        "--graceful-timeout", "6", "--limit-request-line", "4094", "--limit-request-fields", "50",
+        "--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms",
+    ]  # fmt: skip
+
+
+def answers(url: str) -> bool:
+    """Whether the web processes answer, and with the database behind them."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own http URL
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def services(env: dict[str, str], guardian: Guardian) -> None:
+    """Start what the environment does not name, and name it there. Raises ServiceError."""
+    folder = data_folder(Path(env["VAR_DIR"]))
+    own: list[tuple[str, Service]] = []
+    if not env.get("DATABASE_URL"):
+        own.append(("DATABASE_URL", Postgres(folder)))
+    if not env.get("REDIS_URL"):
+        own.append(("REDIS_URL", Valkey(folder)))
+    for name, service in own:
+        service.start(guardian.watch)
+        env[name] = service.url
+
+
+def links(base: str, var: Path, seconds: float) -> str:
+    return f"""
+Pressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.
+
+    API documents   {base}/api/docs/
+    Admin           {base}/admin/   (admin, admin-demo-1)
+    Feed            {base}/feed/
+    Mail            {var / "mail"}
+
+    make demo       registers a reader and publishes a post to 1,000 subscribers
+"""
+
+
+def main() -> int:
+    started = time.monotonic()
+    var = Path(os.environ.get("VAR_DIR") or PROJECT / "var").resolve()
+    try:
+        held = lock(var)
+        port = wanted_port(os.environ.get("PORT") or "8000")
+    except Refused as refused:
+        print(f"make up: {refused}", file=sys.stderr)
+        return 1
+
+    env = environment(var, port)
+    workers = {f"worker-{queue.name}": worker(queue) for queue in QUEUES}
+    printer = Printer(sys.stdout, ["up", "web", *workers, "relay", "migrate", "demo-data"])
+    # It holds the lock too: until it has ended what is left of this run, there is no other.
+    guardian = Guardian(keep_open=(held.fileno(),))
+    supervisor = Supervisor(guardian, printer)
+    supervisor.handle_signals()
+    manage = [sys.executable, "manage.py"]
+    try:
+        services(env, guardian)
+        printer("up", f"services answer after {time.monotonic() - started:.1f} s")
+        supervisor.run("migrate", [*manage, "migrate", "--no-input", "--verbosity", "1"], env)
+        supervisor.run("demo-data", [*manage, "demo_data"], env)
+        supervisor.start("web", web(port), env)
+        for name, command in workers.items():
+            supervisor.start(name, command, env, ready=" ready.")
+        supervisor.start("relay", [*manage, "relay"], env, ready="relay: ready")
+        base = f"http://127.0.0.1:{port}"
+        supervisor.wait_ready({*workers, "relay"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT)
+        print(links(base, var, time.monotonic() - started), flush=True)
+        supervisor.wait()
+    except ServiceError as error:
+        printer("up", str(error))
+        code = 1
+    except Ended as ended:
+        printer("up", f"{ended}: stopping")
+        code = 0 if ended.wanted else 1
+    finally:
+        stopping = time.monotonic()
+        supervisor.stop()
+    printer("up", f"all ended after {time.monotonic() - stopping:.1f} s")
+    return code
+
+
+if __name__ == "__main__":
+    os.chdir(PROJECT)
+    sys.exit(main())
