@@ -1,0 +1,118 @@
+"""Registration, sign-in, the welcome mail."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.db import connection
+from rest_framework.test import APIClient
+
+from app.accounts.models import User
+from app.accounts.tasks import send_welcome_email
+from app.taskruns.models import TaskRun
+
+NEW = {"username": "kim", "email": "Kim@Example.com", "password": "a-long-passphrase-1"}
+
+
+@pytest.mark.django_db
+class TestRegister:
+    def test_makes_a_user_and_the_task_of_the_welcome_mail(self, anonymous: APIClient) -> None:
+        answer = anonymous.post("/api/auth/register/", NEW)
+        assert answer.status_code == 201
+        user = User.objects.get()
+        run = TaskRun.objects.get()
+        assert answer.json()["id"] == user.pk
+        assert answer.json()["welcome_task"]["id"] == str(run.pk)
+        assert (run.name, run.queue, run.owner) == ("app.accounts.tasks.send_welcome_email", "emails", user)
+        assert run.arguments == ([user.pk], {})
+        assert user.check_password(NEW["password"])
+        assert "password" not in answer.json()
+
+    @pytest.mark.parametrize(
+        ("change", "pointer"),
+        [
+            ({"username": ""}, "#/username"),
+            ({"username": "no spaces"}, "#/username"),
+            ({"username": "a" * 151}, "#/username"),
+            ({"username": "nul\x00"}, "#/username"),
+            ({"username": "taken"}, "#/username"),
+            ({"email": "nowhere"}, "#/email"),
+            ({"email": "TAKEN@example.com"}, "#/email"),
+            ({"password": "kim"}, "#/password"),
+            ({"password": "12345678901"}, "#/password"),
+            ({"password": ["a-long-passphrase-1"]}, "#/password"),
+        ],
+    )
+    def test_refuses(self, anonymous: APIClient, change: dict[str, Any], pointer: str) -> None:
+        User.objects.create_user("taken", "taken@example.com", "a-long-passphrase-1")
+        answer = anonymous.post("/api/auth/register/", NEW | change)
+        assert answer.status_code == 400
+        assert answer["Content-Type"] == "application/problem+json"
+        assert pointer in [error["pointer"] for error in answer.json()["errors"]]
+        assert User.objects.count() == 1
+        assert not TaskRun.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_with_one_name_are_one_user(anonymous: APIClient) -> None:
+    start = threading.Barrier(8)
+
+    def register(number: int) -> int:
+        start.wait(timeout=60)
+        try:
+            return APIClient().post("/api/auth/register/", NEW).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = sorted(pool.map(register, range(8)))
+    assert statuses == [201] + [400] * 7
+    assert User.objects.count() == 1
+    assert TaskRun.objects.count() == 1
+
+
+@pytest.mark.django_db
+class TestSignIn:
+    def test_login_refresh_logout(self, anonymous: APIClient, reader: User) -> None:
+        login = anonymous.post("/api/auth/login/", {"username": "reader", "password": "a-long-passphrase-1"})
+        assert login.status_code == 200
+        anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {login.json()['access']}")
+        assert anonymous.get("/api/auth/me/").json()["username"] == "reader"
+
+        refreshed = anonymous.post("/api/auth/refresh/", {"refresh": login.json()["refresh"]})
+        assert refreshed.status_code == 200
+        again = anonymous.post("/api/auth/refresh/", {"refresh": login.json()["refresh"]})
+        assert again.status_code == 401, "a refresh token is good for one refresh"
+
+        newest = refreshed.json()["refresh"]
+        assert anonymous.post("/api/auth/logout/", {"refresh": newest}).status_code == 200
+        assert anonymous.post("/api/auth/refresh/", {"refresh": newest}).status_code == 401
+
+    @pytest.mark.parametrize("token", ["", "x", "a.b.c"])
+    def test_a_bad_token_is_401_and_says_how(self, anonymous: APIClient, token: str) -> None:
+        anonymous.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+        answer = anonymous.get("/api/auth/me/")
+        assert answer.status_code == 401
+        assert answer["Content-Type"] == "application/problem+json"
+        assert answer["WWW-Authenticate"].startswith("Bearer")
+
+    def test_a_wrong_password_is_401(self, anonymous: APIClient, reader: User) -> None:
+        answer = anonymous.post("/api/auth/login/", {"username": "reader", "password": "wrong"})
+        assert answer.status_code == 401
+
+
+@pytest.mark.django_db
+class TestWelcome:
+    def test_is_sent_in_text_and_html_with_a_stable_id(self, reader: User) -> None:
+        assert send_welcome_email.apply(args=[reader.pk], task_id="one").get()
+        [message] = mail.outbox
+        assert message.to == ["reader@example.com"]
+        assert message.extra_headers["Message-ID"] == "<welcome-one@example.com>"
+        assert "reader" in message.body
+        assert message.alternatives[0].mimetype == "text/html"
+
+    def test_is_not_sent_to_who_is_gone(self) -> None:
+        assert not send_welcome_email.apply(args=[404]).get()
+        assert not mail.outbox

@@ -1,0 +1,212 @@
+"""Posts, publication, subscriptions, feed and sitemap."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.core.cache import cache
+from django.core.mail.backends.locmem import EmailBackend
+from rest_framework.test import APIClient
+
+from app.accounts.models import User
+from app.blog import services
+from app.blog.models import Delivery, Post, Subscriber
+from app.blog.tasks import notify_subscribers
+from app.taskruns.models import TaskRun
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def draft(author: User) -> Post:
+    return services.post_create(author=author, title="On <b>queues</b>", body="A queue forgets.\n\nA table does not.")
+
+
+@pytest.fixture
+def published(draft: Post) -> Post:
+    services.post_publish(post_id=draft.pk)
+    draft.refresh_from_db()
+    return draft
+
+
+def subscribe(count: int) -> None:
+    Subscriber.objects.bulk_create([Subscriber(email=f"s{number}@example.com") for number in range(count)])
+
+
+class TestPosts:
+    def test_are_made_as_drafts_of_who_makes_them(self, as_author: APIClient) -> None:
+        answer = as_author.post("/api/posts/", {"title": "안녕 World", "body": "…", "status": "published"})
+        assert answer.status_code == 201
+        assert (answer.json()["status"], answer.json()["author"]) == ("draft", "author")
+        assert answer.json()["slug"] == "안녕-world"
+
+    def test_two_of_one_title_have_two_slugs(self, as_author: APIClient) -> None:
+        slugs = {as_author.post("/api/posts/", {"title": "!", "body": "…"}).json()["slug"] for _ in range(3)}
+        assert len(slugs) == 3
+
+    def test_drafts_are_their_authors_alone(self, draft: Post, as_author: APIClient, as_reader: APIClient) -> None:
+        url = f"/api/posts/{draft.pk}/"
+        assert as_author.get(url).status_code == 200
+        for client in (as_reader, APIClient()):
+            assert client.get(url).status_code == 404
+            assert client.get("/api/posts/").json()["results"] == []
+        for method in ("put", "patch", "delete"):
+            assert getattr(as_reader, method)(url, {"title": "mine"}).status_code == 404
+        assert as_reader.post(f"{url}publish/").status_code == 404
+        assert APIClient().get(draft.get_absolute_url()).status_code == 404
+
+    def test_published_ones_are_read_by_all_and_changed_by_their_author(
+        self, published: Post, as_author: APIClient, as_reader: APIClient
+    ) -> None:
+        url = f"/api/posts/{published.pk}/"
+        assert APIClient().get(url).status_code == 200
+        assert as_reader.patch(url, {"title": "mine"}).status_code == 403
+        assert as_reader.delete(url).status_code == 403
+        assert APIClient().patch(url, {"title": "mine"}).status_code == 401
+        assert as_author.patch(url, {"title": "New"}).json()["title"] == "New"
+        assert as_author.delete(url).status_code == 204
+
+    def test_pages_follow_a_cursor(self, author: User, anonymous: APIClient) -> None:
+        for number in range(5):
+            services.post_publish(post_id=services.post_create(author=author, title=f"{number}", body="…").pk)
+        first = anonymous.get("/api/posts/?page_size=3").json()
+        second = anonymous.get(first["next"]).json()
+        assert [post["title"] for post in first["results"] + second["results"]] == ["4", "3", "2", "1", "0"]
+        assert anonymous.get("/api/posts/?cursor=nonsense").status_code == 404
+
+    def test_search_finds_what_is_indexed(self, published: Post, anonymous: APIClient) -> None:
+        assert anonymous.get("/api/posts/?q=forgets").json()["results"] == []
+        services.post_reindex(post_id=published.pk)
+        assert [post["id"] for post in anonymous.get("/api/posts/?q=forgets").json()["results"]] == [published.pk]
+        assert anonymous.get("/api/posts/?q=absent").json()["results"] == []
+        assert anonymous.get("/api/posts/?q=%00").status_code == 400
+
+    def test_their_page_shows_text_not_markup(self, published: Post, anonymous: APIClient) -> None:
+        page = anonymous.get(published.get_absolute_url()).content.decode()
+        assert "On &lt;b&gt;queues&lt;/b&gt;" in page
+
+
+class TestPublish:
+    def test_answers_with_its_three_tasks(self, draft: Post, author: User, as_author: APIClient) -> None:
+        answer = as_author.post(f"/api/posts/{draft.pk}/publish/")
+        assert answer.status_code == 200
+        assert answer.json()["status"] == "published"
+        tasks = {task["name"].rpartition(".")[2]: task for task in answer.json()["tasks"]}
+        assert {name: task["queue"] for name, task in tasks.items()} == {
+            "notify_subscribers": "emails",
+            "reindex_post": "default",
+            "invalidate_caches": "default",
+        }
+        assert {run.owner for run in TaskRun.objects.all()} == {author}
+        assert as_author.get(tasks["reindex_post"]["url"]).json()["status"] == "queued"
+
+    def test_a_second_time_starts_nothing(self, draft: Post, as_author: APIClient) -> None:
+        for expected in (3, 0):
+            answer = as_author.post(f"/api/posts/{draft.pk}/publish/")
+            assert answer.status_code == 200
+            assert len(answer.json()["tasks"]) == expected
+        assert TaskRun.objects.count() == 3
+
+
+class FailingBackend(EmailBackend):
+    """Takes some mails, then none."""
+
+    takes = 0
+
+    def send_messages(self, messages: Any) -> int:
+        if FailingBackend.takes <= 0:
+            raise OSError("the mail server went away")
+        FailingBackend.takes -= 1
+        return super().send_messages(messages)
+
+
+class TestNotify:
+    def test_tells_each_active_subscriber_once(self, published: Post) -> None:
+        subscribe(250)
+        Subscriber.objects.filter(email="s7@example.com").update(active=False)
+        assert notify_subscribers.apply(args=[published.pk]).get() == 249
+        assert notify_subscribers.apply(args=[published.pk]).get() == 249
+        assert Counter(message.to[0] for message in mail.outbox) == Counter(
+            f"s{number}@example.com" for number in range(250) if number != 7
+        )
+        assert Delivery.objects.count() == 249
+
+    def test_goes_on_where_it_stopped(self, published: Post, settings: Any) -> None:
+        subscribe(130)
+        settings.EMAIL_BACKEND = f"{__name__}.FailingBackend"
+        for takes, told in ((105, 105), (10, 115), (1000, 130)):
+            FailingBackend.takes = takes
+            try:
+                services.subscribers_notify(post=published, seconds=60, progress=lambda *_: None)
+            except OSError:
+                assert told < 130
+            assert Delivery.objects.count() == told
+        assert max(Counter(message.to[0] for message in mail.outbox).values()) == 1
+
+    def test_out_of_turn_it_says_how_many_are_left(self, published: Post) -> None:
+        subscribe(250)
+        said: list[tuple[int, int]] = []
+        left = services.subscribers_notify(post=published, seconds=0, progress=lambda *at: said.append(at))
+        assert left == 150
+        left = services.subscribers_notify(post=published, seconds=60, progress=lambda *at: said.append(at))
+        assert left == 0
+        assert said == [(100, 250), (200, 250), (250, 250)]
+
+    def test_every_mail_offers_a_way_out_and_has_an_id_of_its_own(self, published: Post, anonymous: APIClient) -> None:
+        subscribe(2)
+        services.subscribers_notify(post=published, seconds=60, progress=lambda *_: None)
+        headers = [message.extra_headers for message in mail.outbox]
+        assert len({header["Message-ID"] for header in headers}) == 2
+        assert headers[0]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        link = headers[0]["List-Unsubscribe"].strip("<>").removeprefix("http://127.0.0.1:8000")
+        assert anonymous.post(link).status_code == 200
+        assert Subscriber.objects.filter(active=False).get().email == mail.outbox[0].to[0]
+
+    def test_a_draft_is_told_to_nobody(self, draft: Post) -> None:
+        subscribe(1)
+        assert notify_subscribers.apply(args=[draft.pk]).get() == 0
+        assert not mail.outbox
+
+
+class TestSubscriptions:
+    def test_the_answer_does_not_tell_who_is_known(self, anonymous: APIClient) -> None:
+        answers = [anonymous.post("/api/subscriptions/", {"email": email}) for email in ("a@b.kr", "A@b.kr", "x@y.kr")]
+        assert {answer.status_code for answer in answers} == {201}
+        assert Subscriber.objects.count() == 2
+
+    def test_who_left_may_come_back(self, anonymous: APIClient) -> None:
+        subscriber = Subscriber.objects.create(email="a@b.kr", active=False)
+        anonymous.post("/api/subscriptions/", {"email": "a@b.kr"})
+        subscriber.refresh_from_db()
+        assert subscriber.active
+
+    def test_following_the_link_asks_and_ends_nothing(self, anonymous: APIClient) -> None:
+        subscriber = Subscriber.objects.create(email="a@b.kr")
+        page = anonymous.get(f"/unsubscribe/{subscriber.token}/")
+        assert b"<button>Unsubscribe</button>" in page.content
+        assert Subscriber.objects.get().active
+        assert anonymous.post(f"/unsubscribe/{subscriber.token}/").status_code == 200
+        assert not Subscriber.objects.get().active
+        assert anonymous.post("/unsubscribe/guessed/").status_code == 404
+
+
+class TestFeedAndSitemap:
+    @pytest.mark.parametrize(("url", "key"), [("/feed/", "rss:feed"), ("/sitemap.xml", "sitemap:posts")])
+    def test_are_cached_until_invalidated(self, published: Post, anonymous: APIClient, url: str, key: str) -> None:
+        link = f"http://127.0.0.1:8000{published.get_absolute_url()}".encode()
+        first = anonymous.get(url)
+        assert link in first.content
+        assert cache.get(key) == first.content
+        Post.objects.all().delete()
+        assert anonymous.get(url).content == first.content
+        services.caches_invalidate()
+        assert link not in anonymous.get(url).content
+
+    def test_work_without_redis(self, published: Post, anonymous: APIClient, redis_server: Any) -> None:
+        redis_server.stop()
+        assert anonymous.get("/feed/").status_code == 200
+        assert anonymous.get("/sitemap.xml").status_code == 200
+
+    def test_drafts_are_in_neither(self, draft: Post, anonymous: APIClient) -> None:
+        assert draft.slug.encode() not in anonymous.get("/feed/").content + anonymous.get("/sitemap.xml").content
