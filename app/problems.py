@@ -124,7 +124,7 @@ class ProblemMiddleware:
             if len(body) > limit:
                 return self._too_big(request)
             request.META |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-            request._stream = request.META["wsgi.input"]  # type: ignore[attr-defined]  # what Django reads from
+            request._stream = request.META["wsgi.input"]  # what Django reads from
         return None
 
     def _too_big(self, request: HttpRequest) -> HttpResponse:

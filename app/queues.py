@@ -43,9 +43,7 @@ class Queue:
                 f"< time_limit ({self.time_limit}) <= {LONGEST_TIME_LIMIT} s does not hold"
             )
         if min(self.concurrency, self.max_attempts, self.max_wait) < 1:
-            raise ValueError(
-                f"queue {self.name!r}: concurrency, max_attempts and max_wait are at least 1"
-            )
+            raise ValueError(f"queue {self.name!r}: concurrency, max_attempts and max_wait are at least 1")
 
 
 QUEUES: tuple[Queue, ...] = (

@@ -126,7 +126,9 @@ class SubscribeView(APIView):
     permission_classes = (permissions.AllowAny,)
     authentication_classes = ()
 
-    @extend_schema(request=SubscriptionSerializer, responses={201: SubscriptionSerializer}, operation_id="subscriptions_create")
+    @extend_schema(
+        request=SubscriptionSerializer, responses={201: SubscriptionSerializer}, operation_id="subscriptions_create"
+    )
     def post(self, request: Request) -> Response:
         serializer = SubscriptionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.sitemaps import Sitemap
+from django.contrib.sites.requests import RequestSite
 from django.contrib.syndication.views import Feed
 from django.core.cache import cache
 from django.db.models import QuerySet
@@ -58,7 +59,7 @@ class PostFeed(Feed[Post, Post]):
         return item.title
 
     def item_description(self, item: Post) -> str:
-        return Truncator(item.body).words(60)
+        return str(Truncator(item.body).words(60))
 
     def item_link(self, item: Post) -> str:
         return settings.SITE_URL + item.get_absolute_url()
@@ -97,10 +98,12 @@ def feed(request: HttpRequest) -> HttpResponse:
 @require_safe
 def sitemap(request: HttpRequest) -> HttpResponse:
     """The sitemap, cached."""
-    site = urlsplit(settings.SITE_URL)
+    ours = urlsplit(settings.SITE_URL)
+    site = RequestSite(request)
+    site.domain = ours.netloc
 
     def make() -> bytes:
-        urls = PostSitemap().get_urls(site=type("Site", (), {"domain": site.netloc}), protocol=site.scheme)
+        urls = PostSitemap().get_urls(site=site, protocol=ours.scheme)
         return render(request, "sitemap.xml", {"urlset": urls}).content
 
     return _cached(services.SITEMAP_KEY, "application/xml", make)

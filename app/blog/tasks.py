@@ -30,7 +30,9 @@ def notify_subscribers(self: Any, post_id: int) -> int:
     if post is None:
         logger.info("post %s is gone or a draft: nobody is told", post_id)
         return 0
-    left = services.subscribers_notify(post=post, seconds=TURN, progress=lambda done, of: report_progress(done, of, "mails"))
+    left = services.subscribers_notify(
+        post=post, seconds=TURN, progress=lambda done, of: report_progress(done, of, "mails")
+    )
     if left:
         # The same run with its progress, queued anew: a long list does not hold the queue up.
         raise self.replace(self.si(post_id))

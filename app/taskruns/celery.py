@@ -28,7 +28,9 @@ class LedgerCelery(Celery):
             task.__class__ = _in_ledger(type(task))
         return super().register_task(task, **options)
 
-    def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
+    def _task_from_fun(  # type: ignore[override]  # Celery's forty options, passed on
+        self, fun: Any, name: str | None = None, base: Any = None, **options: Any
+    ) -> Any:
         base = base if base is None else _in_ledger(base)
         return super()._task_from_fun(fun, name=name, base=base, **options)
 

@@ -197,4 +197,3 @@ def _until_written(write: Callable[[], T]) -> T:
         connection.close()
         time.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE)
-

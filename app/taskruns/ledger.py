@@ -134,7 +134,8 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int) -> Claim | None:
 def succeed(claim: Claim, result: str | None) -> bool:
     """End a run well. False where the claim is no longer ours: nothing was written."""
     return _update(
-        "status = 'succeeded', result = %s, finished_at = clock_timestamp(), error_type = '', error = '', traceback = ''",
+        """status = 'succeeded', result = %s, finished_at = clock_timestamp(),
+           error_type = '', error = '', traceback = ''""",
         [result],
         claim,
     )
@@ -176,9 +177,7 @@ def fail(claim: Claim, failure: Failure, result: str | None) -> bool:
     )
 
 
-def _update(
-    assignments: str, values: list[Any], claim: Claim, attempt: tuple[str, Failure] | None = None
-) -> bool:
+def _update(assignments: str, values: list[Any], claim: Claim, attempt: tuple[str, Failure] | None = None) -> bool:
     """One fenced UPDATE of a run that we hold, and the record of its attempt in the same statement."""
     update = f"UPDATE taskruns_taskrun SET {assignments} WHERE id = %s AND claim = %s AND status = 'running'"
     values = [*values, claim.run_id, claim.token]

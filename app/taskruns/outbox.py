@@ -7,7 +7,6 @@ instead, in the caller's transaction. The relay sends it once it is committed an
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -87,9 +86,12 @@ class LedgerAMQP(AMQP):
         """The queue's name. Raises ImproperlyConfigured for one that is not declared."""
         if exchange:
             wanted = (getattr(exchange, "name", exchange), routing_key)
-            name = next((q.name for q in self.queues.values() if (q.exchange.name, q.routing_key) == wanted), str(wanted))
+            name = next(
+                (q.name for q in self.queues.values() if (q.exchange.name, q.routing_key) == wanted), str(wanted)
+            )
         else:
-            name = getattr(queue or self.default_queue, "name", queue)
+            chosen = queue or self.default_queue
+            name = chosen if isinstance(chosen, str) else chosen.name
         if name not in self.queues:
             raise ImproperlyConfigured(f"no queue {name!r}; app/queues.py declares {', '.join(sorted(self.queues))}")
         return name
@@ -119,8 +121,8 @@ class LedgerAMQP(AMQP):
     def _time_limits(self, name: str, queue: str, given: list[float | None]) -> list[float | None]:
         """Hard and soft limit in seconds: the call's, else the task's, else the queue's."""
         task, table = self.app.tasks.get(name), BY_NAME.get(queue)
-        hard = given[0] or (task and task.time_limit) or (table and table.time_limit)
-        soft = given[1] or (task and task.soft_time_limit) or (table and table.soft_time_limit)
+        hard = given[0] or getattr(task, "time_limit", None) or getattr(table, "time_limit", None)
+        soft = given[1] or getattr(task, "soft_time_limit", None) or getattr(table, "soft_time_limit", None)
         return [hard, soft if not hard or not soft or soft < hard else None]
 
     def _record(self, row: ledger.Message) -> None:
@@ -168,5 +170,3 @@ def _model_instance_in(value: Any) -> models.Model | None:
     elif not isinstance(value, list | tuple | set):
         return None
     return next((found for item in value if (found := _model_instance_in(item)) is not None), None)
-
-

@@ -103,8 +103,8 @@ class Relay:
 class Reconciler:
     """Finds dead workers, messages gone from Redis and rows past their expiry.
 
-    A worker is dead when its heartbeat has not changed for TASKRUNS_SILENCE seconds of our own watching. So no clock but this process's
-    monotonic one counts, and a time in which Postgres or we did not answer is nobody's silence.
+    A worker is dead when its heartbeat has not changed for TASKRUNS_SILENCE seconds of our own watching. So no clock
+    but this process's monotonic one counts, and a time in which Postgres or we did not answer is nobody's silence.
     """
 
     EVERY = 1.0

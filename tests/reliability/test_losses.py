@@ -219,8 +219,6 @@ def test_without_the_reconciler_the_task_stays_lost(
     before = TaskRun.of(lost)
     # Thrice the time after which the reconciler would have acted, told by the new worker's heartbeats.
     newest = WorkerRow.objects.latest("id")
-    until(
-        lambda: (WorkerRow.objects.get(pk=newest.pk).heartbeat_at - newest.started_at).total_seconds() > 15, "15 s"
-    )
+    until(lambda: (WorkerRow.objects.get(pk=newest.pk).heartbeat_at - newest.started_at).total_seconds() > 15, "15 s")
     after = TaskRun.of(lost)
     assert (after.status, after.attempt, after.published_at) == (before.status, before.attempt, before.published_at)

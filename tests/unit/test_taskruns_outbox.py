@@ -168,7 +168,9 @@ class TestTheRow:
 
 @pytest.mark.django_db
 class TestRefusals:
-    @pytest.mark.parametrize("wrap", [lambda u: u, lambda u: [u], lambda u: {"user": [u]}], ids=["bare", "list", "dict"])
+    @pytest.mark.parametrize(
+        "wrap", [lambda u: u, lambda u: [u], lambda u: {"user": [u]}], ids=["bare", "list", "dict"]
+    )
     def test_a_model_instance(self, wrap: Callable[[Any], Any]) -> None:
         user = make_user()
         with pytest.raises(EncodeError, match=f"pass its id \\({user.pk}\\)"):
@@ -358,5 +360,3 @@ def test_a_class_task_gets_the_tracer_too() -> None:
         assert registered.__trace__ is not tracer
     finally:
         app.tasks.pop("probe.class_task")
-
-

@@ -7,7 +7,6 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
@@ -16,99 +15,158 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='TaskRun',
+            name="TaskRun",
             fields=[
-                ('id', models.UUIDField(default=app.taskruns.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('celery_id', models.TextField(help_text="Celery's task id; unique among live runs only.")),
-                ('name', models.TextField(help_text='Name of the task.')),
-                ('queue', models.TextField()),
-                ('priority', models.SmallIntegerField(default=0, help_text='0 first, as Celery has it on Redis.')),
-                ('status', models.TextField(choices=[('queued', 'Queued'), ('running', 'Running'), ('retrying', 'Retrying'), ('succeeded', 'Succeeded'), ('dead', 'Dead'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued')),
-                ('headers', models.TextField()),
-                ('body', models.TextField()),
-                ('properties', models.TextField()),
-                ('created_at', models.DateTimeField()),
-                ('run_at', models.DateTimeField(help_text='Due from then on.')),
-                ('expires_at', models.DateTimeField(null=True)),
-                ('published_at', models.DateTimeField(help_text='When it was last given to Redis.', null=True)),
-                ('started_at', models.DateTimeField(help_text='Start of the last attempt.', null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('attempt', models.PositiveIntegerField(default=0, help_text='How often it was claimed.')),
-                ('losses', models.PositiveIntegerField(default=0, help_text='Attempts that ended without a verdict.')),
-                ('claim', models.UUIDField(help_text='Token of the last claim: the fence of its finish.', null=True)),
-                ('progress_current', models.BigIntegerField(null=True)),
-                ('progress_total', models.BigIntegerField(null=True)),
-                ('progress_message', models.TextField(default='')),
-                ('result', models.TextField(help_text='JSON: what the task returned, or the exception as Celery has it.', null=True)),
-                ('error_type', models.TextField(default='')),
-                ('error', models.TextField(default='')),
-                ('traceback', models.TextField(default='')),
-                ('owner', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.UUIDField(default=app.taskruns.ids.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("celery_id", models.TextField(help_text="Celery's task id; unique among live runs only.")),
+                ("name", models.TextField(help_text="Name of the task.")),
+                ("queue", models.TextField()),
+                ("priority", models.SmallIntegerField(default=0, help_text="0 first, as Celery has it on Redis.")),
+                (
+                    "status",
+                    models.TextField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("retrying", "Retrying"),
+                            ("succeeded", "Succeeded"),
+                            ("dead", "Dead"),
+                            ("cancelled", "Cancelled"),
+                            ("expired", "Expired"),
+                        ],
+                        default="queued",
+                    ),
+                ),
+                ("headers", models.TextField()),
+                ("body", models.TextField()),
+                ("properties", models.TextField()),
+                ("created_at", models.DateTimeField()),
+                ("run_at", models.DateTimeField(help_text="Due from then on.")),
+                ("expires_at", models.DateTimeField(null=True)),
+                ("published_at", models.DateTimeField(help_text="When it was last given to Redis.", null=True)),
+                ("started_at", models.DateTimeField(help_text="Start of the last attempt.", null=True)),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("attempt", models.PositiveIntegerField(default=0, help_text="How often it was claimed.")),
+                ("losses", models.PositiveIntegerField(default=0, help_text="Attempts that ended without a verdict.")),
+                ("claim", models.UUIDField(help_text="Token of the last claim: the fence of its finish.", null=True)),
+                ("progress_current", models.BigIntegerField(null=True)),
+                ("progress_total", models.BigIntegerField(null=True)),
+                ("progress_message", models.TextField(default="")),
+                (
+                    "result",
+                    models.TextField(
+                        help_text="JSON: what the task returned, or the exception as Celery has it.", null=True
+                    ),
+                ),
+                ("error_type", models.TextField(default="")),
+                ("error", models.TextField(default="")),
+                ("traceback", models.TextField(default="")),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='TaskAttempt',
+            name="TaskAttempt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('outcome', models.TextField(choices=[('retried', 'retried'), ('failed', 'failed'), ('lost', 'lost')])),
-                ('worker_name', models.TextField(default='')),
-                ('started_at', models.DateTimeField(null=True)),
-                ('finished_at', models.DateTimeField()),
-                ('error_type', models.TextField(default='')),
-                ('error', models.TextField(default='')),
-                ('traceback', models.TextField(default='')),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='taskruns.taskrun')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("number", models.PositiveIntegerField()),
+                ("outcome", models.TextField(choices=[("retried", "retried"), ("failed", "failed"), ("lost", "lost")])),
+                ("worker_name", models.TextField(default="")),
+                ("started_at", models.DateTimeField(null=True)),
+                ("finished_at", models.DateTimeField()),
+                ("error_type", models.TextField(default="")),
+                ("error", models.TextField(default="")),
+                ("traceback", models.TextField(default="")),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="attempts", to="taskruns.taskrun"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['run', 'number'],
+                "ordering": ["run", "number"],
             },
         ),
         migrations.CreateModel(
-            name='Worker',
+            name="Worker",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.TextField(help_text="Celery's node name.")),
-                ('queues', models.JSONField(help_text='Names of the queues it consumes.')),
-                ('slots', models.PositiveIntegerField(help_text='How many tasks it runs at once.')),
-                ('started_at', models.DateTimeField()),
-                ('heartbeat_at', models.DateTimeField()),
-                ('dead_at', models.DateTimeField(help_text='When it left or was declared dead.', null=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.TextField(help_text="Celery's node name.")),
+                ("queues", models.JSONField(help_text="Names of the queues it consumes.")),
+                ("slots", models.PositiveIntegerField(help_text="How many tasks it runs at once.")),
+                ("started_at", models.DateTimeField()),
+                ("heartbeat_at", models.DateTimeField()),
+                ("dead_at", models.DateTimeField(help_text="When it left or was declared dead.", null=True)),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('dead_at', None)), fields=['heartbeat_at'], name='worker_alive')],
+                "indexes": [
+                    models.Index(condition=models.Q(("dead_at", None)), fields=["heartbeat_at"], name="worker_alive")
+                ],
             },
         ),
         migrations.AddField(
-            model_name='taskrun',
-            name='worker',
-            field=models.ForeignKey(db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, to='taskruns.worker'),
+            model_name="taskrun",
+            name="worker",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.DO_NOTHING,
+                to="taskruns.worker",
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('published_at', None), ('status__in', ('queued', 'retrying'))), fields=['queue', 'priority', 'run_at'], name='taskrun_due'),
+            model_name="taskrun",
+            index=models.Index(
+                condition=models.Q(("published_at", None), ("status__in", ("queued", "retrying"))),
+                fields=["queue", "priority", "run_at"],
+                name="taskrun_due",
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('published_at__isnull', False), ('status__in', ('queued', 'retrying'))), fields=['queue', 'published_at'], name='taskrun_published'),
+            model_name="taskrun",
+            index=models.Index(
+                condition=models.Q(("published_at__isnull", False), ("status__in", ("queued", "retrying"))),
+                fields=["queue", "published_at"],
+                name="taskrun_published",
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['worker'], name='taskrun_running'),
+            model_name="taskrun",
+            index=models.Index(condition=models.Q(("status", "running")), fields=["worker"], name="taskrun_running"),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('status__in', ('queued', 'retrying'))), fields=['expires_at'], name='taskrun_expiring'),
+            model_name="taskrun",
+            index=models.Index(
+                condition=models.Q(("expires_at__isnull", False), ("status__in", ("queued", "retrying"))),
+                fields=["expires_at"],
+                name="taskrun_expiring",
+            ),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(fields=['celery_id'], name='taskrun_celery_id'),
+            model_name="taskrun",
+            index=models.Index(fields=["celery_id"], name="taskrun_celery_id"),
         ),
         migrations.AddConstraint(
-            model_name='taskrun',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ('queued', 'retrying', 'running'))), fields=('celery_id',), name='taskrun_live_celery_id'),
+            model_name="taskrun",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ("queued", "retrying", "running"))),
+                fields=("celery_id",),
+                name="taskrun_live_celery_id",
+            ),
         ),
     ]

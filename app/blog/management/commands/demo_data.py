@@ -42,4 +42,6 @@ class Command(BaseCommand):
                 post = services.post_create(author=author, title=title, body=body)
                 services.post_publish(post_id=post.pk)
                 services.post_reindex(post_id=post.pk)
-        self.stdout.write(f"demo data: {Subscriber.objects.count()} subscribers, admin/admin-demo-1, author/author-demo-1")
+        self.stdout.write(
+            f"demo data: {Subscriber.objects.count()} subscribers, admin/admin-demo-1, author/author-demo-1"
+        )
