@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -56,7 +55,7 @@ class FileBackend(BaseEmailBackend):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 unfinished = path.with_suffix(".part")
-                unfinished.write_bytes(content.as_bytes(linesep=os.linesep))
+                unfinished.write_bytes(content.as_bytes())
                 unfinished.rename(path)
             except OSError:
                 if not self.fail_silently:

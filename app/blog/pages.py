@@ -62,7 +62,7 @@ class PostFeed(Feed[Post, Post]):
         return str(Truncator(item.body).words(60))
 
     def item_link(self, item: Post) -> str:
-        return settings.SITE_URL + item.get_absolute_url()
+        return f"{settings.SITE_URL}{item.get_absolute_url()}"
 
     def item_pubdate(self, item: Post) -> Any:
         return item.published_at

@@ -120,12 +120,15 @@ def execute(
     if claim is None:
         logger.info("%s[%s] %s", task.name, run_id, DROPPED)
         return trace_ok_t(None, None, 0.0, DROPPED)
+    # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
+    request["eta"] = header["eta"]
+    request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
     running = Execution(claim, uuid_, task)
     reset = _current.set(running)
     try:
         outcome = tracer(uuid_, args, kwargs, request)
     except Reject as error:
-        _finish(running, states.REJECTED, describe(error), requeue=error.requeue)
+        _finish(running, states.REJECTED, describe(error), requeue=bool(getattr(error, "requeue", False)))
         raise
     except Exception as error:
         _finish(running, states.FAILURE, describe(error))
@@ -163,7 +166,7 @@ def _verdict(outcome: trace_ok_t) -> tuple[str, ledger.Failure | None, bool]:
         return state, None, False
     if isinstance(error, Retry):
         return state, describe(error.exc or error, einfo), False
-    return state, describe(error, einfo), isinstance(error, Reject) and error.requeue
+    return state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False))
 
 
 def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> ledger.Failure:
@@ -174,7 +177,11 @@ def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) ->
 
 
 def _from_einfo(einfo: ExceptionInfo) -> ledger.Failure:
-    return ledger.Failure(einfo.type.__name__, _storable(einfo.exception), str(einfo.traceback).replace("\x00", ""))
+    return ledger.Failure(
+        getattr(einfo.type, "__name__", "Exception"),
+        _storable(einfo.exception),
+        str(einfo.traceback).replace("\x00", ""),
+    )
 
 
 def _storable(error: object) -> str:

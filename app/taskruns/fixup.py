@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.fixups.django import DjangoFixup, DjangoWorkerFixup
+from celery.fixups.django import DjangoFixup, DjangoWorkerFixup  # type: ignore[attr-defined]  # not in the stubs
 from django.db import connections
 
 
-class LedgerWorkerFixup(DjangoWorkerFixup):
+class LedgerWorkerFixup(DjangoWorkerFixup):  # type: ignore[misc]  # not in the stubs
     """Connections outlive a task; a forked child forgets its parent's without touching them."""
 
     def on_task_prerun(self, sender: Any, **kwargs: Any) -> None:
@@ -30,6 +30,8 @@ class LedgerWorkerFixup(DjangoWorkerFixup):
 class LedgerFixup(DjangoFixup):
     """Installs the worker fixup above."""
 
+    _worker_fixup: DjangoWorkerFixup | None
+
     @property
     def worker_fixup(self) -> DjangoWorkerFixup:
         if self._worker_fixup is None:
@@ -43,4 +45,4 @@ class LedgerFixup(DjangoFixup):
 
 def fixup(app: Any) -> DjangoFixup:
     """The entry point that Celery calls."""
-    return LedgerFixup(app).install()
+    return LedgerFixup(app).install()  # type: ignore[func-returns-value, return-value]  # the stubs say None

@@ -51,6 +51,7 @@ class Claim:
     token: uuid.UUID
     attempt: int
     owner_id: int | None
+    expires_at: datetime.datetime | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int) -> Claim | None:
               AND ((status IN {WAITING} AND run_at <= clock_timestamp()
                     AND (expires_at IS NULL OR expires_at > clock_timestamp()))
                    OR (status = 'running' AND claim = %(token)s))
-            RETURNING attempt, owner_id
+            RETURNING attempt, owner_id, expires_at
             """,
             {"id": run_id, "token": token, "worker": worker_id},
         )
@@ -246,7 +247,7 @@ def _lose(where: str, values: list[Any], failure: Failure) -> int:
                 *dataclasses.astuple(failure),
             ],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def ended(claim: Claim) -> bool:
@@ -270,7 +271,7 @@ def release(worker_id: int) -> int:
             """,
             [worker_id],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def take_due(windows: dict[str, int]) -> list[Published]:
@@ -315,7 +316,7 @@ def unpublish(run_ids: Iterable[uuid.UUID]) -> int:
             f"UPDATE taskruns_taskrun SET published_at = NULL WHERE id = ANY(%s) AND status IN {WAITING}",
             [list(run_ids)],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
@@ -341,7 +342,7 @@ def expire() -> int:
             WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
             """
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def progress(claim: Claim, current: int, total: int | None, message: str) -> bool:
@@ -386,7 +387,7 @@ def worker_end(worker_ids: Sequence[int]) -> int:
             "UPDATE taskruns_worker SET dead_at = clock_timestamp() WHERE id = ANY(%s) AND dead_at IS NULL",
             [list(worker_ids)],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def workers_alive() -> list[tuple[int, datetime.datetime, list[str], int]]:

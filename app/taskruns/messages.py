@@ -13,7 +13,7 @@ from app.taskruns.ledger import Published
 def envelope(run: Published) -> str:
     """The message as JSON text, for LPUSH. Its header ``taskrun`` names the run."""
     headers = json.loads(run.headers)
-    headers["taskrun"] = {"id": str(run.run_id)}
+    headers["taskrun"] |= {"id": str(run.run_id)}
     properties = json.loads(run.properties)
     return json.dumps(
         {
@@ -32,7 +32,7 @@ def envelope(run: Published) -> str:
     )
 
 
-def run_id_in(message: bytes) -> uuid.UUID | None:
+def run_id_in(message: bytes | str) -> uuid.UUID | None:
     """The run that a message in Redis names, or None for a message that is not ours."""
     try:
         decoded: Any = json.loads(message)

@@ -101,6 +101,7 @@ class LedgerAMQP(AMQP):
     ) -> ledger.Message:
         relative = headers.pop(HEADER)
         # Times stay in the row: a message that carries them would be held, or dropped, by the worker itself.
+        headers[HEADER] = {"eta": headers["eta"]}
         eta, expires = _moment(headers["eta"]), _moment(headers["expires"])
         headers |= {"eta": None, "expires": None, "timelimit": self._time_limits(name, queue, headers["timelimit"])}
         return ledger.Message(

@@ -34,7 +34,7 @@ class LedgerBackend(BaseBackend):
     ) -> Any:
         running = execution.current()
         if running is not None and running.celery_id == task_id and state in (states.SUCCESS, states.FAILURE):
-            running.result = self.encode(result)
+            running.result = str(self.encode(result))
         return result
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class LedgerBackend(BaseBackend):
         if run is None:
             return {"task_id": task_id, "status": states.PENDING, "result": None, "traceback": None, "children": []}
         state = CELERY_STATES[Status(run.status)]
-        meta = {"task_id": task_id, "status": state, "traceback": run.traceback or None, "children": []}
+        meta: dict[str, Any] = {"task_id": task_id, "status": state, "traceback": run.traceback or None, "children": []}
         return meta | {"result": self._result_of(run, state), "date_done": run.finished_at}
 
     def _result_of(self, run: TaskRun, state: str) -> Any:
@@ -53,7 +53,7 @@ class LedgerBackend(BaseBackend):
                 return self.exception_to_python(json.loads(run.result))
             kind = WorkerLostError if run.error_type == "WorkerLostError" else Exception
             return kind(run.error)
-        return None if run.result is None else self.decode(run.result)
+        return None if run.result is None else self.decode(run.result)  # type: ignore[arg-type]  # text is as good
 
     def _forget(self, task_id: str) -> None:
         TaskRun.objects.filter(celery_id=task_id, finished_at__isnull=False).update(result=None)

@@ -23,7 +23,7 @@ def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
     return trace
 
 
-class LedgerTask(DjangoTask):
+class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs only
     """A Celery task whose calls are rows of the ledger."""
 
     Request = "app.taskruns.worker:LedgerRequest"

@@ -62,7 +62,10 @@ class Waker:
             self._wanted.clear()
             try:
                 # One entry is enough, however many commits it stands for.
-                client.pipeline(transaction=False).lpush(key, 1).ltrim(key, 0, 0).execute()
+                pipeline = client.pipeline(transaction=False)
+                pipeline.lpush(key, 1)
+                pipeline.ltrim(key, 0, 0)
+                pipeline.execute()
             except (redis.RedisError, OSError) as error:
                 self.failures += 1
                 logger.warning("no wake-up for the relay, which will find the work at its next poll: %s", error)

@@ -21,6 +21,7 @@ from typing import Any
 
 from celery import bootsteps, signals
 from celery.exceptions import WorkerLostError
+from celery.worker import state
 from celery.worker.request import Request
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
@@ -45,6 +46,8 @@ _unwritten: deque[Callable[[], object]] = deque()
 
 class LedgerRequest(Request):
     """Celery's request of a task; runs of the ledger carry the worker's id and a claim token to the child."""
+
+    _request_dict: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -100,8 +103,9 @@ class LedgerStep(bootsteps.StartStopStep):
         """Wait for the schema, register, start the heartbeat. The consumer starts after this step."""
         self._worker = worker
         while not self._register():
-            if self._stopping.wait(1.0):
-                return
+            # Raises WorkerShutdown after SIGTERM.
+            state.maybe_shutdown()
+            self._stopping.wait(1.0)
         atexit.register(self._leave)
         signals.worker_shutting_down.connect(self._start_grace, weak=False)
         self._thread = threading.Thread(target=self._beat, name="taskruns-heartbeat", daemon=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import shared_task
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from app.taskruns.progress import report_progress
 
@@ -60,6 +60,24 @@ def retry_by_hand(self: Any, path: str, succeed_at: int) -> int:
 def retry_by_itself(self: Any, path: str) -> None:
     note(path, str(self.request.retries))
     raise ConnectionError("as ever")
+
+
+@shared_task(bind=True, name="probe.times")
+def times(self: Any) -> list[str | None]:
+    """Retries once, then tells its eta and expiry."""
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    return [self.request.eta, self.request.expires]
+
+
+@shared_task(name="probe.overrun", soft_time_limit=1, time_limit=60)
+def overrun(path: str) -> None:
+    try:
+        while True:
+            time.sleep(0.02)
+    except SoftTimeLimitExceeded:
+        note(path, "told")
+        raise
 
 
 @shared_task(name="probe.fail")

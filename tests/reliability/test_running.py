@@ -116,6 +116,26 @@ def test_autoretry_for(running: Stack, effects: str) -> None:
     assert tasks.noted(effects) == ["0", "1", "2"]
 
 
+def test_a_retry_keeps_the_expiry(running: Stack) -> None:
+    eta = timezone.now()
+    result = tasks.times.apply_async(eta=eta, expires=600)
+    first = TaskRun.of(result).expires_at
+
+    assert result.get(timeout=60) == [None, first.isoformat()]
+    assert TaskRun.of(result).expires_at == first
+
+
+def test_time_limits(running: Stack, effects: str, gate: Path) -> None:
+    soft = tasks.overrun.delay(effects)
+    hard = tasks.hold.apply_async([effects, "job", str(gate)], soft_time_limit=50, time_limit=1)
+    until(done, "both are ended")
+
+    assert "told" in tasks.noted(effects)
+    assert (TaskRun.of(soft).status, TaskRun.of(soft).error_type) == (Status.DEAD, "SoftTimeLimitExceeded")
+    assert (TaskRun.of(hard).status, TaskRun.of(hard).error_type) == (Status.DEAD, "TimeLimitExceeded")
+    assert "job ended" not in tasks.noted(effects)
+
+
 def test_a_failure_is_kept_with_its_traceback(running: Stack) -> None:
     result = tasks.fail.delay("gone")
 
