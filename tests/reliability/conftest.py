@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 
 from tests.processes import Stack, stack_in
 
@@ -14,6 +15,18 @@ def stack(tmp_path: Path, transactional_db: None, redis_server: Any) -> Iterator
     """Nothing runs as yet: a test starts what it needs."""
     with stack_in(tmp_path) as stack:
         yield stack
+
+
+@pytest.fixture(scope="module")
+def shared_stack(
+    tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any
+) -> Iterator[Stack]:
+    """A stack for a whole module, whose tests leave each other's runs alone."""
+    with django_db_blocker.unblock(), stack_in(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+        for process in stack.processes:
+            process.end()
+        call_command("flush", verbosity=0, interactive=False)
 
 
 @pytest.fixture

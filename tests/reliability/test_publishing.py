@@ -10,7 +10,8 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog.models import Delivery, Subscriber
-from app.taskruns.models import LIVE, Status, TaskRun
+from app.taskruns.models import Status, TaskRun
+from tests.probes.ledger import done
 from tests.processes import Process, Stack
 from tests.unit.conftest import client_of
 from tests.waiting import until
@@ -44,10 +45,6 @@ def publish(client: APIClient) -> list[dict[str, Any]]:
     assert answer.status_code == 200
     tasks: list[dict[str, Any]] = answer.json()["tasks"]
     return tasks
-
-
-def done() -> bool:
-    return not TaskRun.objects.filter(status__in=LIVE).exists()
 
 
 @pytest.mark.parametrize("fault", ["none", "stopped", "hanging"])

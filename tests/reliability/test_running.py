@@ -4,26 +4,21 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from celery.exceptions import TaskRevokedError
-from django.db import transaction
 from django.utils import timezone
 
-from app.taskruns.models import LIVE, Status, TaskRun
+from app.taskruns.models import Status, TaskRun
 from tests.probes import tasks
+from tests.probes.ledger import done
 from tests.processes import Stack
 from tests.waiting import until
 
 
-@pytest.fixture
-def running(stack: Stack) -> Stack:
-    """A relay and a worker of all queues."""
-    stack.relay()
-    stack.worker()
-    return stack
-
-
-def done() -> bool:
-    return not TaskRun.objects.filter(status__in=LIVE).exists()
+@pytest.fixture(scope="module")
+def running(shared_stack: Stack) -> Stack:
+    """A relay and a worker of all queues, for all the tests here that need no more than that."""
+    shared_stack.relay()
+    shared_stack.worker()
+    return shared_stack
 
 
 def test_a_call_runs_once_and_its_result_is_told(running: Stack, effects: str) -> None:
@@ -55,32 +50,6 @@ def test_countdown_and_eta_hold_the_call_back_until_then(running: Stack, effects
     for run in map(TaskRun.of, results):
         assert run.started_at >= run.run_at
     assert TaskRun.of(results[1]).run_at == eta
-
-
-def test_an_expired_call_never_runs(stack: Stack, effects: str) -> None:
-    expired = tasks.effect.apply_async([effects, "late"], expires=0.2)
-    in_time = tasks.effect.apply_async([effects, "in time"], expires=600)
-    until(lambda: TaskRun.of(expired).expires_at < timezone.now(), "the expiry")
-    stack.relay()
-    stack.worker()
-
-    with pytest.raises(TaskRevokedError):
-        expired.get(timeout=60)
-    assert in_time.get(timeout=60) == "in time"
-    assert tasks.noted(effects) == ["in time"]
-    assert TaskRun.of(expired).status == Status.EXPIRED
-
-
-def test_queue_says_which_worker(stack: Stack, effects: str) -> None:
-    stack.relay()
-    stack.worker("--queues=emails")
-    mail = tasks.effect.apply_async([effects, "mail"], queue="emails")
-    report = tasks.effect.apply_async([effects, "report"], queue="reports")
-
-    assert mail.get(timeout=60) == "mail"
-    until(lambda: TaskRun.of(report).published_at, "the report's message is in its list")
-    assert tasks.noted(effects) == ["mail"]
-    assert TaskRun.of(report).status == Status.QUEUED
 
 
 def test_self_retry_runs_again_after_its_countdown_with_the_same_id(running: Stack, effects: str) -> None:
@@ -176,27 +145,3 @@ def test_progress_of_a_running_task(running: Stack, gate: Path) -> None:
 
     gate.touch()
     result.get(timeout=60)
-
-
-def test_a_priority_goes_first(stack: Stack, effects: str) -> None:
-    with transaction.atomic():
-        for priority in (9, 5, 0):
-            tasks.effect.apply_async([effects, str(priority)], priority=priority)
-    stack.relay()
-    until(lambda: TaskRun.objects.filter(published_at__isnull=False).count() == 3, "all are in Redis")
-    stack.worker("--concurrency=1")
-    until(done, "all done")
-
-    assert tasks.noted(effects) == ["0", "5", "9"]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["-c", "2"], ["--queues=default,emails", "--concurrency=4", "--hostname=worker1@%h"]],
-    ids=["plain", "queues"],
-)
-def test_plain_worker_commands(stack: Stack, effects: str, arguments: list[str]) -> None:
-    stack.relay()
-    worker = stack.worker(*arguments)
-    assert tasks.effect.delay(effects, "x").get(timeout=60) == "x"
-    assert worker.stop() == 0

@@ -1,0 +1,8 @@
+"""What the tests ask of the ledger."""
+
+from app.taskruns.models import LIVE, TaskRun
+
+
+def done() -> bool:
+    """Whether no run is live any more."""
+    return not TaskRun.objects.filter(status__in=LIVE).exists()
