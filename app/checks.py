@@ -1,5 +1,177 @@
-"""Placeholder until the checks below are written."""
+"""What is wrong with the configuration, said before anything is served or run, each with a hint.
+
+``manage.py check`` lists it; web, worker and beat refuse to start with it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from celery import Celery
+from celery.exceptions import QueueNotFound
+from celery.signals import beat_init, worker_init
+from django.conf import settings
+from django.core import checks
+from django.utils.module_loading import autodiscover_modules
+
+from app.queues import BY_NAME, LONGEST_TIME_LIMIT
+
+TAG = "pressroom"
+LOOPBACK = {"localhost", "::1", ""}
 
 
-def refuse_misconfiguration() -> None:
-    """Refuse to serve with settings that are wrong."""
+def register() -> None:
+    """Make the checks known to Django, and have Celery's processes refuse what they find."""
+    for check in (required_settings, redis_databases, broker_transport, task_queues, task_time_limits):
+        checks.register(check, TAG)
+    worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
+    beat_init.connect(_refuse, dispatch_uid="pressroom.checks")
+
+
+def refuse_misconfiguration(exit_code: int = 1) -> None:
+    """Leave the process, with the reasons on standard error, when a check finds an error."""
+    errors = [message for message in checks.run_checks(tags=[TAG]) if message.is_serious()]
+    if errors:
+        print("Pressroom does not start like this:", *errors, sep="\n", file=sys.stderr, flush=True)
+        raise SystemExit(exit_code)
+
+
+def _refuse(**_: object) -> None:
+    refuse_misconfiguration()
+
+
+# ---- Settings --------------------------------------------------------------------------------------------------------
+
+
+def required_settings(**_: object) -> Iterator[checks.CheckMessage]:
+    """What local mode has defaults for, and no other."""
+    if settings.LOCAL:
+        return
+    if not settings.SECRET_KEY_IS_SET:
+        yield checks.Error(
+            "SECRET_KEY is not set.",
+            hint="Set it to 50 random characters, the same for every process: sessions and tokens are signed with it.",
+            id="pressroom.E001",
+        )
+    if not settings.DATABASE_URL:
+        yield checks.Error(
+            "DATABASE_URL is not set.", hint="For example postgres://user:password@host:5432/name.", id="pressroom.E002"
+        )
+    if not settings.ALLOWED_HOSTS:
+        yield checks.Error(
+            "ALLOWED_HOSTS is empty: every request would be answered with 400.",
+            hint="Set it to the host names that the site is reached by, separated by commas.",
+            id="pressroom.E003",
+        )
+
+
+def redis_databases(**_: object) -> Iterator[checks.CheckMessage]:
+    """The broker's database must lose nothing; a cache is flushed and evicted, results expire."""
+    users = {"broker": settings.CELERY_BROKER_URL, "cache": settings.CACHE_URL}
+    if str(settings.CELERY_RESULT_BACKEND).startswith(("redis:", "rediss:", "redis+socket:")):
+        users["result backend"] = settings.CELERY_RESULT_BACKEND
+    seen: dict[tuple[str, int, str], str] = {}
+    for user, url in users.items():
+        database = redis_database(url)
+        other = seen.setdefault(database, user)
+        if other != user:
+            yield checks.Error(
+                f"The {user} uses the same Redis database as the {other}: number {database[2]} of {database[0]}.",
+                hint="End the URLs with different numbers: CELERY_BROKER_URL /0, CELERY_RESULT_BACKEND /1, "
+                "CACHE_URL /2.",
+                id="pressroom.E004",
+            )
+
+
+def broker_transport(**_: object) -> Iterator[checks.CheckMessage]:
+    """Only what the relay can write to and the reconciler can look into."""
+    scheme = urlsplit(settings.CELERY_BROKER_URL).scheme
+    if scheme not in ("redis", "rediss"):
+        yield checks.Error(
+            f"The broker is {scheme or 'no'}://, not Redis.",
+            hint="The relay writes Redis lists, and the reconciler reads them to see which message was lost; with "
+            "another broker that promise would be an empty one. Set CELERY_BROKER_URL to redis:// or rediss://.",
+            id="pressroom.E005",
+        )
+
+
+def redis_database(url: str) -> tuple[str, int, str]:
+    """Host (or socket), port and number of the database that a Redis URL means."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    if parts.scheme in ("unix", "redis+socket"):
+        number = query.get("db") or query.get("virtual_host")
+        return unquote(parts.path), 0, number[0] if number else "0"
+    host = (parts.hostname or "").lower()
+    number_in_path = parts.path.strip("/")
+    return (
+        "127.0.0.1" if host in LOOPBACK else host,
+        parts.port or 6379,
+        query["db"][0] if "db" in query else number_in_path or "0",
+    )
+
+
+# ---- Tasks -----------------------------------------------------------------------------------------------------------
+
+
+def our_tasks(app: Celery | None = None) -> Iterable[Any]:
+    """Every task that is registered, but for Celery's own."""
+    if app is None:
+        from app.celery import app as the_app
+
+        app = the_app
+    # Not app.loader.import_default_modules(): that has Celery's fixup run these checks.
+    autodiscover_modules("tasks")
+    return [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
+
+
+def queue_of(task: Any) -> str:
+    """The name of the queue that a plain ``delay()`` of the task goes to. Raises QueueNotFound."""
+    given = getattr(task, "queue", None)
+    route = task.app.amqp.router.route({"queue": given} if given else {}, task.name)
+    return str(getattr(route["queue"], "name", route["queue"]))
+
+
+def task_queues(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
+    """Every task goes where a worker listens."""
+    for task in our_tasks(app):
+        try:
+            queue = queue_of(task)
+        except QueueNotFound as error:
+            queue = str(error)
+        if queue not in BY_NAME:
+            yield checks.Error(
+                f"Task {task.name} goes to a queue that does not exist: {queue}.",
+                hint=f"The queues are {', '.join(BY_NAME)}; a new one is a line in app/queues.py.",
+                id="pressroom.E006",
+            )
+
+
+def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
+    """A task may be stricter than its queue; workers' grace periods rest on the queue's limits."""
+    for task in our_tasks(app):
+        try:
+            queue = BY_NAME[queue_of(task)]
+        except (QueueNotFound, KeyError):
+            continue  # told by task_queues
+        # A task's own limits, then those of all tasks by setting, then those of its queue.
+        conf = task.app.conf
+        hard = task.time_limit or conf.task_time_limit or queue.time_limit
+        soft = task.soft_time_limit or conf.task_soft_time_limit or queue.soft_time_limit
+        if soft >= hard:
+            yield checks.Error(
+                f"Task {task.name}: its soft time limit ({soft} s) is not below its hard one ({hard} s).",
+                hint="The soft limit lets a task clean up before the hard one kills it: set both, or neither.",
+                id="pressroom.E007",
+            )
+        if hard > queue.time_limit:
+            yield checks.Error(
+                f"Task {task.name}: its time limit ({hard} s) is above that of queue {queue.name} "
+                f"({queue.time_limit} s).",
+                hint=f"Give it a queue with a longer limit (app/queues.py, {LONGEST_TIME_LIMIT} s at most), or split "
+                "its work.",
+                id="pressroom.E008",
+            )

@@ -10,4 +10,4 @@ application = get_wsgi_application()
 
 from app.checks import refuse_misconfiguration  # noqa: E402 - needs Django's set-up above
 
-refuse_misconfiguration()
+refuse_misconfiguration(exit_code=3)  # of gunicorn: "failed to boot". With any other it would try again forever

@@ -1,0 +1,66 @@
+# Needs Python 3.11 or later and make; everything else is installed into .tools/ and .venv/ here.
+
+UV_VERSION := 0.13.9
+PORT ?= 8000
+BASE_URL ?= http://127.0.0.1:8000
+
+UV := .tools/bin/uv
+RUN := .venv/bin/python
+
+# The interpreter that is there already is the one to use.
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
+
+.DEFAULT_GOAL := help
+.PHONY: help up demo test test-unit lint update verify check-clean-tree install install-local clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
+	@PORT=$(PORT) exec $(RUN) -m app.local.up
+
+demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
+	@$(RUN) -m app.local.demo $(BASE_URL)
+
+test: install ## Run every test, with a PostgreSQL and a Valkey of its own (ARGS="-k name")
+	@$(RUN) -m pytest $(ARGS)
+
+test-unit: install ## Run the quick tests only
+	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
+
+lint: install ## Check format, rules, types and layers
+	@$(RUN) -m app.local.lint
+
+update: install ## Write the generated files
+	@$(RUN) -m app.local.generated write
+
+verify: install ## Fail when a generated file is stale
+	@$(RUN) -m app.local.generated verify
+
+# ---- Tools -----------------------------------------------------------------------------------------------------------
+
+install: $(UV) ## Install everything from uv.lock into .venv/
+	@$(UV) sync --quiet --frozen --all-extras --all-groups $(call interpreter)
+
+# Not exact: what `make test` needs besides stays.
+install-local: $(UV)
+	@$(UV) sync --quiet --frozen --inexact --extra local $(call interpreter)
+
+# A virtual environment that is there keeps its interpreter.
+interpreter = $(if $(wildcard .venv/bin/python),,--python "$$(.tools/bin/python -c 'import sys; print(sys.executable)')")
+
+$(UV): .tools/uv-$(UV_VERSION)
+
+.tools/uv-$(UV_VERSION):
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3 python; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			"$$python" -m venv --clear .tools && \
+			.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
+			touch $@; exit; \
+		fi; \
+	done; \
+	echo "Python 3.11 or later is needed: make PYTHON=/path/to/python" >&2; exit 1
+
+clean: ## Remove .venv/, .tools/ and caches; the data in var/ stays
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
