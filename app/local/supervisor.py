@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO
+from typing import IO, Any
 
 COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93")
 
@@ -93,6 +93,7 @@ class Supervisor:
         self._print = printer
         self._events: SimpleQueue[Ended | str] = SimpleQueue()
         self._running: dict[str, subprocess.Popen[str]] = {}
+        self._adopted: list[subprocess.Popen[bytes]] = []
         self._readers: list[threading.Thread] = []
         self._stopping = False
 
@@ -127,6 +128,11 @@ class Supervisor:
         self._readers.append(reader)
         threading.Thread(target=self._await, args=(name, process), daemon=True).start()
 
+    def adopt(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        """All end when this one does, too; the guardian knows it already."""
+        self._adopted.append(process)
+        threading.Thread(target=self._await, args=(name, process), daemon=True).start()
+
     def _read(self, name: str, process: subprocess.Popen[str], ready: str) -> None:
         assert process.stdout is not None
         for line in process.stdout:
@@ -136,7 +142,7 @@ class Supervisor:
                 ready = ""
                 self._events.put(name)
 
-    def _await(self, name: str, process: subprocess.Popen[str]) -> None:
+    def _await(self, name: str, process: subprocess.Popen[Any]) -> None:
         code = process.wait()
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         self._events.put(Ended(f"{name} ended ({how})"))
@@ -179,7 +185,7 @@ class Supervisor:
         """End all and wait until nothing is left."""
         self._stopping = True
         self._guardian.end()
-        for process in self._running.values():
+        for process in [*self._running.values(), *self._adopted]:
             process.wait()
         self._guardian.wait()
         for reader in self._readers:  # their last lines; bounded, should someone else hold a pipe open

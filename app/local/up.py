@@ -82,7 +82,7 @@ def environment(var: Path, port: int) -> dict[str, str]:
 def worker(queue: Queue) -> list[str]:
     """The command of a queue's worker, the same as in its Deployment."""
     return [
-        sys.executable, "-m", "celery", "-A", "app", "worker", "-Q", queue.name, "-n", f"{queue.name}@%h",
+        sys.executable, "-m", "celery", "-q", "-A", "app", "worker", "-Q", queue.name, "-n", f"{queue.name}@%h",
         "--pool", queue.pool, "-c", str(queue.concurrency), "-l", "info", "--without-gossip", "--without-mingle",
     ]  # fmt: skip
 
@@ -105,7 +105,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def services(env: dict[str, str], guardian: Guardian) -> None:
+def services(env: dict[str, str], guardian: Guardian, supervisor: Supervisor) -> None:
     """Start what the environment does not name, and name it there. Raises ServiceError."""
     folder = data_folder(Path(env["VAR_DIR"]))
     own: list[tuple[str, Service]] = []
@@ -115,6 +115,8 @@ def services(env: dict[str, str], guardian: Guardian) -> None:
         own.append(("REDIS_URL", Valkey(folder)))
     for name, service in own:
         service.start(guardian.watch)
+        assert service.process is not None
+        supervisor.adopt(service.name, service.process)
         env[name] = service.url
 
 
@@ -150,7 +152,7 @@ def main() -> int:
     supervisor.handle_signals()
     manage = [sys.executable, "manage.py"]
     try:
-        services(env, guardian)
+        services(env, guardian, supervisor)
         printer("up", f"services answer after {time.monotonic() - started:.1f} s")
         supervisor.run("migrate", [*manage, "migrate", "--no-input", "--verbosity", "1"], env)
         supervisor.run("demo-data", [*manage, "demo_data"], env)
