@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit lint update verify check-clean-tree install install-local clean
+.PHONY: help up demo test test-unit lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
 	@PORT=$(PORT) exec $(RUN) -m app.local.up
 
 demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
-	@$(RUN) -m app.local.demo $(BASE_URL)
+	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
 test: install ## Run every test, with a PostgreSQL and a Valkey of its own (ARGS="-k name")
 	@$(RUN) -m pytest $(ARGS)
@@ -30,7 +30,14 @@ test-unit: install ## Run the quick tests only
 	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
 
 lint: install ## Check format, rules, types and layers
-	@$(RUN) -m app.local.lint
+	@.venv/bin/ruff format --check --quiet . || { echo "ruff format: run \`make format\`" >&2; exit 1; }
+	@.venv/bin/ruff check --quiet .
+	@told=$$(.venv/bin/lint-imports --no-logo) || { echo "$$told"; exit 1; }
+	@.venv/bin/mypy
+
+format: install ## Write the format and what ruff can repair
+	@.venv/bin/ruff check --quiet --fix-only .
+	@.venv/bin/ruff format --quiet .
 
 update: install ## Write the generated files
 	@$(RUN) -m app.local.generated write

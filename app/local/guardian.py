@@ -51,8 +51,8 @@ def stop(stage: int, watched: dict[int, tuple[str, int, int]]) -> None:
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     watched: dict[int, tuple[str, int, int]] = {}
     for line in sys.stdin:
         what, pid, *rest = line.split()

@@ -185,7 +185,8 @@ class Supervisor:
         """End all and wait until nothing is left."""
         self._stopping = True
         self._guardian.end()
-        for process in [*self._running.values(), *self._adopted]:
+        processes: list[subprocess.Popen[Any]] = [*self._running.values(), *self._adopted]
+        for process in processes:
             process.wait()
         self._guardian.wait()
         for reader in self._readers:  # their last lines; bounded, should someone else hold a pipe open

@@ -74,6 +74,9 @@ def environment(var: Path, port: int) -> dict[str, str]:
     }
     if "SECRET_KEY" not in given:
         defaults["SECRET_KEY"] = secret_key(var)
+    if os.geteuid() == 0:
+        # Celery warns of root at length, once a worker; on one's own machine that is known.
+        defaults["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
     env = defaults | given | {"LOCAL": "1", "VAR_DIR": str(var), "PYTHONUNBUFFERED": "1"}
     Path(env["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
     return env
@@ -83,7 +86,7 @@ def worker(queue: Queue) -> list[str]:
     """The command of a queue's worker, the same as in its Deployment."""
     return [
         sys.executable, "-m", "celery", "-q", "-A", "app", "worker", "-Q", queue.name, "-n", f"{queue.name}@%h",
-        "--pool", queue.pool, "-c", str(queue.concurrency), "-l", "info", "--without-gossip", "--without-mingle",
+        "-P", queue.pool, "-c", str(queue.concurrency), "-l", "info", "--without-gossip", "--without-mingle",
     ]  # fmt: skip
 
 
