@@ -50,8 +50,7 @@ class Printer:
 class Guardian:
     """Our side of ``guardian.py``. Leaving it, in whatever way, ends everything that it was told of."""
 
-    def __init__(self, keep_open: tuple[int, ...] = ()) -> None:
-        script = Path(__file__).with_name("guardian.py")
+    def __init__(self, keep_open: tuple[int, ...] = (), script: Path = Path(__file__).with_name("guardian.py")) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(script)],
             stdin=subprocess.PIPE,

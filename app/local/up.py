@@ -94,7 +94,8 @@ def web(port: int) -> list[str]:
     return [
         sys.executable, "-m", "gunicorn", "app.wsgi", "--bind", f"127.0.0.1:{port}",
         "--workers", "2", "--worker-class", "gthread", "--threads", "4",
-        "--graceful-timeout", "6", "--no-control-socket", "--limit-request-line", "4094", "--limit-request-fields", "50",
+        "--graceful-timeout", "6", "--no-control-socket",
+        "--limit-request-line", "4094", "--limit-request-fields", "50",
         "--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms",
     ]  # fmt: skip
 
