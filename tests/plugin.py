@@ -6,6 +6,7 @@ tests empty it and take it down.
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -37,22 +38,21 @@ for _name in settings_names() - {"DATABASE_URL"}:
     os.environ.pop(_name, None)
 os.environ |= {"LOCAL": "1", "VAR_DIR": str(_folder), "STATIC_ROOT": str(_folder / "static")}
 (_folder / "static").mkdir()
-try:
-    if not os.environ.get("DATABASE_URL"):
-        _postgres.start()
-        os.environ["DATABASE_URL"] = _postgres.url
-    _valkey.start()
-    os.environ["REDIS_URL"] = _valkey.url
-except BaseException:
-    _postgres.stop()
-    raise
 
 
-def pytest_unconfigure() -> None:
+def _end() -> None:
     _valkey.stop()
     _postgres.stop()
     shutil.rmtree(_data, ignore_errors=True)
     shutil.rmtree(_folder, ignore_errors=True)
+
+
+atexit.register(_end)
+if not os.environ.get("DATABASE_URL"):
+    _postgres.start()
+    os.environ["DATABASE_URL"] = _postgres.url
+_valkey.start()
+os.environ["REDIS_URL"] = _valkey.url
 
 
 class RedisServer:

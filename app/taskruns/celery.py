@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from celery import Celery
+from django.db import transaction
+
+from app.taskruns import execution
+
+
+class NoConnection:
+    """Where Celery asks the producer's connection to translate its errors, there are none."""
+
+    def _reraise_as_library_errors(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+class NoProducer:
+    """In the place of a broker's producer: a task is a row, and the relay sends it."""
+
+    connection = NoConnection()
+    serializer = None
+
+
+NO_PRODUCER = NoProducer()
 
 
 class LedgerCelery(Celery):
@@ -19,6 +41,28 @@ class LedgerCelery(Celery):
         from app.taskruns.worker import LedgerStep
 
         self.steps["worker"].add(LedgerStep)
+
+    def _get_backend(self) -> Any:
+        # `redis://` as Celery spells it, with chords that outlive Redis.
+        ours = "app.taskruns.results:RedisLedgerBackend"
+        self.loader.override_backends = {"redis": ours, "rediss": ours}
+        return super()._get_backend()
+
+    def send_task(self, name: str, *args: Any, producer: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """As Celery's, without a connection to the broker."""
+        return super().send_task(name, *args, producer=producer or NO_PRODUCER, **options)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[NoProducer]:
+        running = execution.current()
+        # After the body they are held back for the finish anyway; eager ones are never stored.
+        held_back = running is not None and running.finishing
+        with nullcontext() if held_back or self.conf.task_always_eager else transaction.atomic():
+            yield NO_PRODUCER
+
+    def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
+        """Where Celery takes one producer for several tasks, they are stored together or not at all."""
+        return self._all_or_nothing() if producer is None else nullcontext(producer)
 
     def register_task(self, task: Any, **options: Any) -> Any:
         """As Celery's, for a class or an instance; one of plain Celery's class becomes one of the ledger's."""

@@ -15,7 +15,7 @@ from celery.app.trace import trace_ok_t
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 
-from app.taskruns import ledger
+from app.taskruns import ledger, terminal
 from app.taskruns.wake import waker
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,12 @@ class Execution:
         self.result: str | None = None
         self._body_begun = False
         self._body_ended = False
+        self._in_finish = False
+        self.children: str | None = None
+        self.replaced = False
         self._next: ledger.Message | None = None
+        self._writes: list[Callable[[], object]] = []
+        self._after: list[Callable[[], object]] = []
         self._calls: list[ledger.Message] = []
 
     def keep(self, message: ledger.Message) -> bool:
@@ -55,6 +60,23 @@ class Execution:
             return True
         return False
 
+    def with_finish(self, write: Callable[[], object]) -> None:
+        """Do this in the transaction of the finish, after the run's own row was written."""
+        self._writes.append(write)
+
+    def after_finish(self, call: Callable[[], object]) -> None:
+        """Do this once the finish is committed."""
+        self._after.append(call)
+
+    @property
+    def finishing(self) -> bool:
+        """Whether what is written now has to wait for the finish: not in the body, nor in the finish itself."""
+        return (self._body_ended or not self._body_begun) and not self._in_finish
+
+    def end_body(self) -> None:
+        """What is called from now on belongs to the finish."""
+        self._body_begun = self._body_ended = True
+
     def run_body(self, task: Any, body: Callable[[], Any]) -> Any:
         """Run ``body`` and note when the task's own body has ended; a task called by a task is no end."""
         if self._body_begun or task is not self.task:
@@ -63,15 +85,20 @@ class Execution:
         try:
             return body()
         finally:
-            self._body_ended = True
+            self.end_body()
 
     def finish(self, state: str, failure: ledger.Failure | None, requeue: bool = False) -> bool:
         """Write the outcome and the calls that belong to it, in one transaction. False: the claim was lost."""
+        self._in_finish = True
         with transaction.atomic():
             if not self._write(state, failure, requeue):
                 return False
             if self._calls:
                 self._store_calls()
+            for write in self._writes:
+                write()
+        for call in self._after:
+            call()
         if self._calls or self._next:
             waker.wake()
         return True
@@ -80,10 +107,12 @@ class Execution:
         if self._next is not None:
             return ledger.reschedule(self.claim, self._next, failure if state == states.RETRY else None)
         if requeue:
-            return bool(ledger.lose_claim(self.claim.run_id, self.claim.token, failure or ledger.LOST))
+            return bool(terminal.lose_claim(self.claim.run_id, self.claim.token, failure or ledger.LOST))
         if failure is not None:
-            return ledger.fail(self.claim, failure, self.result)
-        return ledger.succeed(self.claim, self.result)
+            return ledger.fail(self.claim, failure, self.result, self.children)
+        if state == states.IGNORED:
+            return ledger.ignore(self.claim)
+        return ledger.succeed(self.claim, self.result, self.children)
 
     def _store_calls(self) -> None:
         try:
@@ -126,15 +155,20 @@ def execute(
     running = Execution(claim, uuid_, task)
     reset = _current.set(running)
     try:
-        outcome = tracer(uuid_, args, kwargs, request)
+        return _run(running, lambda: tracer(uuid_, args, kwargs, request))
+    finally:
+        _current.reset(reset)
+
+
+def _run(running: Execution, trace: Callable[[], trace_ok_t]) -> trace_ok_t:
+    try:
+        outcome = trace()
     except Reject as error:
         _finish(running, states.REJECTED, describe(error), requeue=bool(getattr(error, "requeue", False)))
         raise
     except Exception as error:
         _finish(running, states.FAILURE, describe(error))
         raise
-    finally:
-        _current.reset(reset)
     state, failure, requeue = _verdict(outcome)
     _finish(running, state, failure, requeue)
     return outcome

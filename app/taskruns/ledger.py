@@ -132,14 +132,19 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int) -> Claim | None:
     return None if row is None else Claim(run_id, token, *row)
 
 
-def succeed(claim: Claim, result: str | None) -> bool:
+def succeed(claim: Claim, result: str | None, children: str | None = None) -> bool:
     """End a run well. False where the claim is no longer ours: nothing was written."""
     return _update(
-        """status = 'succeeded', result = %s, finished_at = clock_timestamp(),
+        """status = 'succeeded', result = %s, children = %s, finished_at = clock_timestamp(),
            error_type = '', error = '', traceback = ''""",
-        [result],
+        [result, children],
         claim,
     )
+
+
+def ignore(claim: Claim) -> bool:
+    """End a run without a verdict: it was replaced, or asked to be ignored."""
+    return _update("status = 'replaced', finished_at = clock_timestamp()", [], claim)
 
 
 def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
@@ -167,12 +172,12 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
     )
 
 
-def fail(claim: Claim, failure: Failure, result: str | None) -> bool:
+def fail(claim: Claim, failure: Failure, result: str | None, children: str | None = None) -> bool:
     """End a run as a dead letter. False where the claim is no longer ours."""
     return _update(
-        """status = 'dead', result = %s, finished_at = clock_timestamp(),
+        """status = 'dead', result = %s, children = %s, finished_at = clock_timestamp(),
            error_type = %s, error = %s, traceback = %s""",
-        [result, *dataclasses.astuple(failure)],
+        [result, children, *dataclasses.astuple(failure)],
         claim,
         attempt=("failed", failure),
     )
@@ -205,49 +210,72 @@ FROM changed c LEFT JOIN taskruns_worker w ON w.id = c.worker_id
 LOST = Failure("WorkerLostError", "The worker died while it ran this task.", "")
 
 
-def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> int:
-    """An attempt that ended without a verdict, known by its claim. Returns 1, or 0 where it had ended otherwise."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ended:
+    """A run whose status was changed by the ledger itself, with what Celery must be told of it."""
+
+    run_id: uuid.UUID
+    celery_id: str
+    name: str
+    headers: str
+    body: str
+    status: str
+
+
+def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
+    """An attempt that ended without a verdict, known by its claim; empty where it had ended otherwise."""
     return _lose("t.claim = %s AND t.id = %s", [token, run_id], failure)
 
 
-def lose_orphans() -> int:
-    """Every attempt whose worker is dead. Returns how many."""
+def lose_orphans() -> list[Ended]:
+    """Every attempt whose worker is dead."""
     return _lose("t.worker_id IN (SELECT id FROM taskruns_worker WHERE dead_at IS NOT NULL)", [], LOST)
 
 
-def _lose(where: str, values: list[Any], failure: Failure) -> int:
+def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
     """Running rows of which ``where`` holds: due again, or a dead letter after the queue's ``max_attempts``."""
     limits = ",".join(["(%s,%s::int)"] * len(QUEUES))
+    return _ended(
+        f"""
+        WITH limits (queue, max_attempts) AS (VALUES {limits}),
+        gone AS (
+            SELECT t.id, t.losses + 1 >= l.max_attempts AS dead
+            FROM taskruns_taskrun t LEFT JOIN limits l ON l.queue = t.queue
+            WHERE t.status = 'running' AND {where} FOR UPDATE OF t SKIP LOCKED
+        ),
+        changed AS (
+            UPDATE taskruns_taskrun t
+            SET losses = losses + 1, claim = NULL, published_at = NULL,
+                status = CASE WHEN gone.dead THEN 'dead' ELSE 'queued' END,
+                run_at = CASE WHEN gone.dead THEN t.run_at ELSE clock_timestamp() END,
+                finished_at = CASE WHEN gone.dead THEN clock_timestamp() END,
+                error_type = %s, error = %s, traceback = %s
+            FROM gone WHERE t.id = gone.id
+            RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status, t.attempt, t.worker_id, t.started_at
+        ),
+        noted AS ({_ATTEMPT})
+        SELECT id, celery_id, name, headers, body, status FROM changed
+        """,
+        [
+            *(item for queue in QUEUES for item in (queue.name, queue.max_attempts)),
+            *values,
+            *dataclasses.astuple(failure),
+            "lost",
+            *dataclasses.astuple(failure),
+        ],
+    )
+
+
+def _ended(statement: str, values: list[Any]) -> list[Ended]:
     with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH limits (queue, max_attempts) AS (VALUES {limits}),
-            gone AS (
-                SELECT t.id, t.losses + 1 >= l.max_attempts AS dead
-                FROM taskruns_taskrun t LEFT JOIN limits l ON l.queue = t.queue
-                WHERE t.status = 'running' AND {where} FOR UPDATE OF t SKIP LOCKED
-            ),
-            changed AS (
-                UPDATE taskruns_taskrun t
-                SET losses = losses + 1, claim = NULL, published_at = NULL,
-                    status = CASE WHEN gone.dead THEN 'dead' ELSE 'queued' END,
-                    run_at = CASE WHEN gone.dead THEN t.run_at ELSE clock_timestamp() END,
-                    finished_at = CASE WHEN gone.dead THEN clock_timestamp() END,
-                    error_type = %s, error = %s, traceback = %s
-                FROM gone WHERE t.id = gone.id
-                RETURNING t.id, t.attempt, t.worker_id, t.started_at
-            )
-            {_ATTEMPT}
-            """,
-            [
-                *(item for queue in QUEUES for item in (queue.name, queue.max_attempts)),
-                *values,
-                *dataclasses.astuple(failure),
-                "lost",
-                *dataclasses.astuple(failure),
-            ],
-        )
-        return int(cursor.rowcount)
+        cursor.execute(statement, values)
+        return [Ended(*row) for row in cursor.fetchall()]
+
+
+def as_ended(run_id: uuid.UUID) -> Ended:
+    """The run as Celery is told of it."""
+    columns = "id, celery_id, name, headers, body, status"
+    return _ended(f"SELECT {columns} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
 
 
 def ended(claim: Claim) -> bool:
@@ -333,16 +361,16 @@ def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
         return {queue: set(ids) for queue, ids in cursor.fetchall()}
 
 
-def expire() -> int:
-    """Waiting rows past their expiry become ``expired``. Returns how many."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE taskruns_taskrun SET status = 'expired', finished_at = clock_timestamp()
-            WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
-            """
-        )
-        return int(cursor.rowcount)
+def expire() -> list[Ended]:
+    """Waiting rows past their expiry become ``expired``."""
+    return _ended(
+        f"""
+        UPDATE taskruns_taskrun SET status = 'expired', finished_at = clock_timestamp()
+        WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
+        RETURNING id, celery_id, name, headers, body, status
+        """,
+        [],
+    )
 
 
 def progress(claim: Claim, current: int, total: int | None, message: str) -> bool:

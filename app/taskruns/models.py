@@ -25,6 +25,8 @@ class Status(models.TextChoices):
     DEAD = "dead"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    REPLACED = "replaced"
+    """Ended without a verdict of its own: other tasks took its place, or it asked to be ignored."""
 
 
 WAITING = (Status.QUEUED, Status.RETRYING)
@@ -81,6 +83,7 @@ class TaskRun(models.Model):
     progress_message = models.TextField(default="")
 
     result = models.TextField(null=True, help_text="JSON: what the task returned, or the exception as Celery has it.")
+    children = models.TextField(null=True, help_text="JSON: the tasks it called, as Celery's results have them.")
     error_type = models.TextField(default="")
     error = models.TextField(default="")
     traceback = models.TextField(default="")
@@ -146,3 +149,46 @@ class TaskAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id} attempt {self.number}: {self.outcome}"
+
+
+class StoredResult(models.Model):
+    """A result that is not a run's own: of a chain's step that never came to run, or a state that a task made up."""
+
+    celery_id = models.TextField(primary_key=True)
+    state = models.TextField(help_text="Celery's, or the task's own (`update_state`).")
+    result = models.TextField(null=True, help_text="JSON.")
+    traceback = models.TextField(default="")
+    stored_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.celery_id}: {self.state}"
+
+
+class TaskGroup(models.Model):
+    """A group's results by structure, and a chord's count: moved in the transactions that finish its parts."""
+
+    group_id = models.TextField(primary_key=True)
+    structure = models.TextField(null=True, help_text="JSON: the GroupResult, where it was saved or is nested.")
+    size = models.PositiveIntegerField(null=True, help_text="How many parts the chord's header has.")
+    done = models.PositiveIntegerField(default=0)
+    fired = models.BooleanField(default=False, help_text="The chord's callback was called: once.")
+    created_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.group_id}: {self.done} of {self.size}"
+
+
+class ChordPart(models.Model):
+    """What one part of a chord's header returned."""
+
+    group = models.ForeignKey(TaskGroup, on_delete=models.CASCADE, related_name="parts", db_constraint=False)
+    celery_id = models.TextField()
+    position = models.FloatField(help_text="In the header; infinite where Celery gives none.")
+    state = models.TextField()
+    result = models.TextField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["group", "celery_id"], name="chordpart_once")]
+
+    def __str__(self) -> str:
+        return f"{self.celery_id} of {self.group_id}: {self.state}"

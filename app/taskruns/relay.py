@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from app.queues import QUEUES
-from app.taskruns import ledger
+from app.taskruns import ledger, terminal
 from app.taskruns.messages import envelope, run_id_in
 from app.taskruns.wake import KEY, broker_client, prefixed
 
@@ -132,9 +132,9 @@ class Reconciler:
         if now - self._last_pass < self.EVERY:
             return
         self.watch_workers(now)
-        if lost := ledger.lose_orphans():
+        if lost := terminal.lose_orphans():
             logger.warning("%s tasks of dead workers are due again or dead letters", lost)
-        if expired := ledger.expire():
+        if expired := terminal.expire():
             logger.info("%s tasks expired before they ran", expired)
         # Last, so that a pass that failed half-way counts as a gap.
         self._last_pass = now

@@ -44,3 +44,10 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
         if running is None:
             return super().__call__(*args, **kwargs)
         return running.run_body(self, lambda: super(LedgerTask, self).__call__(*args, **kwargs))
+
+    def on_replace(self, sig: Any) -> Any:
+        """As Celery's; what takes the task's place is stored when the task is finished, not before."""
+        running = execution.current()
+        if running is not None and running.task is self:
+            running.end_body()
+        return super().on_replace(sig)

@@ -26,7 +26,7 @@ from celery.worker.request import Request
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from app.taskruns import ledger
+from app.taskruns import ledger, terminal
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +60,7 @@ class LedgerRequest(Request):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A hard limit is a verdict: the run is a dead letter."""
         if not soft and self._run is not None:
-            failure = ledger.Failure("TimeLimitExceeded", f"TimeLimitExceeded({timeout})", "")
-            self._tell(lambda claim: ledger.fail(claim, failure, None))
+            self._tell(lambda claim: terminal.overrun(claim, timeout))
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -71,7 +70,7 @@ class LedgerRequest(Request):
             return
         if self._run is not None and isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             lost = ledger.Failure("WorkerLostError", str(error), "")
-            self._tell(lambda claim: ledger.lose_claim(claim.run_id, claim.token, lost))
+            self._tell(lambda claim: terminal.lose_claim(claim.run_id, claim.token, lost))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _tell(self, write: Callable[[ledger.Claim], object]) -> None:

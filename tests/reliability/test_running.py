@@ -13,6 +13,9 @@ from tests.processes import Stack
 from tests.waiting import until
 
 
+pytestmark = pytest.mark.xdist_group("running")
+
+
 @pytest.fixture(scope="module")
 def running(shared_stack: Stack) -> Stack:
     """A relay and a worker of all queues, for all the tests here that need no more than that."""

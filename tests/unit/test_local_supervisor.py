@@ -54,7 +54,8 @@ from pathlib import Path
 from app.local import supervisor as s
 notes, *hows = sys.argv[1:]
 script = Path(tempfile.mkdtemp()) / "guardian.py"
-script.write_text(re.sub(r"^GRACE = .*$", "GRACE = {1: 1.0, 0: 1.0}", Path("app/local/guardian.py").read_text(), flags=re.M))
+code = Path("app/local/guardian.py").read_text()
+script.write_text(re.sub(r"(?m)^GRACE = .*$", "GRACE = {1: 1.0, 0: 1.0}", code))
 guardian = s.Guardian(script=script)
 runner = s.Supervisor(guardian, s.Printer(sys.stdout, ["manager", *hows]))
 runner.handle_signals()

@@ -267,7 +267,7 @@ class TestClaimAndFinish:
     def test_a_finish_by_who_has_lost_the_claim_writes_nothing(self, worker_id: int) -> None:
         old = claimed(worker_id)
         ledger.worker_end([worker_id])
-        assert ledger.lose_orphans() == 1
+        assert len(ledger.lose_orphans()) == 1
         new = ledger.claim(old.run_id, uuid.uuid4(), ledger.worker_register("other@here", "[]", 1))
         assert new is not None
         assert new.attempt == 2
@@ -275,7 +275,7 @@ class TestClaimAndFinish:
         assert not ledger.succeed(old, '"stale"')
         assert not ledger.fail(old, ledger.LOST, None)
         assert not ledger.progress(old, 1, 2, "stale")
-        assert ledger.lose_claim(old.run_id, old.token) == 0
+        assert ledger.lose_claim(old.run_id, old.token) == []
         assert not ledger.ended(old)
         assert ledger.succeed(new, '"fresh"')
         assert ledger.ended(new)
@@ -287,7 +287,7 @@ class TestClaimAndFinish:
             claim = ledger.claim(run.pk, uuid.uuid4(), worker_id)
             assert claim is not None
             assert claim.attempt == attempt
-            assert ledger.lose_claim(run.pk, claim.token) == 1
+            assert len(ledger.lose_claim(run.pk, claim.token)) == 1
         run.refresh_from_db()
         assert (run.status, run.losses, run.attempts.count()) == (Status.DEAD, 3, 3)
 

@@ -4,6 +4,7 @@ import signal
 import threading
 from typing import Any
 
+from celery import current_app as celery_app
 from django.core.management.base import BaseCommand
 
 from app.taskruns.relay import Relay
@@ -16,6 +17,8 @@ class Command(BaseCommand):
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
+        # Errbacks and chords of what it declares dead are called by name.
+        celery_app.loader.import_default_modules()
         self.stdout.write("relay: ready")
         Relay(stopping).run()
         self.stdout.write("relay: stopped")

@@ -1,0 +1,70 @@
+"""Ends that the ledger writes by itself, told to Celery in the same transaction.
+
+A run that expired, lost its last attempt or overran its limit never reaches Celery's tracer: its errbacks, the rest
+of its chain and its chord learn of it here.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from celery import current_app, states
+from celery.app.task import Context
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from django.db import transaction
+
+from app.taskruns import ledger
+from app.taskruns.ledger import Claim, Ended, Failure
+
+
+def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = ledger.LOST) -> int:
+    """An attempt that ended without a verdict. Returns 1, or 0 where it had ended otherwise."""
+    return _told(lambda: ledger.lose_claim(run_id, token, failure))
+
+
+def lose_orphans() -> int:
+    """Every attempt whose worker is dead. Returns how many."""
+    return _told(ledger.lose_orphans)
+
+
+def expire() -> int:
+    """Waiting runs past their expiry. Returns how many."""
+    return _told(ledger.expire)
+
+
+def overrun(claim: Claim, limit: float) -> int:
+    """A run that was killed at its hard limit of so many seconds. Returns 1, or 0 where it had ended otherwise."""
+    error = TimeLimitExceeded(limit)
+    failure = Failure("TimeLimitExceeded", str(error), "")
+    backend = current_app.backend
+    result = str(backend.encode(backend.encode_result(error, states.FAILURE)))
+
+    def write() -> list[Ended]:
+        return [ledger.as_ended(claim.run_id)] if ledger.fail(claim, failure, result) else []
+
+    return _told(write, error)
+
+
+def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> int:
+    with transaction.atomic():
+        rows = write()
+        for row in rows:
+            if row.status == "dead":
+                _tell(row, lambda backend, id_, request: backend.mark_as_failure(
+                    id_, error or WorkerLostError(ledger.LOST.error), request=request
+                ))  # fmt: skip
+            elif row.status == "expired":
+                _tell(row, lambda backend, id_, request: backend.mark_as_revoked(id_, "expired", request=request))
+    return len(rows)
+
+
+def _tell(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
+    headers = json.loads(row.headers)
+    args, kwargs, embed = json.loads(row.body)
+    request = Context({**headers, **embed, "args": args, "kwargs": kwargs, "delivery_info": {}})
+    request.taskrun, request.told_by_ledger = {"id": str(row.run_id)}, True  # type: ignore[attr-defined]
+    task = current_app.tasks.get(row.name)
+    tell(task.backend if task is not None else current_app.backend, row.celery_id, request)

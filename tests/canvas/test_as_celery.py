@@ -1,0 +1,54 @@
+"""Celery's documented behaviour under stock Celery and under ours: equal, but for what is listed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.canvas import scenarios
+from tests.processes import ROOT, Stack, environment
+
+DIFFERENT_ON_PURPOSE = {
+    "hard_time_limit_calls_errbacks": "stock Celery calls the errbacks of a task that overran its limit twice, we once",
+}
+"""Scenario → why; `docs/celery.md` tells it to users."""
+
+
+pytestmark = pytest.mark.xdist_group("canvas")
+
+
+@pytest.fixture(scope="module")
+def outcomes(shared_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Outcomes by kind and scenario."""
+    celery = [sys.executable, "-m", "celery"]
+    shared_stack.relay()
+    worker = ["worker", "-l", "info", "--concurrency=6", "--without-gossip", "--without-mingle"]
+    shared_stack.start([*celery, "-A", "app", *worker, "--include=tests.canvas.ours"], "ready.")
+    shared_stack.start([*celery, "-A", "tests.canvas.stock", *worker, "-n", "stock@%h"], "ready.")
+
+    def run(kind: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "tests.canvas.run", kind, str(tmp_path_factory.mktemp(kind))]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=1200
+        )
+        assert done.returncode == 0, done.stderr
+        outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return outcome
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(("stock", "ours"), pool.map(run, ("stock", "ours")), strict=True))
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", list(scenarios.ALL))
+def test_scenario(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+    stock, ours = outcomes["stock"][name], outcomes["ours"][name]
+    if name in DIFFERENT_ON_PURPOSE:
+        assert ours != stock, "no longer different: take it off the list"
+    else:
+        assert ours == stock

@@ -1,0 +1,170 @@
+"""A misconfiguration is told with a hint, and refused by everything that would run with it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.core.checks import CheckMessage
+
+from app import checks
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+SERVED = {"LOCAL": False, "SECRET_KEY_IS_SET": True, "DATABASE_URL": "postgres://db/x", "ALLOWED_HOSTS": ["x.example"]}
+
+
+def ids(found: Any) -> list[str | None]:
+    messages: list[CheckMessage] = list(found)
+    assert all(message.hint for message in messages)
+    return [message.id for message in messages]
+
+
+def app_with(**options: Any) -> Celery:
+    """A Celery application with one task."""
+    app = Celery("a-test", set_as_current=False)
+    app.conf.task_default_queue = "default"
+    app.conf.task_create_missing_queues = False
+    app.conf.task_queues = {name: {"exchange": name, "routing_key": name} for name in ("default", "emails", "reports")}
+
+    def task() -> None:
+        """Nothing."""
+
+    app.task(name="a.task", **options)(task)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("LOCAL", False, []),
+        ("SECRET_KEY_IS_SET", False, ["pressroom.E001"]),
+        ("DATABASE_URL", "", ["pressroom.E002"]),
+        ("ALLOWED_HOSTS", [], ["pressroom.E003"]),
+    ],
+)
+def test_what_only_local_mode_has_defaults_for(settings: Any, setting: str, value: Any, expected: list[str]) -> None:
+    for name, good in {**SERVED, setting: value}.items():
+        setattr(settings, name, good)
+    assert ids(checks.required_settings()) == expected
+    settings.LOCAL = True
+    assert ids(checks.required_settings()) == []
+
+
+@pytest.mark.parametrize(
+    ("broker", "results", "cache", "expected"),
+    [
+        ("redis://r/0", "redis://r/1", "redis://r/2", 0),
+        ("redis://r/0", "app.taskruns.results:LedgerBackend", "redis://r/2", 0),
+        ("redis://r/0", "redis://r/1", "redis://r/0", 1),
+        ("redis://r/0", "redis://r/2", "redis://r/2", 1),
+        ("redis://r/0", "redis://r/0", "redis://r/0", 2),
+        ("redis://r/0", "redis://r/1", "redis://other/0", 0),
+        # The same, written otherwise.
+        ("redis://localhost", "redis://r/1", "redis://127.0.0.1:6379/0", 1),
+        ("rediss://:secret@R:6379/3", "redis://r/1", "rediss://r?db=3", 1),
+        ("redis+socket:///run/r.sock?virtual_host=1", "redis://r/1", "unix:///run/r.sock?db=1", 1),
+    ],
+)
+def test_one_redis_database_for_two_uses(settings: Any, broker: str, results: str, cache: str, expected: int) -> None:
+    settings.CELERY_BROKER_URL, settings.CELERY_RESULT_BACKEND, settings.CACHE_URL = broker, results, cache
+    found = list(checks.redis_databases())
+    assert ids(found) == ["pressroom.E004"] * expected
+    assert not any("secret" in str(message) for message in found)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://r/0", []),
+        ("rediss://r/0", []),
+        ("amqp://user:secret@rabbit//", ["pressroom.E005"]),
+        ("", ["pressroom.E005"]),
+    ],
+)
+def test_a_broker_that_is_not_redis(settings: Any, url: str, expected: list[str]) -> None:
+    settings.CELERY_BROKER_URL = url
+    found = list(checks.broker_transport())
+    assert ids(found) == expected
+    assert all("relay writes Redis lists" in str(message) and "secret" not in str(message) for message in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, []),
+        ({"queue": "emails"}, []),
+        ({"queue": "emial"}, ["pressroom.E006"]),
+        ({"queue": "celery"}, ["pressroom.E006"]),
+    ],
+)
+def test_a_queue_that_does_not_exist(options: dict[str, Any], expected: list[str]) -> None:
+    assert ids(checks.task_queues(app_with(**options))) == expected
+
+
+def test_a_route_to_a_queue_that_does_not_exist() -> None:
+    app = app_with()
+    app.conf.task_routes = {"a.*": {"queue": "emial"}}
+    assert ids(checks.task_queues(app)) == ["pressroom.E006"]
+    assert ids(checks.task_time_limits(app)) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, []),
+        ({"soft_time_limit": 10, "time_limit": 20}, []),
+        ({"soft_time_limit": 20, "time_limit": 20}, ["pressroom.E007"]),
+        ({"time_limit": 60}, ["pressroom.E007"]),  # below the soft limit of its queue, 300 s
+        ({"soft_time_limit": 400}, ["pressroom.E007"]),  # above the hard limit of its queue, 360 s
+        ({"time_limit": 400}, ["pressroom.E008"]),
+        ({"time_limit": 1801, "queue": "reports"}, ["pressroom.E008"]),
+        ({"time_limit": 1800, "queue": "reports"}, []),
+    ],
+)
+def test_time_limits_that_contradict(options: dict[str, Any], expected: list[str]) -> None:
+    assert ids(checks.task_time_limits(app_with(**options))) == expected
+
+
+def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The command outside local mode, with a configuration that is right but for ``env``."""
+    right = {
+        "SECRET_KEY": "x" * 50,
+        "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
+        "ALLOWED_HOSTS": "x.example",
+        "PATH": os.environ["PATH"],
+    }
+    return subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=right | env, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+CHECK = ("manage.py", "check")
+
+
+def test_manage_py_check_says_what_is_wrong_with_a_hint() -> None:
+    done = run(*CHECK, CELERY_BROKER_URL="amqp://rabbit//", ALLOWED_HOSTS="")
+    assert done.returncode == 1
+    assert all(text in done.stderr for text in ("pressroom.E005", "relay writes Redis lists", "pressroom.E003"))
+    assert run(*CHECK).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("-m", "gunicorn", "app.wsgi", "--bind", "127.0.0.1:0", "--no-control-socket"), 3),
+        (("-m", "celery", "-A", "app", "worker", "--pool", "solo"), 1),
+        (("-m", "celery", "-A", "app", "beat", "--schedule", "{folder}/schedule"), 1),
+        (("manage.py", "relay"), 1),
+    ],
+    ids=["web", "worker", "beat", "relay"],
+)
+def test_no_process_starts_with_it(command: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    """gunicorn would start its workers over and over for any code but its own for this, 3."""
+    arguments = [argument.format(folder=tmp_path) for argument in command]
+    done = run(*arguments, CELERY_BROKER_URL="amqp://rabbit//")
+    assert done.returncode == code, done.stderr
+    assert "pressroom.E005" in done.stderr
