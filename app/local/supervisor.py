@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
+GUARDIAN = Path(__file__).with_name("guardian.py")
 COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93")
 
 
@@ -50,7 +51,7 @@ class Printer:
 class Guardian:
     """Our side of ``guardian.py``. Leaving it, in whatever way, ends everything that it was told of."""
 
-    def __init__(self, keep_open: tuple[int, ...] = (), script: Path = Path(__file__).with_name("guardian.py")) -> None:
+    def __init__(self, keep_open: tuple[int, ...] = (), script: Path = GUARDIAN) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(script)],
             stdin=subprocess.PIPE,

@@ -33,7 +33,7 @@ def app_with(**options: Any) -> Celery:
     def task() -> None:
         """Nothing."""
 
-    app.task(name="a.task", **options)(task)
+    app.task(name="a.task", shared=False, **options)(task)
     return app
 
 

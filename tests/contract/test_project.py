@@ -1,0 +1,64 @@
+"""What the README says is so, and what the Makefile promises is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.plugin import StrayConnection, settings_names
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = ROOT / "README.md"
+
+
+def documented_names() -> set[str]:
+    """The first column of the README's table of variables."""
+    section = README.read_text().partition("## Settings")[2].partition("\n## ")[0]
+    return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+
+
+def test_every_variable_that_is_read_stands_in_the_readme_and_no_other() -> None:
+    assert "DATABASE_URL" in settings_names()
+    assert documented_names() == settings_names()
+
+
+def test_settings_read_the_environment_in_no_other_way() -> None:
+    assert "os.environ" not in (ROOT / "app" / "settings.py").read_text()
+
+
+@pytest.mark.parametrize("target", ["up", "demo", "test", "test-unit", "lint", "update", "verify"])
+def test_make_help_tells_of_each_target(target: str) -> None:
+    told = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.search(rf"^  make {target} +\S", told.stdout, re.MULTILINE)
+
+
+def test_the_readme_names_the_commands_that_ci_runs() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    for command in ("make lint", "make verify", "make test"):
+        assert re.search(rf"^{command}\b", ci, re.MULTILINE)
+        assert f"`{command}`" in README.read_text()
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.1/", "http://press.example/"])
+def test_no_test_reaches_another_machine(url: str) -> None:
+    import urllib.request
+
+    with pytest.raises(StrayConnection):
+        urllib.request.urlopen(url, timeout=1)
+
+
+def test_the_lock_names_public_hosts_alone() -> None:
+    hosts = set(re.findall(r'(?:url|registry) = "https?://([^/"]+)', (ROOT / "uv.lock").read_text()))
+    assert hosts == {"pypi.org", "files.pythonhosted.org"}
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in (ROOT / "app").rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 400
+    }
+    assert long == {}
