@@ -71,7 +71,7 @@ def parts(group_id: str) -> list[tuple[str, str, str]]:
             "SELECT celery_id, state, result FROM taskruns_chordpart WHERE group_id = %s ORDER BY position, id",
             [group_id],
         )
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def structure(group_id: str) -> str | None:

@@ -32,12 +32,23 @@ CELERY_STATES = {
     Status.EXPIRED: states.REVOKED,
     Status.REPLACED: states.STARTED,
 }
+# The stubs know half of these classes, and that half differently.
+_Base: Any = BaseBackend
+_Redis: Any = RedisBackend
 LONGEST_POLL = 0.5
 """Seconds between two looks of ``get()``; it begins with 10 ms."""
 
 
 class _ChordsInPostgres:
     """What both backends share: the chord's count, and who may tell of a run's end."""
+
+    # Of the backend that this is mixed into.
+    app: Any
+    encode: Any
+    decode: Any
+    encode_result: Any
+    exception_to_python: Any
+    chord_error_from_stack: Any
 
     def mark_as_failure(
         self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, **options: Any
@@ -56,8 +67,8 @@ class _ChordsInPostgres:
         group_id, results = header_result_args[0], header_result_args[1]
         structure = None
         if isinstance(results, list | tuple) and any(hasattr(result, "results") for result in results):
-            result = self.app.GroupResult(*header_result_args)  # type: ignore[attr-defined]
-            structure = self.encode(result.as_tuple())  # type: ignore[attr-defined]
+            result = self.app.GroupResult(*header_result_args)
+            structure = self.encode(result.as_tuple())
         groups.save(group_id, structure)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
@@ -71,7 +82,7 @@ class _ChordsInPostgres:
         """A part of a chord's header has ended: counted with its finish; the last one calls the body."""
         if not request.group or not request.id:
             return
-        encoded = self.encode(self.encode_result(result, state))  # type: ignore[attr-defined]
+        encoded = self.encode(self.encode_result(result, state))
 
         def count() -> None:
             position = request.group_index if request.group_index is not None else float("inf")
@@ -81,17 +92,17 @@ class _ChordsInPostgres:
         _write(count)
 
     def _call_body(self, request: Any) -> None:
-        callback = maybe_signature(request.chord, app=self.app)  # type: ignore[attr-defined]
+        callback: Any = maybe_signature(request.chord, app=self.app)
         try:
             # Of its own: what fails in it is the body's failure, not the part's.
             with transaction.atomic():
                 callback.delay(self._header_results(request.group))
         except ChordError as error:
-            self.chord_error_from_stack(callback, error)  # type: ignore[attr-defined]
+            self.chord_error_from_stack(callback, error)
         except Exception as error:  # noqa: BLE001 - whatever keeps the body from being called, it must not hang
             failed = ChordError(f"Callback error: {error!r}")
             failed.__cause__ = error
-            self.chord_error_from_stack(callback, failed)  # type: ignore[attr-defined]
+            self.chord_error_from_stack(callback, failed)
 
     def _header_results(self, group_id: str) -> list[Any]:
         """In the header's order. Raises ChordError naming the first part that failed."""
@@ -99,24 +110,24 @@ class _ChordsInPostgres:
         parts = groups.parts(group_id)
         for celery_id, state, result in parts:
             if state in states.PROPAGATE_STATES:
-                error = self.exception_to_python(self.decode(result))  # type: ignore[attr-defined]
+                error = self.exception_to_python(self.decode(result))
                 failed = ChordError(f"Dependency {celery_id} raised {error!r}")
                 failed.__cause__ = error if isinstance(error, BaseException) else None
                 raise failed
         if structure is None:
-            return [self.decode(result) for _, _, result in parts]  # type: ignore[attr-defined]
-        header = result_from_tuple(self.decode(structure), app=self.app)  # type: ignore[attr-defined]
+            return [self.decode(result) for _, _, result in parts]
+        header: Any = result_from_tuple(self.decode(structure), app=self.app)
         with allow_join_result():
-            results: list[Any] = header.join(timeout=self.app.conf.result_chord_join_timeout, propagate=True)  # type: ignore[attr-defined]
+            results: list[Any] = header.join(timeout=self.app.conf.result_chord_join_timeout, propagate=True)
         return results
 
     def save_group(self, group_id: str, result: Any) -> Any:
-        groups.save(group_id, self.encode(result.as_tuple()))  # type: ignore[attr-defined]
+        groups.save(group_id, self.encode(result.as_tuple()))
         return result
 
     def restore_group(self, group_id: str, cache: bool = True) -> Any:
         structure = groups.structure(group_id)
-        return None if structure is None else result_from_tuple(self.decode(structure), app=self.app)  # type: ignore[attr-defined]
+        return None if structure is None else result_from_tuple(self.decode(structure), app=self.app)
 
     def delete_group(self, group_id: str) -> None:
         groups.delete(group_id)
@@ -142,7 +153,7 @@ def _write(write: Any) -> None:
         write()
 
 
-class LedgerBackend(_ChordsInPostgres, BaseBackend):
+class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
     """Reads runs by their Celery id; what a task returns is written by its finish."""
 
     persistent = True
@@ -171,7 +182,8 @@ class LedgerBackend(_ChordsInPostgres, BaseBackend):
         meta: dict[str, Any] = {"task_id": task_id, "result": None, "traceback": None, "children": []}
         if stored is not None:
             meta |= {"status": stored.state, "traceback": stored.traceback or None, "date_done": stored.stored_at}
-            return self.meta_from_decoded(meta | {"result": self.decode(stored.result)})
+            decoded: dict[str, Any] = self.meta_from_decoded(meta | {"result": self.decode(stored.result)})
+            return decoded
         if run is None:
             return meta | {"status": states.PENDING}
         meta |= {"status": CELERY_STATES[Status(run.status)], "traceback": run.traceback or None}
@@ -211,7 +223,7 @@ class LedgerBackend(_ChordsInPostgres, BaseBackend):
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = min(0.01, interval)
         while True:
-            meta = self.get_task_meta(task_id)
+            meta: dict[str, Any] = self.get_task_meta(task_id)
             if meta["status"] in states.READY_STATES:
                 return meta
             if on_interval:
@@ -226,7 +238,7 @@ class LedgerBackend(_ChordsInPostgres, BaseBackend):
         StoredResult.objects.filter(celery_id=task_id).delete()
 
 
-class RedisLedgerBackend(_ChordsInPostgres, RedisBackend):
+class RedisLedgerBackend(_ChordsInPostgres, _Redis):  # type: ignore[misc]  # see _Base
     """Celery's results in Redis, written once the finish is committed; lost with Redis, as ever there."""
 
     def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:

@@ -15,7 +15,7 @@ def main(kind: str, folder: Path, names: list[str]) -> dict[str, Any]:
         import django
 
         django.setup()
-        import tests.canvas.ours  # noqa: F401
+        import tests.canvas.ours
     else:
         import tests.canvas.stock  # noqa: F401
     from tests.canvas import scenarios
@@ -25,7 +25,7 @@ def main(kind: str, folder: Path, names: list[str]) -> dict[str, Any]:
         tmp.mkdir(parents=True)
         try:
             return scenarios.ALL[name](tmp)
-        except BaseException as error:  # noqa: BLE001 - an outcome, too
+        except BaseException as error:
             return f"raised {type(error).__name__}: {error}"
         finally:
             if kind == "ours":

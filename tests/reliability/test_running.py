@@ -1,6 +1,7 @@
 """What Celery's documentation says of a call, with a real relay, worker, Postgres and Redis."""
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from tests.probes import tasks
 from tests.probes.ledger import done
 from tests.processes import Stack
 from tests.waiting import until
-
 
 pytestmark = pytest.mark.xdist_group("running")
 
@@ -62,7 +62,7 @@ def test_self_retry_runs_again_after_its_countdown_with_the_same_id(running: Sta
     ids, retries, times = zip(*(line.split() for line in tasks.noted(effects)), strict=True)
     assert set(ids) == {result.id}
     assert retries == ("0", "1", "2")
-    assert all(float(later) - float(earlier) >= 0.3 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(float(later) - float(earlier) >= 0.3 for earlier, later in pairwise(times))
     run = TaskRun.of(result)
     assert (run.status, run.attempt) == (Status.SUCCEEDED, 3)
     assert [(a.number, a.outcome, a.error) for a in run.attempts.all()] == [

@@ -1,6 +1,5 @@
 """Fixtures for tests of the API."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,11 +10,10 @@ from app.accounts.models import User
 
 
 @pytest.fixture(autouse=True)
-def empty_cache() -> Iterator[None]:
+def empty_cache() -> None:
     """No test sees what another has cached, nor another's outage."""
     cache._closed_until = 0.0
     cache.clear()
-    yield
 
 
 @pytest.fixture
