@@ -1,7 +1,9 @@
 """What the README says is so, and what the Makefile promises is there."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,17 @@ def test_no_test_reaches_another_machine(url: str) -> None:
 
     with pytest.raises(StrayConnection):
         urllib.request.urlopen(url, timeout=1)
+
+
+@pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
+def test_a_skipped_test_fails_ci(tmp_path: Path, ci: str, code: int) -> None:
+    (tmp_path / "test_it.py").write_text("import pytest\ndef test_it(): pytest.skip('not today')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "pyproject.toml", "--rootdir=.", tmp_path],
+        cwd=ROOT, env={**os.environ, "CI": ci}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout
+    assert "not today" in done.stdout
 
 
 def test_the_lock_names_public_hosts_alone() -> None:
