@@ -10,6 +10,8 @@ RUN := .venv/bin/python
 
 # The interpreter that is there already is the one to use.
 export UV_PYTHON_DOWNLOADS := never
+# As pip does: behind a company's proxy the machine knows whom to trust.
+export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
