@@ -9,6 +9,7 @@ from pathlib import Path
 
 import django_stubs_ext
 import environ
+from celery.schedules import crontab
 
 from app.queues import DEFAULT_QUEUE, QUEUES
 
@@ -43,6 +44,7 @@ INSTALLED_APPS = [
     "django.contrib.sitemaps",
     "rest_framework",
     "rest_framework_simplejwt.token_blacklist",
+    "django_celery_beat",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "app",
@@ -119,6 +121,14 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULER = "app.taskruns.beat:LedgerScheduler"
+# Made in the database where missing; edited in the admin from then on.
+CELERY_BEAT_SCHEDULE = {
+    "cleanup-expired-tokens": {
+        "task": "app.accounts.tasks.cleanup_expired_tokens",
+        "schedule": crontab(hour=3, minute=0),
+    },
+}
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
 LANGUAGE_CODE = "en"

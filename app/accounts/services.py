@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.utils import timezone
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from app.accounts.models import User
 from app.mail import compose
+
+BATCH = 1_000
 
 
 def user_register(*, username: str, email: str, password: str) -> User:
@@ -15,6 +19,15 @@ def user_register(*, username: str, email: str, password: str) -> User:
     user.full_clean()
     user.save()
     return user
+
+
+def tokens_cleanup() -> int:
+    """Delete the refresh tokens that have expired, blacklisted or not, in batches. Returns how many."""
+    deleted = 0
+    while batch := list(OutstandingToken.objects.filter(expires_at__lte=timezone.now()).values_list("pk")[:BATCH]):
+        OutstandingToken.objects.filter(pk__in=[pk for (pk,) in batch]).delete()
+        deleted += len(batch)
+    return deleted
 
 
 def welcome_send(*, user: User, key: str) -> None:

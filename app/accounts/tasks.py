@@ -9,7 +9,7 @@ from typing import Any
 from celery import shared_task
 
 from app.accounts.models import User
-from app.accounts.services import welcome_send
+from app.accounts.services import tokens_cleanup, welcome_send
 from app.taskruns.execution import current_run_id
 
 logger = logging.getLogger(__name__)
@@ -26,3 +26,9 @@ def send_welcome_email(self: Any, user_id: int) -> bool:
         return False
     welcome_send(user=user, key=str(current_run_id() or self.request.id))
     return True
+
+
+@shared_task(queue="default")
+def cleanup_expired_tokens() -> int:
+    """Delete expired refresh tokens. Returns how many."""
+    return tokens_cleanup()

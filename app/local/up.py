@@ -90,6 +90,10 @@ def worker(queue: Queue) -> list[str]:
     ]  # fmt: skip
 
 
+# No pid file: the lock of `make up` keeps a second one away, and a second one would do no harm.
+BEAT = [sys.executable, "-m", "celery", "-q", "-A", "app", "beat", "-l", "info", "--pidfile="]
+
+
 def web(port: int) -> list[str]:
     return [
         sys.executable, "-m", "gunicorn", "app.wsgi", "--bind", f"127.0.0.1:{port}",
@@ -149,7 +153,7 @@ def main() -> int:
 
     env = environment(var, port)
     workers = {f"worker-{queue.name}": worker(queue) for queue in QUEUES}
-    printer = Printer(sys.stdout, ["up", "web", *workers, "relay", "migrate", "demo-data"])
+    printer = Printer(sys.stdout, ["up", "web", *workers, "beat", "relay", "migrate", "demo-data"])
     # It holds the lock too: until it has ended what is left of this run, there is no other.
     guardian = Guardian(keep_open=(held.fileno(),))
     supervisor = Supervisor(guardian, printer)
@@ -163,9 +167,10 @@ def main() -> int:
         supervisor.start("web", web(port), env)
         for name, command in workers.items():
             supervisor.start(name, command, env, ready=" ready.")
+        supervisor.start("beat", BEAT, env, ready="beat: Starting...")
         supervisor.start("relay", [*manage, "relay"], env, ready="relay: ready")
         base = f"http://127.0.0.1:{port}"
-        supervisor.wait_ready({*workers, "relay"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT)
+        supervisor.wait_ready({*workers, "beat", "relay"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT)
         print(links(base, var, time.monotonic() - started), flush=True)
         supervisor.wait()
     except ServiceError as error:

@@ -192,3 +192,13 @@ class ChordPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.celery_id} of {self.group_id}: {self.state}"
+
+
+class CodeSchedule(models.Model):
+    """What the code last said of one of its schedules: only a change of that overwrites an admin's edit."""
+
+    name = models.TextField(primary_key=True)
+    fingerprint = models.TextField()
+
+    def __str__(self) -> str:
+        return self.name

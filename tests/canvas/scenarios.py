@@ -740,7 +740,8 @@ def hard_time_limit(tmp: Path) -> Any:
 @scenario
 def hard_time_limit_calls_errbacks(tmp: Path) -> Any:
     t.sleep.apply_async((60,), time_limit=1, link_error=t.old_errback.s(str(tmp / "notes")))
-    return lines(tmp / "notes", 1)
+    # Stock Celery calls it twice, now and then soon enough to be seen.
+    return lines(tmp / "notes", 1)[0]
 
 
 @scenario

@@ -13,9 +13,7 @@ import pytest
 from tests.canvas import scenarios
 from tests.processes import ROOT, Stack, environment
 
-DIFFERENT_ON_PURPOSE = {
-    "hard_time_limit_calls_errbacks": "stock Celery calls the errbacks of a task that overran its limit twice, we once",
-}
+DIFFERENT_ON_PURPOSE: dict[str, str] = {}
 """Scenario → why; `docs/celery.md` tells it to users."""
 
 

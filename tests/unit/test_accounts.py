@@ -10,7 +10,7 @@ from django.db import connection
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
-from app.accounts.tasks import send_welcome_email
+from app.accounts.tasks import cleanup_expired_tokens, send_welcome_email
 from app.taskruns.models import TaskRun
 
 NEW = {"username": "kim", "email": "Kim@Example.com", "password": "a-long-passphrase-1"}
@@ -116,3 +116,16 @@ class TestWelcome:
     def test_is_not_sent_to_who_is_gone(self) -> None:
         assert not send_welcome_email.apply(args=[404]).get()
         assert not mail.outbox
+
+
+@pytest.mark.django_db
+def test_expired_tokens_are_cleaned_up_and_no_others(anonymous: APIClient, reader: User) -> None:
+    from django.utils import timezone
+    from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
+
+    for _ in range(3):
+        anonymous.post("/api/auth/login/", {"username": "reader", "password": "a-long-passphrase-1"})
+    kept, *expired = OutstandingToken.objects.all()
+    OutstandingToken.objects.exclude(pk=kept.pk).update(expires_at=timezone.now())
+    assert cleanup_expired_tokens.apply().get() == len(expired) == 2
+    assert OutstandingToken.objects.get() == kept

@@ -1,0 +1,99 @@
+"""Beat: every tick fires exactly once, whoever dies; an admin's edit stays."""
+
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from app.taskruns.models import TaskRun
+from tests.processes import Process, Stack
+from tests.waiting import until
+
+NAME = "cleanup-expired-tokens"
+
+
+@pytest.fixture
+def beats(stack: Stack, tmp_path: Path) -> Any:
+    def start(number: int) -> Process:
+        pidfile = str(tmp_path / f"beat-{number}.pid")
+        return stack.start(
+            [sys.executable, "-m", "celery", "-A", "app", "beat", "-l", "info", f"--pidfile={pidfile}"],
+            "beat: Starting...",
+        )
+
+    return start
+
+
+@pytest.fixture
+def every_second(transactional_db: None) -> PeriodicTask:
+    second = IntervalSchedule.objects.create(every=1, period="seconds")
+    return PeriodicTask.objects.create(name="probe", task="probe.effect", args='["/dev/null", "x"]', interval=second)
+
+
+def ticks() -> int:
+    return PeriodicTask.objects.get(name="probe").total_run_count
+
+
+def runs() -> int:
+    return TaskRun.objects.filter(name="probe.effect").count()
+
+
+def test_two_beats_one_killed_and_redis_away(every_second: PeriodicTask, beats: Any, redis_server: Any) -> None:
+    first, second = beats(1), beats(2)
+    until(lambda: ticks() >= 2, "two ticks")
+    redis_server.stop()
+    until(lambda: ticks() >= 7, "five more without Redis")
+    redis_server.start()
+    # Right after a tick of its own, where it made one.
+    fired = first.output().count("schedule probe:")
+    until(
+        lambda: first.output().count("schedule probe:") > fired or second.output().count("schedule probe:") > 9,
+        "one more",
+    )
+    first.kill()
+    until(lambda: ticks() >= 12, "the other goes on")
+    second.stop()
+
+    assert runs() == ticks()
+    moments = sorted(TaskRun.objects.filter(name="probe.effect").values_list("created_at", flat=True))
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(moments)]
+    assert min(gaps) > 0.9, "no tick was fired twice"
+
+
+def test_an_edit_in_the_admin_outlives_a_restart(beats: Any, every_second: PeriodicTask) -> None:
+    beat = beats(1)
+    task = until(lambda: PeriodicTask.objects.filter(name=NAME).first(), "the schedule is made")
+    assert str(task.crontab.hour) == "3"
+    task.crontab.hour = "5"
+    task.crontab.save()
+    task.enabled = False
+    task.save()
+    beat.stop()
+    before = ticks()
+    beats(2)
+    until(lambda: ticks() > before, "the new one has read its schedules")
+    task.refresh_from_db()
+    assert (str(task.crontab.hour), task.enabled) == ("5", False)
+
+
+def test_the_code_s_change_is_taken_over(transactional_db: None) -> None:
+    from celery.schedules import crontab
+
+    from app.celery import app
+    from app.taskruns.beat import LedgerScheduler
+
+    scheduler = LedgerScheduler(app=app, lazy=True)
+    entry = {"task": "probe.effect", "schedule": crontab(hour=3, minute=0)}
+    scheduler.update_from_dict({"mine": entry})
+    scheduler.update_from_dict({"mine": {**entry, "schedule": crontab(hour=4, minute=0)}})
+    assert str(PeriodicTask.objects.get(name="mine").crontab.hour) == "4"
+
+
+def test_embedded_in_a_worker(every_second: PeriodicTask, stack: Stack) -> None:
+    worker = stack.worker("-B")
+    until(lambda: runs() >= 2, "two ticks")
+    worker.stop()
+    assert runs() == ticks()
