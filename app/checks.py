@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from celery import Celery
 from celery.exceptions import QueueNotFound
-from celery.signals import beat_init, worker_init
+from celery.signals import after_setup_logger, worker_init
 from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
@@ -28,7 +28,8 @@ def register() -> None:
     for check in (required_settings, redis_databases, broker_transport, task_queues, task_time_limits):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
-    beat_init.connect(_refuse, dispatch_uid="pressroom.checks")
+    # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.
+    after_setup_logger.connect(_refuse, dispatch_uid="pressroom.checks")
 
 
 def refuse_misconfiguration(exit_code: int = 1) -> None:
