@@ -18,6 +18,7 @@ from app.blog import services
 from app.blog.models import Post
 from app.blog.tasks import invalidate_caches, notify_subscribers, reindex_post
 from app.taskruns.api import TaskRunSerializer, run_payloads
+from app.taskruns.idempotency import idempotent
 
 
 class PostSerializer(serializers.ModelSerializer[Post]):
@@ -101,6 +102,7 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
 
     @extend_schema(request=None, responses=PublishedSerializer)
     @action(detail=True, methods=["post"])
+    @idempotent
     def publish(self, request: Request, pk: str) -> Response:
         """Publish a post. Answered at once: telling subscribers, indexing and caches follow. Once is enough."""
         post = self.get_object()

@@ -1,19 +1,23 @@
-"""``GET /api/tasks/{id}/``: what became of a run."""
+"""``/api/tasks/``: what became of a run, and what may be done with it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery.result import AsyncResult
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema_field
-from rest_framework import generics, permissions, serializers
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import exceptions, mixins, pagination, permissions, serializers, status, viewsets
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from app.queues import BY_NAME
+from app.taskruns import services
+from app.taskruns.idempotency import idempotent
 from app.taskruns.models import LIVE, Status, TaskRun
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
@@ -67,26 +71,87 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         return dict(self.ErrorSerializer(run).data) if run.error_type else None
 
 
-class TaskRunView(generics.RetrieveAPIView[TaskRun]):
-    """A run of yours: its status, progress, times, attempts, result and error."""
+class TaskRunPagination(pagination.CursorPagination):
+    ordering = "-id"
+    page_size = 20
+    page_size_query_param = "page_size"
+    max_page_size = 100
+
+
+class TaskRunFilterSerializer(serializers.Serializer[TaskRun]):
+    """What a list may be narrowed to."""
+
+    status = serializers.ChoiceField(choices=STATUSES, required=False)
+    queue = serializers.ChoiceField(choices=sorted(BY_NAME), required=False)
+    name = serializers.CharField(max_length=200, required=False)
+
+
+class Conflict(exceptions.APIException):
+    status_code = status.HTTP_409_CONFLICT
+
+
+class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[TaskRun]):
+    """Your runs; for staff, everybody's."""
 
     serializer_class = TaskRunSerializer
     permission_classes = (permissions.IsAuthenticated,)
+    pagination_class = TaskRunPagination
+    lookup_value_converter = "uuid"
 
     def get_queryset(self) -> QuerySet[TaskRun]:
         """The user's runs, or all for staff: whatever else there is, is not found."""
         if getattr(self, "swagger_fake_view", False):
             return TaskRun.objects.none()
-        runs = TaskRun.objects.all()
+        runs = TaskRun.objects.defer("body", "headers", "properties", "traceback")
         return runs if self.request.user.is_staff else runs.filter(owner=self.request.user.pk)
 
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def filter_queryset(self, queryset: Any) -> Any:
+        if self.action != "list":
+            return queryset
+        wanted = TaskRunFilterSerializer(data=self.request.query_params)
+        wanted.is_valid(raise_exception=True)
+        fields = dict(wanted.validated_data)
+        if fields.get("status") == "failed":
+            fields["status"] = Status.DEAD
+        return queryset.filter(**fields)
+
+    @extend_schema(parameters=[TaskRunFilterSerializer])
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Newest first."""
+        return super().list(request, *args, **kwargs)
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Status, progress, times, attempts, result and error of a run."""
         run = self.get_object()
         response = Response(self.get_serializer(run).data)
-        response["Cache-Control"] = "no-store"
+        response["Cache-Control"] = "private, no-cache"
         if run.status in LIVE:
             response["Retry-After"] = str(POLL_AFTER)
         return response
+
+    @extend_schema(request=None, responses={202: TaskRunSerializer})
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: Any = None) -> Response:
+        """One that waits never begins; a running one is stopped within seconds, where its pool can. Ended: 409."""
+        return self._acted(request, services.run_cancel)
+
+    @extend_schema(request=None, responses={202: TaskRunSerializer})
+    @action(detail=True, methods=["post"], permission_classes=[permissions.IsAdminUser])
+    @idempotent
+    def retry(self, request: Request, pk: Any = None) -> Response:
+        """For staff: run a failed, cancelled or expired one again, as a new run. Others: 409."""
+        return self._acted(request, services.run_again)
+
+    def _acted(self, request: Request, act: Callable[..., TaskRun | None]) -> Response:
+        run = self.get_object()
+        try:
+            run = act(run=run, user=request.user) or run
+        except services.NotPossible as error:
+            raise Conflict(str(error)) from error
+        run.refresh_from_db()
+        data = self.get_serializer(run).data
+        headers = {"Location": data["url"], "Retry-After": str(POLL_AFTER)}
+        return Response(data, status=status.HTTP_202_ACCEPTED, headers=headers)
 
 
 def run_payloads(results: Iterable[AsyncResult[Any]], request: Request) -> list[dict[str, Any]]:

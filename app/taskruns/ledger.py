@@ -239,22 +239,22 @@ def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
         f"""
         WITH limits (queue, max_attempts) AS (VALUES {limits}),
         gone AS (
-            SELECT t.id, t.losses + 1 >= l.max_attempts AS dead
+            SELECT t.id, t.losses + 1 >= l.max_attempts AS dead, t.cancel_requested_at IS NOT NULL AS cancelled
             FROM taskruns_taskrun t LEFT JOIN limits l ON l.queue = t.queue
             WHERE t.status = 'running' AND {where} FOR UPDATE OF t SKIP LOCKED
         ),
         changed AS (
             UPDATE taskruns_taskrun t
             SET losses = losses + 1, claim = NULL, published_at = NULL,
-                status = CASE WHEN gone.dead THEN 'dead' ELSE 'queued' END,
-                run_at = CASE WHEN gone.dead THEN t.run_at ELSE clock_timestamp() END,
-                finished_at = CASE WHEN gone.dead THEN clock_timestamp() END,
+                status = CASE WHEN gone.cancelled THEN 'cancelled' WHEN gone.dead THEN 'dead' ELSE 'queued' END,
+                run_at = CASE WHEN gone.cancelled OR gone.dead THEN t.run_at ELSE clock_timestamp() END,
+                finished_at = CASE WHEN gone.cancelled OR gone.dead THEN clock_timestamp() END,
                 error_type = %s, error = %s, traceback = %s
             FROM gone WHERE t.id = gone.id
             RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status, t.attempt, t.worker_id, t.started_at
         ),
         noted AS ({_ATTEMPT})
-        SELECT id, celery_id, name, headers, body, status FROM changed
+        SELECT {_TOLD} FROM changed
         """,
         [
             *(item for queue in QUEUES for item in (queue.name, queue.max_attempts)),
@@ -274,8 +274,7 @@ def _ended(statement: str, values: list[Any]) -> list[Ended]:
 
 def as_ended(run_id: uuid.UUID) -> Ended:
     """The run as Celery is told of it."""
-    columns = "id, celery_id, name, headers, body, status"
-    return _ended(f"SELECT {columns} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
+    return _ended(f"SELECT {_TOLD} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
 
 
 def ended(claim: Claim) -> bool:
@@ -286,6 +285,91 @@ def ended(claim: Claim) -> bool:
             [claim.run_id, claim.token],
         )
         return cursor.fetchone() is not None
+
+
+_TOLD = "id, celery_id, name, headers, body, status"
+
+
+def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
+    """A run that has not begun never will; empty where it has."""
+    return _ended(
+        f"""
+        UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
+        WHERE id = %s AND status IN {WAITING} RETURNING {_TOLD}
+        """,
+        [run_id],
+    )
+
+
+def cancel_running(run_id: uuid.UUID) -> bool:
+    """Ask the worker of a running one to stop it; it hears of it with its next heartbeat."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE taskruns_taskrun SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+            WHERE id = %s AND status = 'running'
+            """,
+            [run_id],
+        )
+        return bool(cursor.rowcount)
+
+
+def cancellations(worker_id: int) -> set[uuid.UUID]:
+    """The claims of this worker's running tasks that are to be stopped."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT claim FROM taskruns_taskrun
+            WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NOT NULL
+            """,
+            [worker_id],
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def cancel_claim(run_id: uuid.UUID, token: uuid.UUID) -> list[Ended]:
+    """A running one whose process was killed because it was to be cancelled."""
+    return _ended(
+        f"""
+        UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
+        WHERE id = %s AND claim = %s AND status = 'running' RETURNING {_TOLD}
+        """,
+        [run_id, token],
+    )
+
+
+def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
+    """A new run of what has ended without success, linked to it. None where there is no such run.
+
+    It has the Celery id again, so that who holds the result sees the new one. Raises DuplicateTaskIdError where a
+    run with that id is live.
+    """
+    new_id = uuid7()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO taskruns_taskrun (id, celery_id, name, queue, priority, owner_id, status, headers, body,
+                properties, created_at, run_at, attempt, losses, retry_of_id, progress_message, error_type, error,
+                traceback)
+            SELECT %s, celery_id, name, queue, priority, owner_id, 'queued', headers, body, properties,
+                clock_timestamp(), clock_timestamp(), 0, 0, id, '', '', '', ''
+            FROM taskruns_taskrun WHERE id = %s AND status IN ('dead', 'cancelled', 'expired')
+            ON CONFLICT (celery_id) WHERE status IN {LIVE} DO NOTHING RETURNING id
+            """,
+            [new_id, run_id],
+        )
+        if cursor.fetchone():
+            return new_id
+        cursor.execute(
+            f"""
+            SELECT 1 FROM taskruns_taskrun old JOIN taskruns_taskrun live ON live.celery_id = old.celery_id
+            WHERE old.id = %s AND live.status IN {LIVE}
+            """,
+            [run_id],
+        )
+        if cursor.fetchone():
+            raise DuplicateTaskIdError("it runs again already")
+    return None
 
 
 def release(worker_id: int) -> int:
@@ -367,7 +451,7 @@ def expire() -> list[Ended]:
         f"""
         UPDATE taskruns_taskrun SET status = 'expired', finished_at = clock_timestamp()
         WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
-        RETURNING id, celery_id, name, headers, body, status
+        RETURNING {_TOLD}
         """,
         [],
     )

@@ -78,6 +78,11 @@ class TaskRun(models.Model):
     claim = models.UUIDField(null=True, help_text="Token of the last claim: the fence of its finish.")
     worker = models.ForeignKey(Worker, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
 
+    cancel_requested_at = models.DateTimeField(null=True, help_text="When a running one was asked to stop.")
+    retry_of = models.ForeignKey(
+        "self", null=True, on_delete=models.SET_NULL, related_name="retried_by", help_text="The run that it repeats."
+    )
+
     progress_current = models.BigIntegerField(null=True)
     progress_total = models.BigIntegerField(null=True)
     progress_message = models.TextField(default="")
@@ -202,3 +207,28 @@ class CodeSchedule(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class DeadLetter(TaskRun):
+    """A run that was given up, for the admin's own list of them."""
+
+    class Meta:
+        proxy = True
+
+
+class IdempotencyKey(models.Model):
+    """What a POST with an Idempotency-Key was answered: written in the transaction of its work."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    key = models.TextField()
+    request = models.TextField(help_text="SHA-256 of method, path and body.")
+    status = models.PositiveSmallIntegerField()
+    headers = models.JSONField()
+    body = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="idempotency_key_once")]
+
+    def __str__(self) -> str:
+        return self.key

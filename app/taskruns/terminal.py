@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import current_app, states
@@ -35,6 +36,16 @@ def expire() -> int:
     return _told(ledger.expire)
 
 
+def cancel_waiting(run_id: uuid.UUID) -> int:
+    """A run that has not begun. Returns 1, or 0 where it has."""
+    return _told(lambda: ledger.cancel_waiting(run_id))
+
+
+def cancel_claim(run_id: uuid.UUID, token: uuid.UUID) -> int:
+    """A run whose process was killed to cancel it. Returns 1, or 0 where it had ended otherwise."""
+    return _told(lambda: ledger.cancel_claim(run_id, token))
+
+
 def overrun(claim: Claim, limit: float) -> int:
     """A run that was killed at its hard limit of so many seconds. Returns 1, or 0 where it had ended otherwise."""
     error = TimeLimitExceeded(limit)
@@ -56,9 +67,13 @@ def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> i
                 _tell(row, lambda backend, id_, request: backend.mark_as_failure(
                     id_, error or WorkerLostError(ledger.LOST.error), request=request
                 ))  # fmt: skip
-            elif row.status == "expired":
-                _tell(row, lambda backend, id_, request: backend.mark_as_revoked(id_, "expired", request=request))
+            elif row.status in ("expired", "cancelled"):
+                _tell(row, partial(_revoked, row.status))
     return len(rows)
+
+
+def _revoked(reason: str, backend: Any, celery_id: str, request: Context) -> None:
+    backend.mark_as_revoked(celery_id, reason, request=request)
 
 
 def _tell(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:

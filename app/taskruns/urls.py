@@ -1,7 +1,10 @@
 """Routes under ``/api/tasks/``."""
 
-from django.urls import path
+from rest_framework.routers import SimpleRouter
 
-from app.taskruns.api import TaskRunView
+from app.taskruns.api import TaskRunViewSet
 
-urlpatterns = [path("<uuid:pk>/", TaskRunView.as_view(), name="task-detail")]
+router = SimpleRouter(use_regex_path=False)
+router.register("", TaskRunViewSet, basename="task")
+
+urlpatterns = router.urls

@@ -36,6 +36,8 @@ class Identity:
 
     worker_id: int | None = None
     """Set once the worker has registered."""
+    cancelled: set[uuid.UUID] = set()
+    """Claims whose process was killed because their run is to be cancelled."""
     giving_up = False
     """The grace period is over: what is killed now is released, not lost."""
 
@@ -70,7 +72,10 @@ class LedgerRequest(Request):
             return
         if self._run is not None and isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             lost = ledger.Failure("WorkerLostError", str(error), "")
-            self._tell(lambda claim: terminal.lose_claim(claim.run_id, claim.token, lost))
+            if uuid.UUID(self._run["claim"]) in identity.cancelled:
+                self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
+            else:
+                self._tell(lambda claim: terminal.lose_claim(claim.run_id, claim.token, lost))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
@@ -129,6 +134,7 @@ class LedgerStep(bootsteps.StartStopStep):
             try:
                 assert identity.worker_id is not None
                 alive = ledger.worker_beat(identity.worker_id)
+                self._cancel(ledger.cancellations(identity.worker_id))
                 while _unwritten:
                     _unwritten[0]()
                     _unwritten.popleft()
@@ -138,6 +144,26 @@ class LedgerStep(bootsteps.StartStopStep):
                 continue
             if not alive:
                 self._start_over()
+
+    def _cancel(self, claims: set[uuid.UUID]) -> None:
+        """Kill the children that run these. Threads and greenlets cannot be stopped: theirs run to their end."""
+        if not claims or self._processes() is None:
+            return
+        for request in list(state.active_requests):
+            run = getattr(request, "_run", None)
+            if run is None or request.worker_pid is None:
+                continue
+            claim = uuid.UUID(run["claim"])
+            if claim in claims - identity.cancelled:
+                identity.cancelled.add(claim)
+                logger.warning("run %s is cancelled: its process is killed", run["id"])
+                with suppress(ProcessLookupError):
+                    os.kill(request.worker_pid, signal.SIGKILL)
+
+    def _processes(self) -> list[Any] | None:
+        """The pool's child processes; None for a pool that has none."""
+        processes = getattr(getattr(self._worker.pool, "_pool", None), "_pool", None)
+        return processes if isinstance(processes, list) else None
 
     def _start_over(self) -> None:
         """Declared dead: what the children run is given to others, so they must not go on with it."""
@@ -163,8 +189,8 @@ class LedgerStep(bootsteps.StartStopStep):
 
     def _kill_children(self) -> bool:
         """Kill the pool's processes and wait until they are gone. False for a pool that has none."""
-        processes = getattr(getattr(self._worker.pool, "_pool", None), "_pool", None)
-        if not isinstance(processes, list):
+        processes = self._processes()
+        if processes is None:
             return False
         pids = [process.pid for process in processes]
         for pid in pids:

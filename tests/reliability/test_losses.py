@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+from celery.exceptions import TaskRevokedError
 from django.db import transaction
 from django.utils import timezone
 
+from app.taskruns import services
 from app.taskruns.models import Status, TaskRun
 from app.taskruns.models import Worker as WorkerRow
 from tests.probes import tasks
@@ -216,3 +219,22 @@ def test_without_the_reconciler_what_is_lost_stays_lost(
     assert TaskRun.of(with_its_worker).status == Status.RUNNING
     assert TaskRun.of(with_redis).status == Status.QUEUED
     assert tasks.noted(effects) == starts(effects)
+
+
+def test_a_running_task_is_cancelled(stack: Stack, effects: str, gate: Path) -> None:
+    stack.relay()
+    stack.worker()
+    result = tasks.hold.delay(effects, "job", str(gate))
+    bystander = tasks.hold.delay(effects, "bystander", str(gate))
+    until(lambda: len(starts(effects)) == 2, "both run")
+    child = next(int(line.split()[2]) for line in starts(effects) if line.startswith("job"))
+    services.run_cancel(run=TaskRun.of(result), user=None)
+    until(lambda: TaskRun.of(result).status == Status.CANCELLED, "it is cancelled")
+    until(lambda: not alive(child), "its process is gone")
+    gate.touch()
+    until(done, "the other is done")
+
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=60)
+    assert (TaskRun.of(bystander).status, TaskRun.of(bystander).attempt) == (Status.SUCCEEDED, 1)
+    assert "job ended" not in tasks.noted(effects)

@@ -1,0 +1,98 @@
+"""``Idempotency-Key`` on a POST that starts work: the work and its answer are one transaction, and happen once.
+
+A repeat within 24 hours gets the first answer again; with another body 422; while the first is at work 409.
+Without a key, or without a user whose keys these are, a request is just a request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+
+from django.db import connection, transaction
+from django.http import HttpResponse
+from django.utils import timezone
+from rest_framework import exceptions, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from app.taskruns.models import IdempotencyKey
+
+LIFETIME = timedelta(hours=24)
+LONGEST_KEY = 255
+
+
+class InProgress(exceptions.APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_detail = "A request with this Idempotency-Key is at work: try again."
+
+
+class OtherRequest(exceptions.APIException):
+    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+    default_detail = "This Idempotency-Key was used for another request."
+
+
+def idempotent(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """For a method of a DRF view that takes ``request``. An answer of 400 or more stores nothing, the key included."""
+
+    @wraps(handler)
+    def handle(view: Any, request: Request, *args: Any, **kwargs: Any) -> Any:
+        key = request.headers.get("Idempotency-Key")
+        if key is None or not request.user.is_authenticated:
+            return handler(view, request, *args, **kwargs)
+        if not 0 < len(key) <= LONGEST_KEY or not key.isprintable():
+            raise exceptions.ValidationError({"Idempotency-Key": f"1 to {LONGEST_KEY} printable characters."})
+        told = json.dumps([request.method, request.path, request.data], sort_keys=True, default=str)
+        digest = hashlib.sha256(told.encode()).hexdigest()
+        with transaction.atomic():
+            _lock(request.user.pk, key)
+            known = IdempotencyKey.objects.filter(user=request.user.pk, key=key).first()
+            if known is not None and known.created_at < timezone.now() - LIFETIME:
+                known.delete()
+                known = None
+            if known is not None:
+                if known.request != digest:
+                    raise OtherRequest
+                return _replay(known)
+            response: Response = handler(view, request, *args, **kwargs)
+            _store(view, request, key, digest, response)
+            return response
+
+    return handle
+
+
+def _lock(user_id: int, key: str) -> None:
+    """Until the transaction ends, nobody else works on this key. Raises InProgress where somebody does."""
+    digest = hashlib.sha256(f"{user_id}:{key}".encode()).digest()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
+        row = cursor.fetchone()
+    if row is None or not row[0]:
+        raise InProgress
+
+
+def _store(view: Any, request: Request, key: str, digest: str, response: Response) -> None:
+    # Rendered here, for the renderer knows how dates and the like are told.
+    body = request.accepted_renderer.render(response.data, request.accepted_media_type, view.get_renderer_context())
+    IdempotencyKey.objects.create(
+        user=request.user,  # type: ignore[misc]  # authenticated, as `idempotent` has seen
+        key=key, request=digest, status=response.status_code,
+        headers=dict(response.headers), body=body if isinstance(body, str) else body.decode(),
+    )  # fmt: skip
+
+
+def _replay(known: IdempotencyKey) -> HttpResponse:
+    response = HttpResponse(known.body, status=known.status, content_type="application/json")
+    for name, value in known.headers.items():
+        response[name] = value
+    response["Idempotency-Replayed"] = "true"
+    return response
+
+
+def keys_cleanup() -> int:
+    """Forget keys older than 24 hours. Returns how many."""
+    return IdempotencyKey.objects.filter(created_at__lt=timezone.now() - LIFETIME).delete()[0]

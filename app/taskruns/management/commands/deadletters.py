@@ -1,0 +1,82 @@
+"""``manage.py deadletters list|show|retry|discard``."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import QuerySet
+
+from app.taskruns import services
+from app.taskruns.models import Status, TaskRun
+
+
+class Command(BaseCommand):
+    help = "Dead letters: list them, show one with every attempt, run them again, discard them."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True)
+        for name, text in (
+            ("list", "the newest first"),
+            ("retry", "run again, as new runs linked to these"),
+            ("discard", "delete for good"),
+        ):
+            sub = actions.add_parser(name, help=text)
+            sub.add_argument("--queue")
+            sub.add_argument("--name", help="of the task")
+            sub.add_argument("--error", help="type of the last error")
+            if name == "list":
+                sub.add_argument("--limit", type=int, default=50)
+            else:
+                sub.add_argument("ids", nargs="*", type=uuid.UUID, help="of runs")
+                sub.add_argument("--all", action="store_true", help="all that the filters leave")
+        show = actions.add_parser("show", help="one, with every attempt and its traceback")
+        show.add_argument("id", type=uuid.UUID)
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        if action == "show":
+            self._show(options["id"])
+        elif action == "list":
+            for run in self._chosen(options)[: options["limit"]]:
+                ended = run.finished_at and run.finished_at.isoformat(" ", "seconds")
+                self.stdout.write(f"{run.pk}  {ended}  {run.queue}  {run.name}  {run.error_type}: {run.error}")
+        else:
+            self._act(action, options)
+
+    def _chosen(self, options: dict[str, Any]) -> QuerySet[TaskRun]:
+        wanted = {"queue": options["queue"], "name": options["name"], "error_type": options["error"]}
+        runs = TaskRun.objects.filter(status=Status.DEAD, **{field: text for field, text in wanted.items() if text})
+        return runs.order_by("-finished_at")
+
+    def _act(self, action: str, options: dict[str, Any]) -> None:
+        if bool(options["ids"]) == options["all"]:
+            raise CommandError("name the ids, or say --all")
+        runs = self._chosen(options)
+        if options["ids"]:
+            runs = runs.filter(pk__in=options["ids"])
+            missing = set(options["ids"]) - set(runs.values_list("pk", flat=True))
+            if missing:
+                raise CommandError(f"no dead letter: {', '.join(sorted(map(str, missing)))}")
+        act = services.run_again if action == "retry" else services.run_discard
+        done = 0
+        for run in runs.iterator(chunk_size=500):
+            try:
+                act(run=run, user=None)
+                done += 1
+            except services.NotPossible as error:
+                self.stderr.write(f"{run.pk}: {error}")
+        self.stdout.write(f"{done} {'run again' if action == 'retry' else 'discarded'}")
+
+    def _show(self, run_id: uuid.UUID) -> None:
+        run = TaskRun.objects.filter(pk=run_id, status=Status.DEAD).first()
+        if run is None:
+            raise CommandError(f"no dead letter: {run_id}")
+        args, kwargs = run.arguments
+        self.stdout.write(f"{run.name}  args={args!r} kwargs={kwargs!r}\n{run.error_type}: {run.error}\n")
+        for attempt in run.attempts.all():
+            self.stdout.write(
+                f"attempt {attempt.number}: {attempt.outcome} on {attempt.worker_name}, "
+                f"{attempt.started_at} to {attempt.finished_at}\n"
+                f"{attempt.error_type}: {attempt.error}\n{attempt.traceback}"
+            )

@@ -1,0 +1,55 @@
+"""What people do with runs: cancel, run again, discard. Who did it is recorded in the admin's log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.db import transaction
+
+from app.taskruns import ledger, terminal
+from app.taskruns.models import Status, TaskRun
+from app.taskruns.wake import waker
+
+
+class NotPossible(Exception):
+    """The run is in no state for that; the text says why."""
+
+
+def run_cancel(*, run: TaskRun, user: Any) -> None:
+    """Cancel a run. One that waits never begins; a running one's process is killed within a heartbeat.
+
+    Raises NotPossible for a run that has ended.
+    """
+    with transaction.atomic():
+        if not terminal.cancel_waiting(run.pk) and not ledger.cancel_running(run.pk):
+            raise NotPossible("The task has ended already.")
+        _record(user, run, CHANGE, "cancelled")
+
+
+def run_again(*, run: TaskRun, user: Any) -> TaskRun:
+    """A new run of what is dead, cancelled or expired, linked to it. Raises NotPossible for others."""
+    with transaction.atomic():
+        try:
+            new_id = ledger.repeat(run.pk)
+        except ledger.DuplicateTaskIdError as error:
+            raise NotPossible("The task runs again already.") from error
+        if new_id is None:
+            raise NotPossible("Only what is dead, cancelled or expired can run again.")
+        _record(user, run, CHANGE, f"run again as {new_id}")
+        transaction.on_commit(waker.wake)
+        return TaskRun.objects.get(pk=new_id)
+
+
+def run_discard(*, run: TaskRun, user: Any) -> None:
+    """Delete a dead letter and its attempts. Raises NotPossible for what is not dead."""
+    with transaction.atomic():
+        deleted, _ = TaskRun.objects.filter(pk=run.pk, status=Status.DEAD).delete()
+        if not deleted:
+            raise NotPossible("Only a dead letter can be discarded.")
+        _record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
+
+
+def _record(user: Any, run: TaskRun, action: int, message: str) -> None:
+    if user is not None and user.pk is not None:
+        LogEntry.objects.log_actions(user.pk, [run], action, change_message=message, single_object=True)
