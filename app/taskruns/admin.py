@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from app.taskruns import services
+from app.taskruns import actions
 from app.taskruns.models import DeadLetter, Status, TaskAttempt, TaskRun, Worker
 
 
@@ -84,11 +84,11 @@ class TaskRunAdmin(ReadOnly, admin.ModelAdmin[TaskRun]):
 
     @admin.action(description="Cancel", permissions=["operate"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[TaskRun]) -> None:
-        self._each(request, queryset, services.run_cancel, "cancelled")
+        self._each(request, queryset, actions.run_cancel, "cancelled")
 
     @admin.action(description="Run again", permissions=["operate"])
     def run_again(self, request: HttpRequest, queryset: QuerySet[TaskRun]) -> None:
-        self._each(request, queryset, services.run_again, "run again")
+        self._each(request, queryset, actions.run_again, "run again")
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         """Looking needs the right to view; acting the right to change."""
@@ -100,7 +100,7 @@ class TaskRunAdmin(ReadOnly, admin.ModelAdmin[TaskRun]):
             try:
                 act(run=run, user=request.user)
                 done += 1
-            except services.NotPossible as error:
+            except actions.NotPossible as error:
                 self.message_user(request, f"{run.pk}: {error}", messages.WARNING)
         self.message_user(request, f"{done} {done_word}.")
 
@@ -109,14 +109,14 @@ class TaskRunAdmin(ReadOnly, admin.ModelAdmin[TaskRun]):
 class DeadLetterAdmin(TaskRunAdmin):
     list_display = ("id", "name", "queue", "attempt", "losses", "finished_at", "error_type", "error")
     list_filter = ("queue", "name", "error_type")
-    actions = ("run_again", "discard")
+    actions: ClassVar[Sequence[str]] = ("run_again", "discard")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TaskRun]:
         return super().get_queryset(request).filter(status=Status.DEAD)
 
     @admin.action(description="Discard", permissions=["operate"])
     def discard(self, request: HttpRequest, queryset: QuerySet[TaskRun]) -> None:
-        self._each(request, queryset, services.run_discard, "discarded")
+        self._each(request, queryset, actions.run_discard, "discarded")
 
 
 @admin.register(Worker)

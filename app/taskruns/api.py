@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from app.queues import BY_NAME
-from app.taskruns import services
+from app.taskruns import actions
 from app.taskruns.idempotency import idempotent
 from app.taskruns.models import LIVE, Status, TaskRun
 
@@ -133,20 +133,20 @@ class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: Any = None) -> Response:
         """One that waits never begins; a running one is stopped within seconds, where its pool can. Ended: 409."""
-        return self._acted(request, services.run_cancel)
+        return self._acted(request, actions.run_cancel)
 
     @extend_schema(request=None, responses={202: TaskRunSerializer})
     @action(detail=True, methods=["post"], permission_classes=[permissions.IsAdminUser])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:
         """For staff: run a failed, cancelled or expired one again, as a new run. Others: 409."""
-        return self._acted(request, services.run_again)
+        return self._acted(request, actions.run_again)
 
     def _acted(self, request: Request, act: Callable[..., TaskRun | None]) -> Response:
         run = self.get_object()
         try:
             run = act(run=run, user=request.user) or run
-        except services.NotPossible as error:
+        except actions.NotPossible as error:
             raise Conflict(str(error)) from error
         run.refresh_from_db()
         data = self.get_serializer(run).data

@@ -13,7 +13,7 @@ from celery.exceptions import TaskRevokedError
 from django.db import transaction
 from django.utils import timezone
 
-from app.taskruns import services
+from app.taskruns import actions
 from app.taskruns.models import Status, TaskRun
 from app.taskruns.models import Worker as WorkerRow
 from tests.probes import tasks
@@ -228,7 +228,7 @@ def test_a_running_task_is_cancelled(stack: Stack, effects: str, gate: Path) -> 
     bystander = tasks.hold.delay(effects, "bystander", str(gate))
     until(lambda: len(starts(effects)) == 2, "both run")
     child = next(int(line.split()[2]) for line in starts(effects) if line.startswith("job"))
-    services.run_cancel(run=TaskRun.of(result), user=None)
+    actions.run_cancel(run=TaskRun.of(result), user=None)
     until(lambda: TaskRun.of(result).status == Status.CANCELLED, "it is cancelled")
     until(lambda: not alive(child), "its process is gone")
     gate.touch()

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 
-from app.taskruns import services
+from app.taskruns import actions
 from app.taskruns.models import Status, TaskRun
 
 
@@ -58,13 +58,13 @@ class Command(BaseCommand):
             missing = set(options["ids"]) - set(runs.values_list("pk", flat=True))
             if missing:
                 raise CommandError(f"no dead letter: {', '.join(sorted(map(str, missing)))}")
-        act = services.run_again if action == "retry" else services.run_discard
+        act = actions.run_again if action == "retry" else actions.run_discard
         done = 0
         for run in runs.iterator(chunk_size=500):
             try:
                 act(run=run, user=None)
                 done += 1
-            except services.NotPossible as error:
+            except actions.NotPossible as error:
                 self.stderr.write(f"{run.pk}: {error}")
         self.stdout.write(f"{done} {'run again' if action == 'retry' else 'discarded'}")
 
