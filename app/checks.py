@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
-from app.queues import BY_NAME, LONGEST_TIME_LIMIT
+from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS
 
 TAG = "pressroom"
 LOOPBACK = {"localhost", "::1", ""}
@@ -162,16 +162,25 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
         conf = task.app.conf
         hard = task.time_limit or conf.task_time_limit or queue.time_limit
         soft = task.soft_time_limit or conf.task_soft_time_limit or queue.soft_time_limit
-        if soft >= hard:
+        for name, pools in (("soft_time_limit", SOFT_LIMITS), ("time_limit", HARD_LIMITS)):
+            own = getattr(task, name)
+            if own and queue.pool not in pools:
+                yield checks.Error(
+                    f"Task {task.name}: {name} ({own} s) on queue {queue.name}, whose pool {queue.pool} cannot hold "
+                    "it to that.",
+                    hint="Give it a queue of another pool (app/queues.py), or let it end by time-outs of its own.",
+                    id="pressroom.E009",
+                )
+        if soft and hard and soft >= hard:
             yield checks.Error(
                 f"Task {task.name}: its soft time limit ({soft} s) is not below its hard one ({hard} s).",
                 hint="The soft limit lets a task clean up before the hard one kills it: set both, or neither.",
                 id="pressroom.E007",
             )
-        if hard > queue.time_limit:
+        if hard and queue.time_limit and hard > queue.time_limit:
             yield checks.Error(
                 f"Task {task.name}: its time limit ({hard} s) is above that of queue {queue.name} "
-                f"({queue.time_limit} s).",
+                f"({longest} s).",
                 hint=f"Give it a queue with a longer limit (app/queues.py, {LONGEST_TIME_LIMIT} s at most), or split "
                 "its work.",
                 id="pressroom.E008",
