@@ -13,6 +13,10 @@ LONGEST_TIME_LIMIT = 1800
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
 
+SOFT_LIMITS: frozenset[str] = frozenset({"prefork"})
+HARD_LIMITS: frozenset[str] = frozenset({"prefork", "gevent"})
+"""The pools that can enforce such a limit."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Queue:
@@ -27,17 +31,27 @@ class Queue:
     """Celery's worker pool."""
     concurrency: int
     """Slots of one worker: processes, threads or greenlets."""
-    soft_time_limit: int
-    """Seconds after which SoftTimeLimitExceeded is raised in the task."""
-    time_limit: int
-    """Seconds after which the task's process is killed; more than the soft limit."""
+    soft_time_limit: int | None
+    """Seconds after which SoftTimeLimitExceeded is raised in the task; None where the pool cannot do that."""
+    time_limit: int | None
+    """Seconds after which the task is ended, with its process under prefork; None where the pool cannot do that."""
     max_attempts: int
     """Runs that may end without a verdict (worker lost) before the task is a dead letter."""
     max_wait: int
     """Seconds a due task may wait before an alert."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.soft_time_limit < self.time_limit <= LONGEST_TIME_LIMIT:
+        for name, limit, pools in (
+            ("soft_time_limit", self.soft_time_limit, SOFT_LIMITS),
+            ("time_limit", self.time_limit, HARD_LIMITS),
+        ):
+            if (limit is not None) != (self.pool in pools):
+                raise ValueError(
+                    f"queue {self.name!r}: pool {self.pool} "
+                    + (f"cannot enforce {name} ({limit}): set it to None" if limit else f"needs a {name}")
+                )
+        hard = LONGEST_TIME_LIMIT + 1 if self.time_limit is None else self.time_limit
+        if not 0 < (self.soft_time_limit or hard - 1) < hard <= LONGEST_TIME_LIMIT + (self.time_limit is None):
             raise ValueError(
                 f"queue {self.name!r}: 0 < soft_time_limit ({self.soft_time_limit}) "
                 f"< time_limit ({self.time_limit}) <= {LONGEST_TIME_LIMIT} s does not hold"

@@ -141,6 +141,8 @@ TASKRUNS_HEARTBEAT = env.float("TASKRUNS_HEARTBEAT", default=5.0)
 TASKRUNS_SILENCE = env.float("TASKRUNS_SILENCE", default=20.0)
 # Seconds that running tasks have after SIGTERM: the pod's termination grace period less 5.
 TASKRUNS_GRACE = env.float("TASKRUNS_GRACE", default=25.0)
+# Connections of a worker of threads or greenlets, at most; under prefork each process has one.
+TASKRUNS_POOL_CONNECTIONS = env.int("TASKRUNS_POOL_CONNECTIONS", default=10)
 # Seconds that a published task may be unclaimed before its message is looked for in Redis.
 TASKRUNS_UNCLAIMED = env.float("TASKRUNS_UNCLAIMED", default=10.0)
 

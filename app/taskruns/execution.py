@@ -16,6 +16,7 @@ from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 
 from app.taskruns import ledger, terminal
+from app.taskruns.databases import give_back
 from app.taskruns.wake import waker
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,11 @@ def execute(
     header = request["taskrun"]
     run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
     close_old_connections()
-    claim = _until_written(lambda: ledger.claim(run_id, token, header["worker"]))
+    try:
+        claim = _until_written(lambda: ledger.claim(run_id, token, header["worker"]))
+    finally:
+        # Not held while the body runs, which may be slow and not need it.
+        give_back()
     if claim is None:
         logger.info("%s[%s] %s", task.name, run_id, DROPPED)
         return trace_ok_t(None, None, 0.0, DROPPED)
@@ -158,6 +163,7 @@ def execute(
         return _run(running, lambda: tracer(uuid_, args, kwargs, request))
     finally:
         _current.reset(reset)
+        give_back()
 
 
 def _run(running: Execution, trace: Callable[[], trace_ok_t]) -> trace_ok_t:

@@ -6,12 +6,13 @@ runs others have by then, and goes on under a new identity.
 
 from __future__ import annotations
 
+import _thread  # noqa: F401 - for `native`
 import atexit
 import json
 import logging
 import os
 import signal
-import threading
+import sys
 import time
 import uuid
 from collections import deque
@@ -27,6 +28,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from app.taskruns import ledger, terminal
+from app.taskruns.databases import own_connection, pool_connections
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,18 @@ class Identity:
 
 identity = Identity()
 _unwritten: deque[Callable[[], object]] = deque()
+
+
+def native(module: str, name: str) -> Any:
+    """The standard library's own, where gevent has put its own in its place."""
+    if "gevent.monkey" in sys.modules:
+        return sys.modules["gevent.monkey"].get_original(module, name)
+    return getattr(sys.modules[module], name)
+
+
+def start_native_thread(run: Callable[[], None]) -> None:
+    """A thread of the operating system, under every pool: a busy hub of greenlets cannot starve it."""
+    native("_thread", "start_new_thread")(run, ())
 
 
 class LedgerRequest(Request):
@@ -99,8 +113,8 @@ class LedgerStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        pool_connections(worker)
+        self._stopping = False
         self._pid = os.getpid()
 
     def start(self, worker: Any) -> None:
@@ -109,11 +123,10 @@ class LedgerStep(bootsteps.StartStopStep):
         while not self._register():
             # Raises WorkerShutdown after SIGTERM.
             state.maybe_shutdown()
-            self._stopping.wait(1.0)
+            time.sleep(1.0)
         atexit.register(self._leave)
         signals.worker_shutting_down.connect(self._start_grace, weak=False)
-        self._thread = threading.Thread(target=self._beat, name="taskruns-heartbeat", daemon=True)
-        self._thread.start()
+        start_native_thread(self._beat)
 
     def _register(self) -> bool:
         worker = self._worker
@@ -130,7 +143,11 @@ class LedgerStep(bootsteps.StartStopStep):
         return True
 
     def _beat(self) -> None:
-        while not self._stopping.wait(settings.TASKRUNS_HEARTBEAT):
+        own_connection()
+        while True:
+            native("time", "sleep")(settings.TASKRUNS_HEARTBEAT)
+            if self._stopping:
+                return
             try:
                 assert identity.worker_id is not None
                 alive = ledger.worker_beat(identity.worker_id)
@@ -171,16 +188,16 @@ class LedgerStep(bootsteps.StartStopStep):
         if not self._kill_children():
             # Threads and greenlets cannot be killed; the process can, and its supervisor starts it again.
             os.kill(os.getpid(), signal.SIGKILL)
-        while not self._register() and not self._stopping.wait(1.0):
-            pass
+        while not self._register() and not self._stopping:
+            native("time", "sleep")(1.0)
 
     def _start_grace(self, **_: Any) -> None:
         """SIGTERM: running tasks have the grace period to end."""
-        threading.Thread(target=self._give_up, name="taskruns-grace", daemon=True).start()
+        start_native_thread(self._give_up)
 
     def _give_up(self) -> None:
         """The grace period is over: kill the children, and once they are gone release what they ran."""
-        time.sleep(settings.TASKRUNS_GRACE)
+        native("time", "sleep")(settings.TASKRUNS_GRACE)
         identity.giving_up = True
         logger.warning("still running after %s s of grace: killed, and due again", settings.TASKRUNS_GRACE)
         self._kill_children()
@@ -208,7 +225,7 @@ class LedgerStep(bootsteps.StartStopStep):
     def _leave(self) -> None:
         if os.getpid() != self._pid:
             return
-        self._stopping.set()
+        self._stopping = True
         if identity.worker_id is None:
             return
         try:

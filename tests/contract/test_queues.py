@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -89,3 +90,17 @@ def test_a_stale_file_is_noticed_and_written_anew(tmp_path: Path, capsys: pytest
     generated.write(tmp_path)
     assert {queue["name"] for queue in json.loads((tmp_path / name).read_text())} == set(BY_NAME)
     assert capsys.readouterr().out == f"written: {name}\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("pool", "soft", "hard"),
+    [("threads", None, 10), ("threads", 5, None), ("gevent", 5, 10), ("gevent", None, None), ("prefork", None, 10)],
+)
+def test_a_queue_whose_pool_cannot_hold_its_limits_is_refused(pool: Any, soft: int | None, hard: int | None) -> None:
+    with pytest.raises(ValueError, match=pool):
+        Queue("x", pool, 1, soft, hard, max_attempts=1, max_wait=1)
+
+
+def test_queues_of_threads_and_greenlets() -> None:
+    assert Queue("x", "threads", 1, None, None, max_attempts=1, max_wait=1).time_limit is None
+    assert Queue("x", "gevent", 1, None, 10, max_attempts=1, max_wait=1).time_limit == 10

@@ -106,3 +106,25 @@ def suicide(path: str) -> None:
     """Kills the process it runs in."""
     note(path, "once more")
     os.kill(os.getpid(), 9)
+
+
+@shared_task(name="probe.slow_call")
+def slow_call(path: str, gate: str) -> None:
+    """Asks the database something, then waits as for an answer from far away, then asks again."""
+    from django.db import connection
+
+    note(path, "called")
+    while not os.path.exists(gate):
+        time.sleep(0.05)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    note(path, "answered")
+
+
+@shared_task(name="probe.compute")
+def compute(seconds: float) -> str:
+    """Busy for so long, and never waiting for anything."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    return "computed"

@@ -11,6 +11,7 @@ from celery import Celery
 from django.core.checks import CheckMessage
 
 from app import checks
+from app.queues import BY_NAME, Queue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -126,6 +127,24 @@ def test_a_route_to_a_queue_that_does_not_exist() -> None:
     ],
 )
 def test_time_limits_that_contradict(options: dict[str, Any], expected: list[str]) -> None:
+    assert ids(checks.task_time_limits(app_with(**options))) == expected
+
+
+@pytest.mark.parametrize(
+    ("pool", "options", "expected"),
+    [
+        ("threads", {"time_limit": 60}, ["pressroom.E009"]),
+        ("threads", {"soft_time_limit": 60}, ["pressroom.E009"]),
+        ("gevent", {"soft_time_limit": 60}, ["pressroom.E009"]),
+        ("gevent", {"time_limit": 60}, []),
+        ("threads", {}, []),
+    ],
+)
+def test_a_limit_that_the_pool_cannot_enforce(
+    monkeypatch: pytest.MonkeyPatch, pool: Any, options: dict[str, Any], expected: list[str]
+) -> None:
+    hard = 100 if pool == "gevent" else None
+    monkeypatch.setitem(BY_NAME, "default", Queue("default", pool, 10, None, hard, max_attempts=1, max_wait=1))
     assert ids(checks.task_time_limits(app_with(**options))) == expected
 
 

@@ -1,0 +1,34 @@
+"""Database connections of a worker: one a process under prefork, a bounded pool for threads and greenlets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+
+
+def pool_connections(worker: Any) -> None:
+    """Give a worker of threads or greenlets a pool: a hundred slow calls do not need a hundred connections.
+
+    To be called before the first of them connects. Prefork and solo keep a connection a process.
+    """
+    if worker.pool_cls.__module__.rpartition(".")[2] in ("prefork", "solo"):
+        return
+    size = min(worker.concurrency, settings.TASKRUNS_POOL_CONNECTIONS)
+    ours = connections.settings[DEFAULT_DB_ALIAS]
+    ours["CONN_MAX_AGE"] = 0
+    ours["OPTIONS"]["pool"] = {"min_size": 0, "max_size": size}
+
+
+def give_back() -> None:
+    """Where connections are pooled, let another thread have this one."""
+    if connection.settings_dict["OPTIONS"].get("pool"):
+        connection.close()
+
+
+def own_connection() -> None:
+    """Give this thread a connection outside the pool, so that no queue for the pool can hold it up."""
+    own = connections[DEFAULT_DB_ALIAS].copy()
+    own.settings_dict["OPTIONS"].pop("pool", None)
+    connections[DEFAULT_DB_ALIAS] = own
