@@ -179,7 +179,7 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
             )
         if hard and queue.time_limit and hard > queue.time_limit:
             yield checks.Error(
-                f"Task {task.name}: its time limit ({hard} s) is above that of queue {queue.name} ({queue.time_limit} s).",
+                f"Task {task.name}: its time limit ({hard} s) is above the {queue.time_limit} s of queue {queue.name}.",
                 hint=f"Give it a queue with a longer limit (app/queues.py, {LONGEST_TIME_LIMIT} s at most), or split "
                 "its work.",
                 id="pressroom.E008",

@@ -50,8 +50,8 @@ class Queue:
                     f"queue {self.name!r}: pool {self.pool} "
                     + (f"cannot enforce {name} ({limit}): set it to None" if limit else f"needs a {name}")
                 )
-        hard = LONGEST_TIME_LIMIT + 1 if self.time_limit is None else self.time_limit
-        if not 0 < (self.soft_time_limit or hard - 1) < hard <= LONGEST_TIME_LIMIT + (self.time_limit is None):
+        limits = [limit for limit in (self.soft_time_limit, self.time_limit) if limit is not None]
+        if any(not 0 < limit <= LONGEST_TIME_LIMIT for limit in limits) or sorted(set(limits)) != limits:
             raise ValueError(
                 f"queue {self.name!r}: 0 < soft_time_limit ({self.soft_time_limit}) "
                 f"< time_limit ({self.time_limit}) <= {LONGEST_TIME_LIMIT} s does not hold"
