@@ -25,7 +25,7 @@ VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 LOCAL = env.bool("LOCAL", default=False)
 DEBUG = env.bool("DEBUG", default=False)
 
-SECRET_KEY_IS_SET = LOCAL or "SECRET_KEY" in env.ENVIRON
+SECRET_KEY_IS_SET = LOCAL or bool(env.str("SECRET_KEY", default=""))
 # Unset, the key is a random one, so that `check` can run and say so; no process serves with it.
 SECRET_KEY = env.str("SECRET_KEY", default="") or secrets.token_urlsafe(50)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if LOCAL else [])

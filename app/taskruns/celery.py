@@ -37,6 +37,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     """Celery, whose tasks are stored before they are sent. Everything else is Celery's own."""
 
     amqp_cls = "app.taskruns.outbox:LedgerAMQP"
+    control_cls = "app.taskruns.control:LedgerControl"
     task_cls = "app.taskruns.task:LedgerTask"
     builtin_fixups = {"app.taskruns.fixup:fixup"}
 

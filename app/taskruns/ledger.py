@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
@@ -61,17 +61,6 @@ class Failure:
     error_type: str
     error: str
     traceback: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Published:
-    """A due run as the relay takes it."""
-
-    run_id: uuid.UUID
-    queue: str
-    headers: str
-    body: str
-    properties: str
 
 
 _MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %s))"
@@ -314,19 +303,6 @@ def cancel_running(run_id: uuid.UUID) -> bool:
         return bool(cursor.rowcount)
 
 
-def cancellations(worker_id: int) -> set[uuid.UUID]:
-    """The claims of this worker's running tasks that are to be stopped."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT claim FROM taskruns_taskrun
-            WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NOT NULL
-            """,
-            [worker_id],
-        )
-        return {row[0] for row in cursor.fetchall()}
-
-
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID) -> list[Ended]:
     """A running one whose process was killed because it was to be cancelled."""
     return _ended(
@@ -386,65 +362,6 @@ def release(worker_id: int) -> int:
         return int(cursor.rowcount)
 
 
-def take_due(windows: dict[str, int]) -> list[Published]:
-    """Mark due rows as published, per queue up to its window of published and unclaimed ones.
-
-    Returns them in the order in which they are to be pushed. The mark is committed before any push, so that a
-    worker never finds a message whose row does not know that it was sent.
-    """
-    values = ",".join(["(%s,%s::int)"] * len(windows))
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH q (name, places) AS (VALUES {values}),
-            room AS (
-                SELECT q.name, q.places - (SELECT count(*) FROM taskruns_taskrun t WHERE t.queue = q.name
-                       AND t.status IN {WAITING} AND t.published_at IS NOT NULL) AS places FROM q
-            ),
-            due AS (
-                SELECT d.id FROM room CROSS JOIN LATERAL (
-                    SELECT id FROM taskruns_taskrun t
-                    WHERE t.queue = room.name AND t.status IN {WAITING} AND t.published_at IS NULL
-                      AND t.run_at <= clock_timestamp() AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
-                    ORDER BY t.priority, t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
-                ) d
-            )
-            UPDATE taskruns_taskrun t SET published_at = clock_timestamp() FROM due WHERE t.id = due.id
-            RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties
-            """,
-            [item for pair in windows.items() for item in pair],
-        )
-        rows = sorted(cursor.fetchall(), key=lambda row: row[:3])
-    return [Published(*row[2:]) for row in rows]
-
-
-def unpublish(run_ids: Iterable[uuid.UUID]) -> int:
-    """Waiting rows whose message is not in Redis: to be published again. Returns how many.
-
-    Safe when the message is there after all: the second one finds nothing to claim.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE taskruns_taskrun SET published_at = NULL WHERE id = ANY(%s) AND status IN {WAITING}",
-            [list(run_ids)],
-        )
-        return int(cursor.rowcount)
-
-
-def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
-    """Per queue, the rows published more than ``older_than`` seconds ago that nobody has claimed."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT queue, array_agg(id) FROM taskruns_taskrun
-            WHERE status IN {WAITING} AND published_at < clock_timestamp() - make_interval(secs => %s)
-            GROUP BY queue
-            """,
-            [older_than],
-        )
-        return {queue: set(ids) for queue, ids in cursor.fetchall()}
-
-
 def expire() -> list[Ended]:
     """Waiting rows past their expiry become ``expired``."""
     return _ended(
@@ -462,48 +379,3 @@ def progress(claim: Claim, current: int, total: int | None, message: str) -> boo
     return _update(
         "progress_current = %s, progress_total = %s, progress_message = %s", [current, total, message], claim
     )
-
-
-# ---- Workers --------------------------------------------------------------------------------------------------------
-
-
-def worker_register(name: str, queues: str, slots: int) -> int:
-    """A new identity for a worker; ``queues`` is a JSON list of names."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO taskruns_worker (name, queues, slots, started_at, heartbeat_at)
-            VALUES (%s, %s::jsonb, %s, clock_timestamp(), clock_timestamp()) RETURNING id
-            """,
-            [name, queues, slots],
-        )
-        row = cursor.fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-def worker_beat(worker_id: int) -> bool:
-    """A sign of life. False where the worker was declared dead meanwhile."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE taskruns_worker SET heartbeat_at = clock_timestamp() WHERE id = %s AND dead_at IS NULL",
-            [worker_id],
-        )
-        return bool(cursor.rowcount)
-
-
-def worker_end(worker_ids: Sequence[int]) -> int:
-    """Workers that left or are declared dead. Returns how many were alive."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE taskruns_worker SET dead_at = clock_timestamp() WHERE id = ANY(%s) AND dead_at IS NULL",
-            [list(worker_ids)],
-        )
-        return int(cursor.rowcount)
-
-
-def workers_alive() -> list[tuple[int, datetime.datetime, list[str], int]]:
-    """Id, last heartbeat, queues and slots of every worker not known to be dead."""
-    from app.taskruns.models import Worker
-
-    return list(Worker.objects.filter(dead_at=None).values_list("id", "heartbeat_at", "queues", "slots"))

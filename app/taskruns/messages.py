@@ -7,7 +7,7 @@ import json
 import uuid
 from typing import Any
 
-from app.taskruns.ledger import Published
+from app.taskruns.outgoing import Published
 
 
 def envelope(run: Published) -> str:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from app.queues import QUEUES
-from app.taskruns import ledger, terminal
+from app.taskruns import heartbeats, outgoing, terminal
 from app.taskruns.messages import envelope, run_id_in
 from app.taskruns.wake import KEY, broker_client, prefixed
 
@@ -73,7 +73,7 @@ class Relay:
         Raises redis.RedisError when Redis did not take it; the rows are then unmarked.
         """
         windows = self.reconciler.windows()
-        rows = ledger.take_due(windows)
+        rows = outgoing.take_due(windows)
         if not rows:
             return 0
         by_queue: dict[str, list[str]] = defaultdict(list)
@@ -85,7 +85,7 @@ class Relay:
         try:
             pipeline.execute()
         except (redis.RedisError, OSError):
-            ledger.unpublish(row.run_id for row in rows)
+            outgoing.unpublish(row.run_id for row in rows)
             raise
         return len(rows)
 
@@ -149,7 +149,7 @@ class Reconciler:
         seen: dict[int, tuple[datetime.datetime, float]] = {}
         slots: dict[str, int] = defaultdict(int)
         silent = []
-        for worker_id, heartbeat, queues, size in ledger.workers_alive():
+        for worker_id, heartbeat, queues, size in heartbeats.alive():
             known = self._seen.get(worker_id)
             seen[worker_id] = known if known is not None and known[0] == heartbeat else (heartbeat, now)
             if now - seen[worker_id][1] >= settings.TASKRUNS_SILENCE:
@@ -160,7 +160,7 @@ class Reconciler:
         self._seen, self._slots = seen, slots
         if silent:
             logger.warning("workers %s are dead: no heartbeat for %s s", silent, settings.TASKRUNS_SILENCE)
-            ledger.worker_end(silent)
+            heartbeats.end(silent)
 
     def look_for_messages(self) -> int:
         """Rows published, unclaimed and absent from their list are published again. Returns how many.
@@ -168,12 +168,12 @@ class Reconciler:
         The rows are read before the list: a message taken in between is claimed, and then `unpublish` passes it by.
         """
         gone: list[uuid.UUID] = []
-        for queue, run_ids in ledger.unclaimed(settings.TASKRUNS_UNCLAIMED).items():
+        for queue, run_ids in outgoing.unclaimed(settings.TASKRUNS_UNCLAIMED).items():
             there = {run_id_in(message) for message in self.redis.lrange(prefixed(queue), 0, -1)}
             gone += run_ids - there
         if not gone:
             return 0
-        count = ledger.unpublish(gone)
+        count = outgoing.unpublish(gone)
         if count:
             logger.warning("%s messages are gone from Redis and are published again", count)
         return count

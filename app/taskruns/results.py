@@ -204,7 +204,7 @@ class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Bas
 
     def _result_of(self, run: TaskRun, state: str) -> Any:
         if state == states.REVOKED:
-            return TaskRevokedError(run.status)
+            return TaskRevokedError("revoked" if run.status == Status.CANCELLED else run.status)
         if state == states.STARTED:
             return None
         if state in states.EXCEPTION_STATES:

@@ -27,7 +27,7 @@ from celery.worker.request import Request
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from app.taskruns import ledger, terminal
+from app.taskruns import heartbeats, ledger, terminal
 from app.taskruns.databases import own_connection, pool_connections
 
 logger = logging.getLogger(__name__)
@@ -92,6 +92,15 @@ class LedgerRequest(Request):
                 self._tell(lambda claim: terminal.lose_claim(claim.run_id, claim.token, lost))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """A `control revoke` from the command line, which knows of no ledger, is one here, too."""
+        if self._run is not None:
+            if terminated:
+                self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
+            else:
+                self._tell(lambda claim: terminal.cancel_waiting(claim.run_id))
+        super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]  # not in the stubs
+
     def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
         assert self._run is not None
         claim = ledger.Claim(uuid.UUID(self._run["id"]), uuid.UUID(self._run["claim"]), 0, None)
@@ -132,7 +141,7 @@ class LedgerStep(bootsteps.StartStopStep):
         worker = self._worker
         queues = json.dumps(sorted(worker.app.amqp.queues.consume_from))
         try:
-            identity.worker_id = ledger.worker_register(worker.hostname, queues, worker.concurrency)
+            identity.worker_id = heartbeats.register(worker.hostname, queues, worker.concurrency)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("waiting for Postgres and its schema: %s", str(error).strip().splitlines()[0])
             return False
@@ -150,8 +159,8 @@ class LedgerStep(bootsteps.StartStopStep):
                 return
             try:
                 assert identity.worker_id is not None
-                alive = ledger.worker_beat(identity.worker_id)
-                self._cancel(ledger.cancellations(identity.worker_id))
+                alive = heartbeats.beat(identity.worker_id)
+                self._cancel(heartbeats.cancellations(identity.worker_id))
                 while _unwritten:
                     _unwritten[0]()
                     _unwritten.popleft()
@@ -229,7 +238,7 @@ class LedgerStep(bootsteps.StartStopStep):
         if identity.worker_id is None:
             return
         try:
-            ledger.worker_end([identity.worker_id])
+            heartbeats.end([identity.worker_id])
             given_up = ledger.release(identity.worker_id)
         except (DatabaseError, InterfaceError):
             logger.exception("could not sign off; the heartbeat's silence will tell")

@@ -772,3 +772,284 @@ def hooks_of_failure(tmp: Path) -> Any:
 def hooks_of_retry(tmp: Path) -> Any:
     t.hooked.delay(str(tmp / "notes"), "retry")
     return lines(tmp / "notes", 5)
+
+
+# ---- Revoke ----------------------------------------------------------------------------------------------------------
+
+
+@scenario
+def revoke_what_waits(tmp: Path) -> Any:
+    result = t.noted.apply_async((str(tmp / "notes"), "ran"), countdown=1.5)
+    result.revoke()
+    return [end(result), (tmp / "notes").exists()]
+
+
+@scenario
+def revoke_a_group_that_waits(tmp: Path) -> Any:
+    result = group(t.add.si(1, 1), t.add.si(2, 2)).apply_async(countdown=1.5)
+    result.revoke()
+    return [end(one) for one in result.results]
+
+
+@scenario
+def terminate_what_runs(tmp: Path) -> Any:
+    result = t.wait_for.delay(str(tmp / "gate"))
+    until(lambda: result.state == "STARTED", "it runs", timeout=WAIT)
+    result.revoke(terminate=True, signal="SIGKILL")
+    return end(result)[:2]
+
+
+@scenario
+def revoke_what_is_done_changes_nothing(tmp: Path) -> Any:
+    result = t.add.delay(1, 1)
+    result.get(timeout=WAIT)
+    result.revoke()
+    return [result.state, result.result]
+
+
+# ---- More retries ----------------------------------------------------------------------------------------------------
+
+
+@scenario
+def retry_without_throwing(tmp: Path) -> Any:
+    t.retry_no_throw.delay(str(tmp / "notes"))
+    return lines(tmp / "notes", 2)
+
+
+@scenario
+def retry_with_more_retries_than_the_task_has(tmp: Path) -> Any:
+    return end(t.retry_longer.delay())
+
+
+@scenario
+def dont_autoretry_for(tmp: Path) -> Any:
+    return [end(t.autoretry_but.delay(str(tmp / "notes"))), lines(tmp / "notes", 1)]
+
+
+@scenario
+def autoretry_with_retry_kwargs(tmp: Path) -> Any:
+    return [end(t.autoretry_kwargs.delay(str(tmp / "notes"))), lines(tmp / "notes", 2)]
+
+
+@scenario
+def an_expected_exception_is_a_failure_all_the_same(tmp: Path) -> Any:
+    return end(t.throws.delay())
+
+
+@scenario
+def retry_keeps_the_links(tmp: Path) -> Any:
+    t.retries.apply_async((1,), link=t.note_result.s(str(tmp / "notes")))
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def retry_is_told_while_it_waits(tmp: Path) -> Any:
+    result = t.retry_args.apply_async((1,))
+    return end(result)
+
+
+# ---- More calls and results ------------------------------------------------------------------------------------------
+
+
+@scenario
+def shadow_name(tmp: Path) -> Any:
+    return end(t.shadow.apply_async(shadow="other.name"))
+
+
+@scenario
+def expires_as_a_date(tmp: Path) -> Any:
+    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    return end(t.add.apply_async((1, 1), expires=moment))
+
+
+@scenario
+def expired_as_a_date(tmp: Path) -> Any:
+    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=0.2)
+    return end(t.add.apply_async((1, 1), countdown=1, expires=moment))
+
+
+@scenario
+def a_priority(tmp: Path) -> Any:
+    return end(t.add.apply_async((1, 1), priority=5))
+
+
+@scenario
+def ignore_result_of_the_call_runs(tmp: Path) -> Any:
+    t.noted.apply_async((str(tmp / "notes"), "ran"), ignore_result=True)
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def get_with_a_callback(tmp: Path) -> Any:
+    got = []
+    t.add.delay(1, 2).get(timeout=WAIT, callback=lambda task_id, value: got.append(value))
+    return got
+
+
+@scenario
+def result_as_tuple_and_back(tmp: Path) -> Any:
+    from celery.result import result_from_tuple
+
+    result = group(t.add.si(1, 1), t.add.si(2, 2)).delay()
+    return result_from_tuple(result.as_tuple()).get(timeout=WAIT)
+
+
+@scenario
+def iterate_over_a_chain(tmp: Path) -> Any:
+    result = chain(t.add.s(1, 1), t.add.s(2)).delay()
+    result.get(timeout=WAIT)
+    return [one.state for one in (result.parent, result)]
+
+
+@scenario
+def maybe_throw(tmp: Path) -> Any:
+    result = t.fail.delay()
+    result.get(timeout=WAIT, propagate=False)
+    try:
+        result.maybe_throw()
+    except ValueError as error:
+        return str(error)
+    return "nothing thrown"
+
+
+@scenario
+def date_done(tmp: Path) -> Any:
+    result = t.add.delay(1, 1)
+    result.get(timeout=WAIT)
+    return type(result.date_done).__name__
+
+
+@scenario
+def a_result_of_none(tmp: Path) -> Any:
+    return end(t.same.delay())
+
+
+@scenario
+def a_large_result(tmp: Path) -> Any:
+    return len(t.same.delay("x" * 300_000).get(timeout=WAIT))
+
+
+# ---- More canvas -----------------------------------------------------------------------------------------------------
+
+
+@scenario
+def chain_of_one(tmp: Path) -> Any:
+    return end(chain(t.add.s(1, 1)).delay())
+
+
+@scenario
+def chain_from_a_list(tmp: Path) -> Any:
+    return end(chain([t.add.s(1, 1), t.add.s(1)]).delay())
+
+
+@scenario
+def chain_with_arguments_at_the_call(tmp: Path) -> Any:
+    return end(chain(t.add.s(1), t.mul.s(3)).delay(4))
+
+
+@scenario
+def chain_applied_locally(tmp: Path) -> Any:
+    return end(chain(t.add.s(1, 1), t.add.s(2)).apply())
+
+
+@scenario
+def chain_with_an_errback_on_one_step(tmp: Path) -> Any:
+    path = str(tmp / "notes")
+    end(chain(t.add.s(1, 1), t.fail.s().on_error(t.new_errback.s(path)), t.add.s(1)).delay())
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def chain_whose_first_step_fails(tmp: Path) -> Any:
+    return end(chain(t.fail.s(), t.add.s(1), t.add.s(1)).delay())
+
+
+@scenario
+def chain_of_groups_and_tasks(tmp: Path) -> Any:
+    return end(
+        chain(
+            t.add.s(1, 1), group(t.add.s(1), t.add.s(2)), t.tsum.s(), group(t.add.s(1), t.add.s(2)), t.tsum.s()
+        ).delay()
+    )
+
+
+@scenario
+def chain_step_with_partial_kwargs(tmp: Path) -> Any:
+    return end(chain(t.add.s(1, 1), t.pair.s(b="kept")).delay())
+
+
+@scenario
+def chord_whose_body_has_a_link(tmp: Path) -> Any:
+    body = t.tsum.s()
+    body.link(t.note_result.s(str(tmp / "notes")))
+    chord([t.add.s(1, 1), t.add.s(2, 2)], body).delay()
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def chord_then_a_task(tmp: Path) -> Any:
+    return end((chord([t.add.s(1, 1), t.add.s(2, 2)], t.tsum.s()) | t.mul.s(2)).delay())
+
+
+@scenario
+def chord_whose_body_is_a_chain(tmp: Path) -> Any:
+    return end(chord([t.add.s(1, 1), t.add.s(2, 2)], chain(t.tsum.s(), t.add.s(1))).delay())
+
+
+@scenario
+def chord_whose_body_is_a_group(tmp: Path) -> Any:
+    return chord([t.add.s(1, 1), t.add.s(2, 2)], group(t.tsum.s(), t.same.s())).delay().get(timeout=WAIT)
+
+
+@scenario
+def chord_with_a_countdown(tmp: Path) -> Any:
+    return end(chord([t.add.s(1, 1), t.add.s(2, 2)], t.tsum.s()).apply_async(countdown=0.3))
+
+
+@scenario
+def chord_with_nested_groups_of_chains(tmp: Path) -> Any:
+    header = [group(chain(t.add.s(n, n), t.mul.s(2)) for n in range(2)), t.add.s(5, 5)]
+    return end(chord(header, t.same.s()).delay())
+
+
+@scenario
+def chord_of_three_levels(tmp: Path) -> Any:
+    inner = chord([t.add.s(1, 1), t.add.s(2, 2)], t.tsum.s())
+    middle = chord([inner, t.add.s(1, 1)], t.tsum.s())
+    return end(chord([middle, inner], t.tsum.s()).delay())
+
+
+@scenario
+def group_with_a_countdown(tmp: Path) -> Any:
+    return group(t.add.s(1, 1), t.add.s(2, 2)).apply_async(countdown=0.3).get(timeout=WAIT)
+
+
+@scenario
+def group_with_a_link(tmp: Path) -> Any:
+    both = group(t.add.s(1, 1), t.add.s(1, 1))
+    both.link(t.noted.si(str(tmp / "notes"), "linked"))
+    both.delay()
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def group_with_an_errback(tmp: Path) -> Any:
+    both = group(t.fail.s(), t.add.s(1, 1))
+    both.link_error(t.old_errback.s(str(tmp / "notes")))
+    both.delay()
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def group_applied_locally(tmp: Path) -> Any:
+    return group(t.add.s(1, 1), t.add.s(2, 2)).apply().get()
+
+
+@scenario
+def group_of_a_hundred(tmp: Path) -> Any:
+    return sum(group(t.add.si(n, 0) for n in range(100)).delay().get(timeout=WAIT))
+
+
+@scenario
+def chord_of_a_hundred(tmp: Path) -> Any:
+    return end(chord((t.add.si(n, 0) for n in range(100)), t.tsum.s()).delay())

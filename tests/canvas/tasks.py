@@ -258,3 +258,52 @@ class ByClass(Task):  # type: ignore[type-arg]
 
     def run(self, x: int) -> int:
         return x + 1
+
+
+@shared_task(bind=True, name="m.retry_no_throw", max_retries=1)
+def retry_no_throw(self: Any, path: str) -> str:
+    note(path, f"try {self.request.retries}")
+    if not self.request.retries:
+        self.retry(countdown=0.05, throw=False)
+    return "went on"
+
+
+@shared_task(bind=True, name="m.retry_longer", max_retries=1)
+def retry_longer(self: Any) -> int:
+    if self.request.retries < 3:
+        raise self.retry(countdown=0.02, max_retries=5)
+    return int(self.request.retries)
+
+
+@shared_task(name="m.autoretry_but", autoretry_for=(Exception,), dont_autoretry_for=(ValueError,), max_retries=2)
+def autoretry_but(path: str) -> None:
+    note(path, "try")
+    raise ValueError("not this one")
+
+
+@shared_task(name="m.autoretry_kwargs", autoretry_for=(ValueError,), retry_kwargs={"max_retries": 1, "countdown": 0.05})
+def autoretry_kwargs(path: str) -> None:
+    note(path, "try")
+    raise ValueError("auto")
+
+
+@shared_task(name="m.throws", throws=(KeyError,))
+def throws() -> None:
+    raise KeyError("expected")
+
+
+@shared_task(bind=True, name="m.shadow")
+def shadow(self: Any) -> Any:
+    return self.request.shadow
+
+
+@shared_task(bind=True, name="m.wait_for")
+def wait_for(self: Any, gate: str) -> str:
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+    return "waited"
+
+
+@shared_task(name="m.pair")
+def pair(a: Any, b: Any = "none") -> list[Any]:
+    return [a, b]

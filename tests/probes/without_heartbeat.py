@@ -1,5 +1,5 @@
 """Loaded into a worker, it switches its heartbeat off."""
 
-from app.taskruns import ledger
+from app.taskruns import heartbeats
 
-ledger.worker_beat = lambda worker_id: True
+heartbeats.beat = lambda worker_id: True

@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog import services as blog
-from app.taskruns import ledger
+from app.taskruns import heartbeats, ledger, outgoing
 from app.taskruns.idempotency import keys_cleanup
 from app.taskruns.models import IdempotencyKey, Status, TaskRun
 from app.taskruns.ownership import owned_by
@@ -37,7 +37,7 @@ def kill(run: TaskRun) -> TaskRun:
     """Make a dead letter of it, as its worker would."""
     import uuid
 
-    claim = ledger.claim(run.pk, uuid.uuid4(), ledger.worker_register("test@here", "[]", 1))
+    claim = ledger.claim(run.pk, uuid.uuid4(), heartbeats.register("test@here", "[]", 1))
     assert claim is not None
     assert ledger.fail(claim, ledger.Failure("KeyError", "'x'", "Traceback: <b>here</b>"), None)
     run.refresh_from_db()
@@ -89,7 +89,7 @@ class TestCancel:
         answer = as_author.post(f"/api/tasks/{run.pk}/cancel/")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
         assert answer["Location"].endswith(f"/api/tasks/{run.pk}/")
-        assert ledger.take_due({"default": 10}) == []
+        assert outgoing.take_due({"default": 10}) == []
         again = as_author.post(f"/api/tasks/{run.pk}/cancel/")
         assert (again.status_code, again["Content-Type"]) == (409, "application/problem+json")
         assert LogEntry.objects.get().user == author

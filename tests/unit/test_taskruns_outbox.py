@@ -18,7 +18,7 @@ from django.utils import timezone
 from kombu.exceptions import EncodeError
 
 from app.celery import app
-from app.taskruns import ledger
+from app.taskruns import heartbeats, ledger, outgoing
 from app.taskruns.models import Status, TaskRun
 from app.taskruns.ownership import OwnershipMiddleware, owned_by
 from tests.probes import tasks
@@ -235,7 +235,7 @@ class TestOwner:
 
 @pytest.fixture
 def worker_id(db: None) -> int:
-    return ledger.worker_register("test@here", '["default"]', 1)
+    return heartbeats.register("test@here", '["default"]', 1)
 
 
 def claimed(worker_id: int) -> ledger.Claim:
@@ -261,14 +261,14 @@ class TestClaimAndFinish:
         due = TaskRun.of(tasks.effect.delay("a", "b"))
         assert ledger.claim(early.pk, uuid.uuid4(), worker_id) is None
         assert ledger.claim(late.pk, uuid.uuid4(), worker_id) is None
-        ledger.worker_end([worker_id])
+        heartbeats.end([worker_id])
         assert ledger.claim(due.pk, uuid.uuid4(), worker_id) is None
 
     def test_a_finish_by_who_has_lost_the_claim_writes_nothing(self, worker_id: int) -> None:
         old = claimed(worker_id)
-        ledger.worker_end([worker_id])
+        heartbeats.end([worker_id])
         assert len(ledger.lose_orphans()) == 1
-        new = ledger.claim(old.run_id, uuid.uuid4(), ledger.worker_register("other@here", "[]", 1))
+        new = ledger.claim(old.run_id, uuid.uuid4(), heartbeats.register("other@here", "[]", 1))
         assert new is not None
         assert new.attempt == 2
 
@@ -303,22 +303,22 @@ class TestTakeDue:
     def test_no_more_than_the_window(self) -> None:
         for number in range(5):
             tasks.effect.delay("a", str(number))
-        assert len(ledger.take_due({"default": 3})) == 3
-        assert ledger.take_due({"default": 3}) == []
-        ledger.unpublish([TaskRun.objects.filter(published_at__isnull=False).first().pk])  # type: ignore[union-attr]
-        assert len(ledger.take_due({"default": 3})) == 1
+        assert len(outgoing.take_due({"default": 3})) == 3
+        assert outgoing.take_due({"default": 3}) == []
+        outgoing.unpublish([TaskRun.objects.filter(published_at__isnull=False).first().pk])  # type: ignore[union-attr]
+        assert len(outgoing.take_due({"default": 3})) == 1
 
     def test_in_order_of_priority_then_time_and_only_what_is_due(self) -> None:
         for priority, countdown in ((5, 0), (0, 0), (0, 60), (3, 0)):
             tasks.effect.apply_async(["a", f"{priority}/{countdown}"], priority=priority, countdown=countdown)
-        taken = ledger.take_due({"default": 10})
+        taken = outgoing.take_due({"default": 10})
         assert [TaskRun.objects.get(pk=row.run_id).priority for row in taken] == [0, 3, 5]
 
     def test_a_full_window_of_one_queue_does_not_hold_back_another(self) -> None:
         tasks.effect.apply_async(["a", "1"], queue="emails")
         tasks.effect.apply_async(["a", "2"], queue="emails")
         tasks.effect.apply_async(["a", "3"], queue="reports")
-        taken = ledger.take_due({"emails": 1, "reports": 1})
+        taken = outgoing.take_due({"emails": 1, "reports": 1})
         assert sorted(row.queue for row in taken) == ["emails", "reports"]
 
     def test_uses_its_index(self) -> None:

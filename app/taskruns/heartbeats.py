@@ -1,0 +1,64 @@
+"""The statements about workers: who is there, who gave a sign of life, who is dead."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Sequence
+
+from django.db import connection
+
+
+def register(name: str, queues: str, slots: int) -> int:
+    """A new identity for a worker; ``queues`` is a JSON list of names."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO taskruns_worker (name, queues, slots, started_at, heartbeat_at)
+            VALUES (%s, %s::jsonb, %s, clock_timestamp(), clock_timestamp()) RETURNING id
+            """,
+            [name, queues, slots],
+        )
+        row = cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def beat(worker_id: int) -> bool:
+    """A sign of life. False where the worker was declared dead meanwhile."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE taskruns_worker SET heartbeat_at = clock_timestamp() WHERE id = %s AND dead_at IS NULL",
+            [worker_id],
+        )
+        return bool(cursor.rowcount)
+
+
+def end(worker_ids: Sequence[int]) -> int:
+    """Workers that left or are declared dead. Returns how many were alive."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE taskruns_worker SET dead_at = clock_timestamp() WHERE id = ANY(%s) AND dead_at IS NULL",
+            [list(worker_ids)],
+        )
+        return int(cursor.rowcount)
+
+
+def alive() -> list[tuple[int, datetime.datetime, list[str], int]]:
+    """Id, last heartbeat, queues and slots of every worker not known to be dead."""
+    from app.taskruns.models import Worker
+
+    return list(Worker.objects.filter(dead_at=None).values_list("id", "heartbeat_at", "queues", "slots"))
+
+
+def cancellations(worker_id: int) -> set[uuid.UUID]:
+    """The claims of this worker's running tasks that are to be stopped."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT claim FROM taskruns_taskrun
+            WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NOT NULL
+            """,
+            [worker_id],
+        )
+        return {row[0] for row in cursor.fetchall()}

@@ -1,0 +1,81 @@
+"""The statements of the relay: which rows are due, which are in Redis, which are not any more."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Iterable
+
+from django.db import connection
+
+from app.taskruns.ledger import WAITING
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
+    """A due run as the relay takes it."""
+
+    run_id: uuid.UUID
+    queue: str
+    headers: str
+    body: str
+    properties: str
+
+
+def take_due(windows: dict[str, int]) -> list[Published]:
+    """Mark due rows as published, per queue up to its window of published and unclaimed ones.
+
+    Returns them in the order in which they are to be pushed. The mark is committed before any push, so that a
+    worker never finds a message whose row does not know that it was sent.
+    """
+    values = ",".join(["(%s,%s::int)"] * len(windows))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH q (name, places) AS (VALUES {values}),
+            room AS (
+                SELECT q.name, q.places - (SELECT count(*) FROM taskruns_taskrun t WHERE t.queue = q.name
+                       AND t.status IN {WAITING} AND t.published_at IS NOT NULL) AS places FROM q
+            ),
+            due AS (
+                SELECT d.id FROM room CROSS JOIN LATERAL (
+                    SELECT id FROM taskruns_taskrun t
+                    WHERE t.queue = room.name AND t.status IN {WAITING} AND t.published_at IS NULL
+                      AND t.run_at <= clock_timestamp() AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
+                    ORDER BY t.priority, t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
+                ) d
+            )
+            UPDATE taskruns_taskrun t SET published_at = clock_timestamp() FROM due WHERE t.id = due.id
+            RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties
+            """,
+            [item for pair in windows.items() for item in pair],
+        )
+        rows = sorted(cursor.fetchall(), key=lambda row: row[:3])
+    return [Published(*row[2:]) for row in rows]
+
+
+def unpublish(run_ids: Iterable[uuid.UUID]) -> int:
+    """Waiting rows whose message is not in Redis: to be published again. Returns how many.
+
+    Safe when the message is there after all: the second one finds nothing to claim.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE taskruns_taskrun SET published_at = NULL WHERE id = ANY(%s) AND status IN {WAITING}",
+            [list(run_ids)],
+        )
+        return int(cursor.rowcount)
+
+
+def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
+    """Per queue, the rows published more than ``older_than`` seconds ago that nobody has claimed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT queue, array_agg(id) FROM taskruns_taskrun
+            WHERE status IN {WAITING} AND published_at < clock_timestamp() - make_interval(secs => %s)
+            GROUP BY queue
+            """,
+            [older_than],
+        )
+        return {queue: set(ids) for queue, ids in cursor.fetchall()}
