@@ -145,7 +145,9 @@ def test_a_limit_that_the_pool_cannot_enforce(
 ) -> None:
     hard = 100 if pool == "gevent" else None
     monkeypatch.setitem(BY_NAME, "default", Queue("default", pool, 10, None, hard, max_attempts=1, max_wait=1))
-    assert ids(checks.task_time_limits(app_with(**options))) == expected
+    # Tasks shared by other tests' modules stand in the application, too.
+    found = [message for message in checks.task_time_limits(app_with(**options)) if "a.task" in message.msg]
+    assert ids(found) == expected
 
 
 def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
