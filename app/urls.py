@@ -4,11 +4,15 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
+from app.apidocs import from_here_only
+
+admin.site.site_header = admin.site.site_title = "Pressroom"
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
-    path("api/redoc/", SpectacularRedocView.as_view(url_name="schema"), name="redoc"),
+    path("api/docs/", from_here_only(SpectacularSwaggerView.as_view(url_name="schema")), name="docs"),
+    path("api/redoc/", from_here_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
     path("api/tasks/", include("app.taskruns.urls")),
     path("api/auth/", include("app.accounts.urls")),
     path("", include("app.blog.urls")),

@@ -41,17 +41,7 @@ class AttemptInline(ReadOnly, admin.TabularInline[TaskAttempt, TaskRun]):
 
 @admin.register(TaskRun)
 class TaskRunAdmin(ReadOnly, admin.ModelAdmin[TaskRun]):
-    list_display: tuple[str, ...] = (
-        "id",
-        "name",
-        "queue",
-        "status",
-        "attempt",
-        "owner",
-        "created_at",
-        "finished_at",
-        "error_type",
-    )
+    list_display: tuple[str, ...] = ("name", "queue", "status", "attempt", "created_at", "finished_at", "error_type")
     list_filter: ClassVar[tuple[str, ...]] = ("status", "queue", "name")
     list_select_related = ("owner",)
     list_per_page = 50
@@ -107,7 +97,7 @@ class TaskRunAdmin(ReadOnly, admin.ModelAdmin[TaskRun]):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(TaskRunAdmin):
-    list_display = ("id", "name", "queue", "attempt", "losses", "finished_at", "error_type", "error")
+    list_display = ("name", "queue", "error_type", "error", "attempt", "losses", "finished_at")
     list_filter = ("queue", "name", "error_type")
     actions: tuple[str, ...] = ("run_again", "discard")
 
