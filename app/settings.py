@@ -159,6 +159,14 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["app.parsers.SafeJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "app.problems.exception_handler",
+    # By user, or by address where there is none; counted in the cache, so without Redis nobody is held up.
+    "DEFAULT_THROTTLE_RATES": {
+        "register": env.str("THROTTLE_REGISTER", default="60/hour"),
+        "login": env.str("THROTTLE_LOGIN", default="30/min"),
+        "publish": env.str("THROTTLE_PUBLISH", default="60/hour"),
+    },
+    # Proxies in front whose X-Forwarded-For is believed; with 0 the address is the connection's.
+    "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SIMPLE_JWT = {

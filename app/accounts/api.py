@@ -11,7 +11,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import generics, permissions, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
+from rest_framework_simplejwt.views import TokenObtainPairView
 
 from app.accounts.models import User
 from app.accounts.services import user_register
@@ -58,6 +60,8 @@ class RegisterView(APIView):
 
     permission_classes = (permissions.AllowAny,)
     authentication_classes = ()
+    throttle_classes = (ScopedRateThrottle,)
+    throttle_scope = "register"
 
     @extend_schema(request=RegistrationSerializer, responses={201: RegisteredSerializer}, operation_id="auth_register")
     def post(self, request: Request) -> Response:
@@ -75,6 +79,13 @@ class RegisterView(APIView):
             raise serializers.ValidationError("This name or address was registered just now.") from error
         [task] = run_payloads([welcome], request)
         return Response({**UserSerializer(user).data, "welcome_task": task}, status=status.HTTP_201_CREATED)
+
+
+class LoginView(TokenObtainPairView):
+    """Name and password against an access and a refresh token."""
+
+    throttle_classes = (ScopedRateThrottle,)
+    throttle_scope = "login"
 
 
 class MeView(generics.RetrieveAPIView[User]):

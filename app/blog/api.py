@@ -12,6 +12,7 @@ from rest_framework import pagination, permissions, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
 from app.blog import services
@@ -69,6 +70,7 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
     serializer_class = PostSerializer
     permission_classes = (permissions.IsAuthenticatedOrReadOnly, AuthorOrReadOnly)
     pagination_class = PostPagination
+    throttle_scope: str | None = None
 
     def get_queryset(self) -> QuerySet[Post]:
         """What the user may see; the rest is not found."""
@@ -101,7 +103,7 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
             instance.delete()
 
     @extend_schema(request=None, responses=PublishedSerializer)
-    @action(detail=True, methods=["post"])
+    @action(detail=True, methods=["post"], throttle_classes=[ScopedRateThrottle], throttle_scope="publish")
     @idempotent
     def publish(self, request: Request, pk: str) -> Response:
         """Publish a post. Answered at once: telling subscribers, indexing and caches follow. Once is enough."""

@@ -129,3 +129,31 @@ def test_expired_tokens_are_cleaned_up_and_no_others(anonymous: APIClient, reade
     OutstandingToken.objects.exclude(pk=kept.pk).update(expires_at=timezone.now())
     assert cleanup_expired_tokens.apply().get() == len(expired) == 2
     assert OutstandingToken.objects.get() == kept
+
+
+@pytest.mark.django_db
+class TestThrottling:
+    """By address where nobody is signed in; failing open."""
+
+    URL, BODY = "/api/auth/login/", {"username": "reader", "password": "wrong"}
+
+    @pytest.fixture(autouse=True)
+    def two_a_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from rest_framework.throttling import ScopedRateThrottle
+
+        monkeypatch.setattr(ScopedRateThrottle, "THROTTLE_RATES", {"login": "2/min"})
+
+    def test_too_often_is_429_and_says_when(self, anonymous: APIClient, reader: User) -> None:
+        statuses = [anonymous.post(self.URL, self.BODY).status_code for _ in range(3)]
+        assert statuses == [401, 401, 429]
+        refused = anonymous.post(self.URL, self.BODY)
+        assert refused["Content-Type"] == "application/problem+json"
+        assert 0 < int(refused["Retry-After"]) <= 60
+        elsewhere = anonymous.post(self.URL, self.BODY, REMOTE_ADDR="127.0.0.2")
+        assert elsewhere.status_code == 401
+        spoofed = anonymous.post(self.URL, self.BODY, HTTP_X_FORWARDED_FOR="127.0.0.3")
+        assert spoofed.status_code == 429
+
+    def test_without_redis_nobody_is_held_up(self, anonymous: APIClient, reader: User, redis_server: Any) -> None:
+        redis_server.stop()
+        assert {anonymous.post(self.URL, self.BODY).status_code for _ in range(4)} == {401}
