@@ -16,6 +16,12 @@ def empty_cache() -> None:
     cache.clear()
 
 
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Any) -> None:
+    """The real hash takes a third of a second by design; what it is is Django's to test."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture
 def author(db: None) -> User:
     return User.objects.create_user("author", "author@example.com", "a-long-passphrase-1")
