@@ -183,6 +183,7 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
     "ENUM_NAME_OVERRIDES": {
         "PostStatusEnum": "app.blog.models.Post.Status",
         "TaskStatusEnum": "app.taskruns.api.STATUSES",
