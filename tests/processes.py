@@ -92,8 +92,8 @@ class Stack:
         process.wait_for(ready)
         return process
 
-    def relay(self) -> Process:
-        return self.start([sys.executable, "manage.py", "relay"], "relay: ready")
+    def relay(self, **extra: str) -> Process:
+        return self.start([sys.executable, "manage.py", "relay"], "relay: ready", **extra)
 
     def worker(self, *arguments: str, include: str = "tests.probes.tasks", **extra: str) -> Process:
         command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-l", "info", f"--include={include}"]

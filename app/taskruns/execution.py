@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from billiard.einfo import ExceptionInfo
 from celery import states
+from celery.app.task import Context
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
@@ -32,7 +33,8 @@ _current: ContextVar[Execution | None] = ContextVar("taskruns_execution", defaul
 class Execution:
     """A claimed run while its task executes in this thread."""
 
-    def __init__(self, claim: ledger.Claim, celery_id: str, task: Any) -> None:
+    def __init__(self, claim: ledger.Claim, celery_id: str, task: Any, request: dict[str, Any]) -> None:
+        self.request = request
         self.claim = claim
         self.celery_id = celery_id
         self.task = task
@@ -157,7 +159,7 @@ def execute(
     # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
     request["eta"] = header["eta"]
     request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
-    running = Execution(claim, uuid_, task)
+    running = Execution(claim, uuid_, task, request)
     reset = _current.set(running)
     try:
         return _run(running, lambda: tracer(uuid_, args, kwargs, request))
@@ -176,6 +178,10 @@ def _run(running: Execution, trace: Callable[[], trace_ok_t]) -> trace_ok_t:
         _finish(running, states.FAILURE, describe(error))
         raise
     state, failure, requeue = _verdict(outcome)
+    if state == states.REJECTED and not requeue and outcome.info is not None:
+        # Celery leaves this to the worker's main process, which does not hold the claim.
+        request = Context(running.request)
+        running.task.backend.mark_as_failure(running.celery_id, outcome.info.retval, request=request)
     _finish(running, state, failure, requeue)
     return outcome
 

@@ -68,7 +68,8 @@ def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> i
                     id_, error or WorkerLostError(ledger.LOST.error), request=request
                 ))  # fmt: skip
             elif row.status in ("expired", "cancelled"):
-                _tell(row, partial(_revoked, row.status))
+                # Celery's word for it.
+                _tell(row, partial(_revoked, "expired" if row.status == "expired" else "revoked"))
     return len(rows)
 
 
