@@ -11,6 +11,7 @@ from celery import shared_task
 from app.accounts.models import User
 from app.accounts.services import tokens_cleanup, welcome_send
 from app.taskruns.execution import current_run_id
+from app.taskruns.idempotency import keys_cleanup
 
 logger = logging.getLogger(__name__)
 
@@ -30,5 +31,5 @@ def send_welcome_email(self: Any, user_id: int) -> bool:
 
 @shared_task(queue="default")
 def cleanup_expired_tokens() -> int:
-    """Delete expired refresh tokens. Returns how many."""
-    return tokens_cleanup()
+    """Delete expired refresh tokens, and idempotency keys past their day. Returns how many."""
+    return tokens_cleanup() + keys_cleanup()

@@ -34,8 +34,8 @@ class Execution:
     """A claimed run while its task executes in this thread."""
 
     def __init__(self, claim: ledger.Claim, celery_id: str, task: Any, request: dict[str, Any]) -> None:
-        self.request = request
         self.claim = claim
+        self.request = request
         self.celery_id = celery_id
         self.task = task
         self.result: str | None = None
@@ -43,7 +43,6 @@ class Execution:
         self._body_ended = False
         self._in_finish = False
         self.children: str | None = None
-        self.replaced = False
         self._next: ledger.Message | None = None
         self._writes: list[Callable[[], object]] = []
         self._after: list[Callable[[], object]] = []
@@ -100,10 +99,14 @@ class Execution:
                 self._store_calls()
             for write in self._writes:
                 write()
-        for call in self._after:
-            call()
         if self._calls or self._next:
             waker.wake()
+        for call in self._after:
+            try:
+                call()
+            except Exception:
+                # The run has ended, whatever becomes of what is done after it.
+                logger.exception("%s[%s] its result could not be kept", self.task.name, self.claim.run_id)
         return True
 
     def _write(self, state: str, failure: ledger.Failure | None, requeue: bool) -> bool:

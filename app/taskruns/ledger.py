@@ -139,7 +139,10 @@ def ignore(claim: Claim) -> bool:
 def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
     """The run goes on as ``message`` (a retry, or what replaced the task). False where the claim is lost."""
     return _update(
-        f"""status = %s, name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
+        # One that was to be cancelled does not go on.
+        f"""status = CASE WHEN cancel_requested_at IS NULL THEN %s ELSE 'cancelled' END,
+            finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN clock_timestamp() END,
+            name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
             run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL,
             error_type = %s, error = %s, traceback = %s""",
         [

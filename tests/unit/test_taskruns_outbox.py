@@ -281,6 +281,17 @@ class TestClaimAndFinish:
         assert ledger.ended(new)
         assert TaskRun.objects.get().result == '"fresh"'
 
+    def test_one_that_is_to_be_cancelled_does_not_go_on(self, worker_id: int) -> None:
+        retried, lost = claimed(worker_id), claimed(worker_id)
+        message = ledger.Message("other", "probe.effect", "default", 0, "{}", "[[],{},{}]", "{}")
+        for claim in (retried, lost):
+            assert ledger.cancel_running(claim.run_id)
+        assert heartbeats.cancellations(worker_id) == {retried.token, lost.token}
+        assert ledger.reschedule(retried, message, ledger.LOST)
+        assert [row.status for row in ledger.lose_claim(lost.run_id, lost.token)] == ["cancelled"]
+        assert {run.status for run in TaskRun.objects.all()} == {Status.CANCELLED}
+        assert all(run.finished_at for run in TaskRun.objects.all())
+
     def test_a_dead_letter_after_max_attempts(self, worker_id: int) -> None:
         run = TaskRun.of(tasks.effect.apply_async(["a", "b"], queue="reports"))
         for attempt in (1, 2, 3):
