@@ -90,6 +90,23 @@ def reject() -> None:
     raise Reject("no thanks", requeue=False)
 
 
+@shared_task(name="probe.reject_once")
+def reject_once(path: str) -> str:
+    """Hands its message back the first time."""
+    note(path, "begun")
+    if len(noted(path)) == 1:
+        raise Reject("not here", requeue=True)
+    return "taken"
+
+
+@shared_task(bind=True, name="probe.properties")
+def properties(self: Any) -> list[Any]:
+    """Retries once, then tells what its message says of itself."""
+    if not self.request.retries:
+        raise self.retry(countdown=0)
+    return [self.request.delivery_info["priority"], self.request.reply_to, self.request.headers.get("colour")]
+
+
 @shared_task(name="probe.unspeakable")
 def unspeakable() -> Any:
     return object()

@@ -128,6 +128,20 @@ def test_reject_and_a_result_that_is_not_json_are_failures(running: Stack) -> No
     assert "JSON serializable" in TaskRun.of(unspeakable).error
 
 
+def test_a_message_handed_back_is_had_again(running: Stack, effects: str) -> None:
+    result = tasks.reject_once.delay(effects)
+
+    assert result.get(timeout=60) == "taken"
+    assert (TaskRun.of(result).attempt, TaskRun.of(result).losses) == (2, 1)
+    assert tasks.noted(effects) == ["begun", "begun"]
+
+
+def test_properties_and_headers_outlive_a_retry(running: Stack) -> None:
+    result = tasks.properties.apply_async(priority=4, reply_to="somebody", headers={"colour": "red"})
+
+    assert result.get(timeout=60) == [4, "somebody", "red"]
+
+
 def test_link_and_chain_are_called_with_the_finish(running: Stack, effects: str) -> None:
     tasks.effect.apply_async([effects, "first"], link=tasks.effect.si(effects, "linked"))
     (tasks.effect.si(effects, "1") | tasks.effect.si(effects, "2") | tasks.effect.si(effects, "3")).delay()
