@@ -27,7 +27,7 @@ demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happe
 	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
 test: install ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=2 at a time, ARGS="-k name")
-	@$(RUN) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-unit: install ## Run the quick tests only
 	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
