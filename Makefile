@@ -2,7 +2,8 @@
 
 UV_VERSION := 0.13.9
 PORT ?= 8000
-JOBS ?= 2
+# More than cores: most tests wait for a worker.
+JOBS ?= 4
 BASE_URL ?= http://127.0.0.1:8000
 
 UV := .tools/bin/uv
@@ -26,7 +27,7 @@ up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
 demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
 	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
-test: install ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=2 at a time, ARGS="-k name")
+test: install ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=4 at a time, ARGS="-k name")
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-unit: install ## Run the quick tests only
