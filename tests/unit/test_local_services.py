@@ -45,11 +45,11 @@ def postgres(folder: Path) -> Iterator[Postgres]:
 
 
 def modes(paths: list[Path]) -> dict[Path, int]:
-    """The modes of the paths and of all above and below them."""
+    """The modes of the paths and of all above and below them, less the bytecode that Python writes as it goes."""
     found = {above: stat.S_IMODE(above.stat().st_mode) for path in paths for above in path.parents}
     for path in paths:
         for each in (path, *path.rglob("*")):
-            if not each.is_symlink():
+            if "__pycache__" not in each.parts and not each.is_symlink():
                 found[each] = stat.S_IMODE(each.stat().st_mode)
     return found
 
