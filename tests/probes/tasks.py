@@ -2,27 +2,13 @@
 
 import os
 import time
-from pathlib import Path
 from typing import Any
 
 from celery import shared_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from app.taskruns.progress import report_progress
-
-
-def note(path: str, line: str) -> None:
-    """Append a line; whole, whoever else appends."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        os.write(descriptor, f"{line}\n".encode())
-    finally:
-        os.close(descriptor)
-
-
-def noted(path: str | Path) -> list[str]:
-    """The lines noted so far."""
-    return Path(path).read_text().splitlines() if Path(path).exists() else []
+from tests.notes import note, noted
 
 
 @shared_task(name="probe.effect")
