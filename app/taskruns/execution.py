@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 import uuid
@@ -13,21 +14,39 @@ from billiard.einfo import ExceptionInfo
 from celery import states
 from celery.app.task import Context
 from celery.app.trace import trace_ok_t
-from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
 
-from app.taskruns import ledger, terminal
+from app.taskruns import faults, ledger, terminal
 from app.taskruns.databases import give_back
+from app.taskruns.messages import HEADER
 from app.taskruns.wake import waker
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DROPPED = "dropped: the run is done, running elsewhere, expired or not due"
+NO_ANSWER = (OperationalError, InterfaceError, SoftTimeLimitExceeded)
+"""What a statement raises whose outcome is not known: it is repeated, or asked for."""
 LONGEST_PAUSE = 5.0
 """Seconds between two tries to reach Postgres."""
 
 _current: ContextVar[Execution | None] = ContextVar("taskruns_execution", default=None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ended."""
+
+    state: str
+    """Celery's."""
+    failure: ledger.Failure | None = None
+    requeue: bool = False
+    """The message was handed back: the run is to be had again."""
+
+
+class ClaimLost(Exception):
+    """The run was given to another worker: what an atomic task did is undone."""
 
 
 class Execution:
@@ -38,6 +57,9 @@ class Execution:
         self.request = request
         self.celery_id = celery_id
         self.task = task
+        self.atomic = bool(getattr(task, "atomic", False))
+        self.is_cut = False
+        """The transaction of an atomic body was cut off from outside."""
         self.result: str | None = None
         self._body_begun = False
         self._body_ended = False
@@ -57,7 +79,8 @@ class Execution:
         if message.celery_id == self.celery_id:
             self._next = message
             return True
-        if self._body_ended and not connection.in_atomic_block:
+        # An atomic task's own transaction is open all the time and no sign of a caller who wants it stored now.
+        if self._body_ended and not self._in_finish and (self.atomic or not connection.in_atomic_block):
             self._calls.append(message)
             return True
         return False
@@ -85,20 +108,37 @@ class Execution:
             return body()
         self._body_begun = True
         try:
-            return body()
+            return self._or_nothing(body) if self.atomic else body()
         finally:
             self.end_body()
 
-    def finish(self, state: str, failure: ledger.Failure | None, requeue: bool = False) -> bool:
+    def _or_nothing(self, body: Callable[[], Any]) -> Any:
+        """What a failed or retried body wrote is undone; what one wrote that replaced itself is kept."""
+        try:
+            with transaction.atomic():
+                try:
+                    return body()
+                except Ignore as error:
+                    replaced = error
+        except (OperationalError, InterfaceError):
+            self.is_cut = connection.connection is None or connection.connection.closed
+            raise
+        raise replaced
+
+    def finish(self, verdict: Verdict) -> bool:
         """Write the outcome and the calls that belong to it, in one transaction. False: the claim was lost."""
         self._in_finish = True
         with transaction.atomic():
-            if not self._write(state, failure, requeue):
+            if not self._write(verdict):
                 return False
             if self._calls:
                 self._store_calls()
             for write in self._writes:
                 write()
+            transaction.on_commit(self._committed)
+        return True
+
+    def _committed(self) -> None:
         if self._calls or self._next:
             waker.wake()
         for call in self._after:
@@ -107,16 +147,16 @@ class Execution:
             except Exception:
                 # The run has ended, whatever becomes of what is done after it.
                 logger.exception("%s[%s] its result could not be kept", self.task.name, self.claim.run_id)
-        return True
 
-    def _write(self, state: str, failure: ledger.Failure | None, requeue: bool) -> bool:
+    def _write(self, verdict: Verdict) -> bool:
+        failure = verdict.failure
         if self._next is not None:
-            return ledger.reschedule(self.claim, self._next, failure if state == states.RETRY else None)
-        if requeue:
+            return ledger.reschedule(self.claim, self._next, failure if verdict.state == states.RETRY else None)
+        if verdict.requeue:
             return bool(terminal.lose_claim(self.claim.run_id, self.claim.token, failure or ledger.LOST))
         if failure is not None:
             return ledger.fail(self.claim, failure, self.result, self.children)
-        if state == states.IGNORED:
+        if verdict.state == states.IGNORED:
             return ledger.ignore(self.claim)
         return ledger.succeed(self.claim, self.result, self.children)
 
@@ -148,7 +188,7 @@ def execute(
     request: dict[str, Any],
 ) -> trace_ok_t:
     """Claim the run named in the message, trace the task, write how it ended. A run not to be had is dropped."""
-    header = request["taskrun"]
+    header = request[HEADER]
     run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
     close_old_connections()
     try:
@@ -165,81 +205,134 @@ def execute(
     running = Execution(claim, uuid_, task, request)
     reset = _current.set(running)
     try:
-        return _run(running, lambda: tracer(uuid_, args, kwargs, request))
+        faults.reach("worker.claimed")
+        attempt = Attempt(running, lambda: tracer(uuid_, args, kwargs, request))
+        if running.atomic:
+            _in_one_transaction(attempt)
+        else:
+            _finish(running, attempt.run())
+        faults.reach("worker.finished")
+        return attempt.outcome()
     finally:
         _current.reset(reset)
         give_back()
 
 
-def _run(running: Execution, trace: Callable[[], trace_ok_t]) -> trace_ok_t:
+class Attempt:
+    """One run of Celery's tracer, and what came of it."""
+
+    def __init__(self, running: Execution, trace: Callable[[], trace_ok_t]) -> None:
+        self.running = running
+        self.verdict: Verdict | None = None
+        self._trace = trace
+        self._traced: trace_ok_t | None = None
+        self._raised: Exception | None = None
+
+    def run(self) -> Verdict:
+        """Run it; what it raises is kept for `outcome`."""
+        try:
+            self._traced = self._trace()
+        except Reject as error:
+            self._raised = error
+            self.verdict = Verdict(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
+        except Exception as error:  # noqa: BLE001 - raised again by `outcome`
+            self._raised = error
+            self.verdict = Verdict(states.FAILURE, describe(error))
+        else:
+            self.verdict = _verdict(self._traced)
+            info = self._traced.info
+            if self.verdict.state == states.REJECTED and not self.verdict.requeue and info is not None:
+                # Celery leaves this to the worker's main process, which does not hold the claim.
+                request = Context(self.running.request)
+                self.running.task.backend.mark_as_failure(self.running.celery_id, info.retval, request=request)
+        faults.reach("worker.ran")
+        return self.verdict
+
+    def outcome(self) -> trace_ok_t:
+        """What the tracer returned. Raises what it raised."""
+        if self._raised is not None:
+            raise self._raised
+        assert self._traced is not None
+        return self._traced
+
+
+def _in_one_transaction(attempt: Attempt) -> None:
+    """Body and finish are committed together. Where that is not known to have happened, the ledger is asked."""
+    running, claim = attempt.running, attempt.running.claim
     try:
-        outcome = trace()
-    except Reject as error:
-        _finish(running, states.REJECTED, describe(error), requeue=bool(getattr(error, "requeue", False)))
-        raise
-    except Exception as error:
-        _finish(running, states.FAILURE, describe(error))
-        raise
-    state, failure, requeue = _verdict(outcome)
-    if state == states.REJECTED and not requeue and outcome.info is not None:
-        # Celery leaves this to the worker's main process, which does not hold the claim.
-        request = Context(running.request)
-        running.task.backend.mark_as_failure(running.celery_id, outcome.info.retval, request=request)
-    _finish(running, state, failure, requeue)
-    return outcome
+        with transaction.atomic():
+            _run_and_finish(attempt)
+    except ClaimLost:
+        _log_lost(running)
+    except Exception as error:  # noqa: BLE001 - each becomes a verdict
+        connection.close()
+        verdict = attempt.verdict
+        was_cut = running.is_cut and verdict is not None and verdict.state == states.FAILURE
+        if verdict is not None and verdict.failure is not None and not was_cut:
+            # What it did is undone; that it failed is true all the same.
+            _finish(running, verdict)
+        elif was_cut or isinstance(error, NO_ANSWER):
+            logger.warning("%s[%s] no answer to its commit: %s", running.task.name, claim.run_id, error)
+            undone = describe(error)
+            _until_written(lambda: ledger.ended(claim) or terminal.lose_claim(claim.run_id, claim.token, undone))
+        else:
+            _refused(running, error)
 
 
-def _finish(running: Execution, state: str, failure: ledger.Failure | None, requeue: bool = False) -> None:
-    claim = running.claim
+def _run_and_finish(attempt: Attempt) -> None:
+    if not attempt.running.finish(attempt.run()):
+        raise ClaimLost
+
+
+def _finish(running: Execution, verdict: Verdict) -> None:
     try:
-        written = _until_written(lambda: running.finish(state, failure, requeue) or ledger.ended(claim))
-    except Exception as error:
-        # An outcome that Postgres refuses (say, a callback owned by a user just deleted) is a failure, not a hang.
-        logger.exception("%s[%s] the outcome could not be written", running.task.name, claim.run_id)
-        refusal = describe(error)
-        written = _until_written(lambda: ledger.fail(claim, refusal, None) or ledger.ended(claim))
-    if not written:
-        logger.error(
-            "%s[%s] attempt %s ended after it was given to another worker: nothing of its end was written",
-            running.task.name, claim.run_id, claim.attempt,
-        )  # fmt: skip
+        written = _until_written(lambda: running.finish(verdict) or ledger.ended(running.claim))
+    except Exception as error:  # noqa: BLE001 - see `_refused`
+        _refused(running, error)
+    else:
+        if not written:
+            _log_lost(running)
 
 
-def _verdict(outcome: trace_ok_t) -> tuple[str, ledger.Failure | None, bool]:
-    """Celery's state, the failure if it is one, and whether the run is to be had again."""
+def _refused(running: Execution, error: Exception) -> None:
+    """An outcome that Postgres refuses (say, a callback owned by a user just deleted) is a failure, not a hang."""
+    logger.error("%s[%s] the outcome could not be written", running.task.name, running.claim.run_id, exc_info=error)
+    if not _until_written(lambda: terminal.fail(running.claim, error) or ledger.ended(running.claim)):
+        _log_lost(running)
+
+
+def _log_lost(running: Execution) -> None:
+    logger.error(
+        "%s[%s] attempt %s ended after it was given to another worker: nothing of its end was written",
+        running.task.name, running.claim.run_id, running.claim.attempt,
+    )  # fmt: skip
+
+
+def _verdict(outcome: trace_ok_t) -> Verdict:
     einfo = outcome.retval if isinstance(outcome.retval, ExceptionInfo) else None
     if outcome.info is None:
-        return (states.FAILURE, _from_einfo(einfo), False) if einfo is not None else (states.SUCCESS, None, False)
+        return Verdict(states.FAILURE, _from_einfo(einfo)) if einfo is not None else Verdict(states.SUCCESS)
     state, error = outcome.info.state, outcome.info.retval
     if state == states.IGNORED:
-        return state, None, False
+        return Verdict(state)
     if isinstance(error, Retry):
-        return state, describe(error.exc or error, einfo), False
-    return state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False))
+        return Verdict(state, describe(error.exc or error, einfo))
+    return Verdict(state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
 
 
 def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> ledger.Failure:
     """An exception as the ledger keeps it."""
     return ledger.Failure(
-        type(error).__name__, _storable(error), str(einfo.traceback).replace("\x00", "") if einfo is not None else ""
+        type(error).__name__, ledger.text(error), str(einfo.traceback).replace("\x00", "") if einfo is not None else ""
     )
 
 
 def _from_einfo(einfo: ExceptionInfo) -> ledger.Failure:
     return ledger.Failure(
         getattr(einfo.type, "__name__", "Exception"),
-        _storable(einfo.exception),
+        ledger.text(einfo.exception),
         str(einfo.traceback).replace("\x00", ""),
     )
-
-
-def _storable(error: object) -> str:
-    """Text that Postgres takes, whatever ``str()`` of an exception does."""
-    try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001 - a broken __str__ must not cost the verdict
-        text = f"<no text: {broken!r}>"
-    return text.replace("\x00", "").encode(errors="replace").decode()
 
 
 def _until_written(write: Callable[[], T]) -> T:
@@ -248,7 +341,7 @@ def _until_written(write: Callable[[], T]) -> T:
     while True:
         try:
             return write()
-        except (OperationalError, InterfaceError, SoftTimeLimitExceeded) as error:
+        except NO_ANSWER as error:
             logger.warning("Postgres gave no answer, trying again: %s", error)
         connection.close()
         time.sleep(pause)

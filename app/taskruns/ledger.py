@@ -63,6 +63,15 @@ class Failure:
     traceback: str
 
 
+def text(error: object) -> str:
+    """An exception's text as Postgres takes it, whatever its ``str()`` does."""
+    try:
+        told = str(error)
+    except Exception as broken:  # noqa: BLE001 - a broken __str__ must not cost the verdict
+        told = f"<no text: {broken!r}>"
+    return told.replace("\x00", "").encode(errors="replace").decode()
+
+
 _MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %s))"
 
 

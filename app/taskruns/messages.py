@@ -7,24 +7,28 @@ import json
 import uuid
 from typing import Any
 
-from app.taskruns.outgoing import Published
+HEADER = "taskrun"
+"""The message header that names the run. A message without it is plain Celery's and is run as such."""
 
 
-def envelope(run: Published) -> str:
-    """The message as JSON text, for LPUSH. Its header ``taskrun`` names the run."""
-    headers = json.loads(run.headers)
-    headers["taskrun"] |= {"id": str(run.run_id)}
-    properties = json.loads(run.properties)
+def envelope(queue: str, headers: str, body: str, properties: str, run_id: uuid.UUID | None = None) -> str:
+    """The message as JSON text, for LPUSH; headers, body and properties are JSON texts, too.
+
+    With ``run_id`` its header ``taskrun`` names the run; without, it is a message of plain Celery.
+    """
+    all_headers = json.loads(headers)
+    if run_id is not None:
+        all_headers[HEADER] |= {"id": str(run_id)}
     return json.dumps(
         {
-            "body": base64.b64encode(run.body.encode()).decode(),
+            "body": base64.b64encode(body.encode()).decode(),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": headers,
-            "properties": properties
+            "headers": all_headers,
+            "properties": json.loads(properties)
             | {
                 "body_encoding": "base64",
-                "delivery_info": {"exchange": "", "routing_key": run.queue},
+                "delivery_info": {"exchange": "", "routing_key": queue},
                 "delivery_mode": 2,
                 "delivery_tag": str(uuid.uuid4()),
             },
@@ -36,6 +40,6 @@ def run_id_in(message: bytes | str) -> uuid.UUID | None:
     """The run that a message in Redis names, or None for a message that is not ours."""
     try:
         decoded: Any = json.loads(message)
-        return uuid.UUID(decoded["headers"]["taskrun"]["id"])
+        return uuid.UUID(decoded["headers"][HEADER]["id"])
     except (ValueError, KeyError, TypeError):
         return None

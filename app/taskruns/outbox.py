@@ -21,7 +21,8 @@ from kombu.exceptions import EncodeError
 from kombu.serialization import dumps
 
 from app.queues import BY_NAME
-from app.taskruns import execution, ledger
+from app.taskruns import execution, faults, ledger
+from app.taskruns.messages import HEADER, envelope
 from app.taskruns.ownership import current_owner_id
 from app.taskruns.wake import waker
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from app.taskruns.celery import LedgerCelery
 
 logger = logging.getLogger(__name__)
-
-HEADER = "taskrun"
-"""The message header that names the run. A message without it is plain Celery's and is run as such."""
 
 
 class LedgerAMQP(AMQP):
@@ -75,7 +73,13 @@ class LedgerAMQP(AMQP):
                 sender=name, body=message.body, exchange="", routing_key=queue_name, declare=[],
                 headers=all_headers, properties=properties, retry_policy={},
             )  # fmt: skip
-            self._record(self._as_row(name, queue_name, all_headers, message.body, properties))
+            expires = all_headers["expires"]
+            row = self._as_row(name, queue_name, all_headers, message.body, properties)
+            if self._is_durable(row, all_headers):
+                self._record(row)
+            else:
+                # Without a row, the worker itself has to know when it expires.
+                self._send(row, {**all_headers, "expires": expires})
             signals.after_task_publish.send(
                 sender=name, body=message.body, headers=all_headers, exchange="", routing_key=queue_name
             )
@@ -126,15 +130,46 @@ class LedgerAMQP(AMQP):
         soft = given[1] or getattr(task, "soft_time_limit", None) or getattr(table, "soft_time_limit", None)
         return [hard, soft if not hard or not soft or soft < hard else None]
 
+    def _is_durable(self, row: ledger.Message, headers: dict[str, Any]) -> bool:
+        """Whether the call is stored: all are, but plain calls of a task that says ``durable=False``.
+
+        One that is due later, is a part of a group or goes on with a stored run is stored all the same.
+        """
+        if getattr(self.app.tasks.get(row.name), "durable", True):
+            return True
+        running = execution.current()
+        goes_on = running is not None and running.celery_id == row.celery_id
+        return goes_on or row.eta is not None or row.countdown is not None or headers["group"] is not None
+
     def _record(self, row: ledger.Message) -> None:
         running = execution.current()
         if running is not None and running.keep(row):
             return
         ledger.insert([row])
-        if connection.in_atomic_block:
-            transaction.on_commit(waker.wake)
+        faults.reach("call.stored")
+        _after_commit(_committed)
+
+    def _send(self, row: ledger.Message, headers: dict[str, Any]) -> None:
+        """Straight to Redis once the caller's transaction is committed; lost where Redis does not take it."""
+        plain = {name: value for name, value in headers.items() if name != HEADER}
+        message = envelope(row.queue, _json(row.name, plain), row.body, row.properties)
+        running = execution.current()
+        if running is not None and running.finishing:
+            running.after_finish(lambda: waker.send(row.queue, message))
         else:
-            waker.wake()
+            _after_commit(lambda: waker.send(row.queue, message))
+
+
+def _after_commit(call: Callable[[], None]) -> None:
+    if connection.in_atomic_block:
+        transaction.on_commit(call)
+    else:
+        call()
+
+
+def _committed() -> None:
+    faults.reach("call.committed")
+    waker.wake()
 
 
 def _moment(value: str | None) -> datetime.datetime | None:

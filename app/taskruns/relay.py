@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from app.queues import QUEUES
-from app.taskruns import heartbeats, outgoing, terminal
+from app.taskruns import faults, heartbeats, outgoing, terminal
 from app.taskruns.messages import envelope, run_id_in
 from app.taskruns.wake import KEY, broker_client, prefixed
 
@@ -78,7 +78,8 @@ class Relay:
             return 0
         by_queue: dict[str, list[str]] = defaultdict(list)
         for row in rows:
-            by_queue[row.queue].append(envelope(row))
+            by_queue[row.queue].append(envelope(row.queue, row.headers, row.body, row.properties, row.run_id))
+        faults.reach("relay.marked")
         pipeline = self.redis.pipeline(transaction=False)
         for queue, messages in by_queue.items():
             pipeline.lpush(prefixed(queue), *messages)
@@ -87,6 +88,7 @@ class Relay:
         except (redis.RedisError, OSError):
             outgoing.unpublish(row.run_id for row in rows)
             raise
+        faults.reach("relay.pushed")
         return len(rows)
 
     def _wait(self, seconds: float) -> None:

@@ -20,6 +20,7 @@ from celery.result import allow_join_result, result_from_tuple
 from django.db import connection, transaction
 
 from app.taskruns import execution, groups
+from app.taskruns.messages import HEADER
 from app.taskruns.models import Status, StoredResult, TaskRun
 
 CELERY_STATES = {
@@ -138,7 +139,7 @@ class _ChordsInPostgres:
 
 def _is_ours_to_tell(request: Any) -> bool:
     """Of a run's end, only its execution and `terminal.tell` speak; Celery's main process has not asked the fence."""
-    if getattr(request, "taskrun", None) is None:
+    if getattr(request, HEADER, None) is None:
         return True
     return execution.current() is not None or getattr(request, "told_by_ledger", False)
 
@@ -169,7 +170,7 @@ class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Bas
                 running.children = self.encode(self.current_task_children(request))
             return result
         # Of a run, its execution alone stores here: a state that the task made up, with `update_state`.
-        if running is not None or getattr(request, "taskrun", None) is None:
+        if running is not None or getattr(request, HEADER, None) is None:
             encoded = self.encode(result)
             text = str(traceback or "").replace("\x00", "")
             _write(lambda: groups.store(task_id, state, encoded, text))

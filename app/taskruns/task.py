@@ -9,6 +9,7 @@ from typing import Any
 from celery.contrib.django.task import DjangoTask
 
 from app.taskruns import execution
+from app.taskruns.messages import HEADER
 
 
 def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
@@ -16,7 +17,7 @@ def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(tracer)
     def trace(uuid: str, args: Any, kwargs: Any, request: dict[str, Any] | None = None) -> Any:
-        if not request or "taskrun" not in request or request.get("is_eager"):
+        if not request or HEADER not in request or request.get("is_eager"):
             return tracer(uuid, args, kwargs, request)
         return execution.execute(task, tracer, uuid, args, kwargs, request)
 
@@ -25,6 +26,11 @@ def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
 
 class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs only
     """A Celery task whose calls are rows of the ledger."""
+
+    atomic = False
+    """Whether the body's work in the database and the end of the run are one transaction: both or neither, once."""
+    durable = True
+    """False for cheap work that may be lost: its plain calls go straight to Redis after the commit, with no row."""
 
     Request = "app.taskruns.worker:LedgerRequest"
 

@@ -19,6 +19,7 @@ from django.db import transaction
 
 from app.taskruns import ledger
 from app.taskruns.ledger import Claim, Ended, Failure
+from app.taskruns.messages import HEADER
 
 
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = ledger.LOST) -> int:
@@ -48,8 +49,12 @@ def cancel_claim(run_id: uuid.UUID, token: uuid.UUID) -> int:
 
 def overrun(claim: Claim, limit: float) -> int:
     """A run that was killed at its hard limit of so many seconds. Returns 1, or 0 where it had ended otherwise."""
-    error = TimeLimitExceeded(limit)
-    failure = Failure("TimeLimitExceeded", str(error), "")
+    return fail(claim, TimeLimitExceeded(limit))
+
+
+def fail(claim: Claim, error: Exception) -> int:
+    """A run that ends as a dead letter for ``error``. Returns 1, or 0 where it had ended otherwise."""
+    failure = Failure(type(error).__name__, ledger.text(error), "")
     backend = current_app.backend
     result = str(backend.encode(backend.encode_result(error, states.FAILURE)))
 
@@ -81,6 +86,6 @@ def _tell(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
     headers = json.loads(row.headers)
     args, kwargs, embed = json.loads(row.body)
     request = Context({**headers, **embed, "args": args, "kwargs": kwargs, "delivery_info": {}})
-    request.taskrun, request.told_by_ledger = {"id": str(row.run_id)}, True  # type: ignore[attr-defined]
+    request.update({HEADER: {"id": str(row.run_id)}, "told_by_ledger": True})
     task = current_app.tasks.get(row.name)
     tell(task.backend if task is not None else current_app.backend, row.celery_id, request)

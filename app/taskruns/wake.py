@@ -1,14 +1,17 @@
-"""The wake-up that tells the relay of a commit: best effort, in a thread of its own, so that no caller ever waits.
+"""What a process says to Redis after a commit: best effort, in a thread of its own, so that no caller ever waits.
 
-Without it the relay finds the row at its next poll.
+That is the wake-up of the relay, which finds the row at its next poll without it, and the messages of tasks that are
+not durable.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
+from collections import deque
 
 import redis
 from django.conf import settings
@@ -20,6 +23,11 @@ logger = logging.getLogger(__name__)
 KEY = "pressroom:wake"
 PAUSE_AFTER_FAILURE = 5.0
 """Seconds without a try after one that failed."""
+MOST_MESSAGES = 10_000
+"""Messages of not durable tasks that wait for Redis in this process; beyond it the oldest is dropped."""
+BATCH = 500
+LAST_CALL = 1.0
+"""Seconds that a process which ends gives to what is still to be sent."""
 
 
 def broker_client(socket_timeout: float) -> redis.Redis:
@@ -37,11 +45,16 @@ class Waker:
 
     def __init__(self) -> None:
         self.failures = 0
+        self.dropped = 0
+        """Messages that never reached Redis."""
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
+        atexit.register(self._last_call)
 
     def _reset(self) -> None:
+        self._messages: deque[tuple[str, str]] = deque()
         self._wanted = threading.Event()
+        self._idle = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -52,7 +65,16 @@ class Waker:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="taskruns-wake", daemon=True)
                     self._thread.start()
+        self._idle.clear()
         self._wanted.set()
+
+    def send(self, queue: str, message: str) -> None:
+        """Have a message of plain Celery put into its queue, if Redis takes it. Touches no network, never raises."""
+        if len(self._messages) >= MOST_MESSAGES:
+            self._messages.popleft()
+            self.dropped += 1
+        self._messages.append((queue, message))
+        self.wake()
 
     def _run(self) -> None:
         client = broker_client(socket_timeout=0.5)
@@ -60,16 +82,29 @@ class Waker:
         while True:
             self._wanted.wait()
             self._wanted.clear()
+            batch = [self._messages.popleft() for _ in range(min(BATCH, len(self._messages)))]
             try:
-                # One entry is enough, however many commits it stands for.
                 pipeline = client.pipeline(transaction=False)
+                for queue, message in batch:
+                    pipeline.lpush(prefixed(queue), message)
+                # One entry is enough, however many commits it stands for.
                 pipeline.lpush(key, 1)
                 pipeline.ltrim(key, 0, 0)
                 pipeline.execute()
             except (redis.RedisError, OSError) as error:
                 self.failures += 1
-                logger.warning("no wake-up for the relay, which will find the work at its next poll: %s", error)
+                self.dropped += len(batch)
+                logger.warning("Redis does not answer: no wake-up for the relay, which polls; dropped %s messages of "
+                               "tasks that are not durable: %s", len(batch), error)  # fmt: skip
                 time.sleep(PAUSE_AFTER_FAILURE)
+            if self._messages:
+                self._wanted.set()
+            elif not self._wanted.is_set():
+                self._idle.set()
+
+    def _last_call(self) -> None:
+        if self._messages:
+            self._idle.wait(LAST_CALL)
 
 
 waker = Waker()

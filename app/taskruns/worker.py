@@ -27,8 +27,9 @@ from celery.worker.request import Request
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from app.taskruns import heartbeats, ledger, terminal
+from app.taskruns import faults, heartbeats, ledger, terminal
 from app.taskruns.databases import own_connection, pool_connections
+from app.taskruns.messages import HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +68,11 @@ class LedgerRequest(Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        header = self._request_dict.get("taskrun")
+        faults.reach("worker.received")
+        header = self._request_dict.get(HEADER)
         if header is not None:
             header = {**header, "claim": str(uuid.uuid4()), "worker": identity.worker_id}
-            self._request_dict["taskrun"] = header
+            self._request_dict[HEADER] = header
         self._run: dict[str, Any] | None = header
 
     def on_timeout(self, soft: bool, timeout: float) -> None:

@@ -2,10 +2,13 @@
 
 import os
 import time
+import uuid
 from typing import Any
 
 from celery import shared_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
+from django.contrib.auth.models import Group
+from django.db import connection
 
 from app.taskruns.progress import report_progress
 from tests.notes import note, noted
@@ -114,8 +117,6 @@ def suicide(path: str) -> None:
 @shared_task(name="probe.slow_call")
 def slow_call(path: str, gate: str) -> None:
     """Asks the database something, then waits as for an answer from far away, then asks again."""
-    from django.db import connection
-
     note(path, "called")
     while not os.path.exists(gate):
         time.sleep(0.05)
@@ -131,3 +132,56 @@ def compute(seconds: float) -> str:
     while time.monotonic() < end:
         pass
     return "computed"
+
+
+def _insert(line: str) -> None:
+    """A row that shows doubles: its name is another one each time."""
+    Group.objects.create(name=f"{line} {uuid.uuid4()}")
+
+
+def inserted(line: str) -> int:
+    """How many rows were left by `_insert` under this line."""
+    return Group.objects.filter(name__startswith=f"{line} ").count()
+
+
+@shared_task(name="probe.insert", atomic=True)
+def insert(path: str, line: str) -> str:
+    """Two effects: a row in the transaction of the finish, and a line outside of it."""
+    _insert(line)
+    note(path, line)
+    return line
+
+
+@shared_task(bind=True, name="probe.insert_and", atomic=True, max_retries=3)
+def insert_and(self: Any, path: str, line: str, then: str) -> str:
+    """Inserts a row and calls another task, then fails, retries once, replaces itself or is ignored."""
+    _insert(line)
+    effect.delay(path, f"{line} called")
+    if then == "fail":
+        raise ValueError("after all")
+    if then == "break":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT no_such_column")
+    if then == "retry" and not self.request.retries:
+        raise self.retry(countdown=0)
+    if then == "replace":
+        raise self.replace(insert.si(path, f"{line} replaced"))
+    if then == "cut":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            note(f"{path}.pid", str(cursor.fetchone()[0]))
+        while not os.path.exists(f"{path}.cut"):
+            time.sleep(0.02)
+    return line
+
+
+@shared_task(name="probe.glance", durable=False, ignore_result=True)
+def glance(path: str, line: str) -> None:
+    note(path, line)
+
+
+@shared_task(bind=True, name="probe.glance_again", durable=False, max_retries=1)
+def glance_again(self: Any, path: str, line: str) -> None:
+    note(path, f"{line} {self.request.retries}")
+    if not self.request.retries:
+        raise self.retry(countdown=0)
