@@ -25,7 +25,7 @@ LOOPBACK = {"localhost", "::1", ""}
 
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
-    for check in (required_settings, redis_databases, broker_transport, task_queues, task_time_limits):
+    for check in (required_settings, redis_databases, broker_transport, retention, task_queues, task_time_limits):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
     # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.
@@ -96,6 +96,20 @@ def broker_transport(**_: object) -> Iterator[checks.CheckMessage]:
             hint="The relay writes Redis lists, and the reconciler reads them to see which message was lost; with "
             "another broker that promise would be an empty one. Set CELERY_BROKER_URL to redis:// or rediss://.",
             id="pressroom.E005",
+        )
+
+
+def retention(**_: object) -> Iterator[checks.CheckMessage]:
+    """A status misspelt would be kept for another time than was meant."""
+    from app.taskruns.models import LIVE, Status
+
+    kept = settings.TASKRUNS_RETENTION
+    ended = sorted(set(Status.values) - set(LIVE))
+    if sorted(kept) != ended or any(type(days) not in (int, float) or days <= 0 for days in kept.values()):
+        yield checks.Error(
+            f"TASKRUNS_RETENTION is {kept}.",
+            hint=f'JSON, for example {{"dead": 365}}: days above 0 for any of {", ".join(ended)}.',
+            id="pressroom.E010",
         )
 
 

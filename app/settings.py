@@ -117,6 +117,7 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_TRACK_STARTED = True
+CELERY_WORKER_CONSUMER = "app.taskruns.consumer:LedgerConsumer"
 CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -129,6 +130,7 @@ CELERY_BEAT_SCHEDULE = {
         "task": "app.accounts.tasks.cleanup_expired_tokens",
         "schedule": crontab(hour=3, minute=0),
     },
+    "prune-task-runs": {"task": "app.taskruns.tasks.prune", "schedule": 600},
 }
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
@@ -145,6 +147,14 @@ TASKRUNS_GRACE = env.float("TASKRUNS_GRACE", default=25.0)
 TASKRUNS_POOL_CONNECTIONS = env.int("TASKRUNS_POOL_CONNECTIONS", default=10)
 # Seconds that a published task may be unclaimed before its message is looked for in Redis.
 TASKRUNS_UNCLAIMED = env.float("TASKRUNS_UNCLAIMED", default=10.0)
+# Seconds until a task whose name a worker did not know is tried again, and after which it is given up.
+TASKRUNS_UNKNOWN_PAUSE = env.float("TASKRUNS_UNKNOWN_PAUSE", default=30.0)
+TASKRUNS_UNKNOWN_LIMIT = env.float("TASKRUNS_UNKNOWN_LIMIT", default=900.0)
+# Days that what has ended is kept, by its status; named ones change these.
+TASKRUNS_RETENTION = {
+    "succeeded": 7, "replaced": 7, "cancelled": 30, "expired": 30, "dead": 90,
+    **env.json("TASKRUNS_RETENTION", default={}),
+}  # fmt: skip
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
 # Bytes of a request's body; DRF's parsers know no limit of their own, so ProblemMiddleware holds this one.

@@ -97,6 +97,7 @@ class Stack:
 
     def worker(self, *arguments: str, include: str = "tests.probes.tasks", **extra: str) -> Process:
         command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-l", "info", f"--include={include}"]
+        command += ["--without-gossip", "--without-mingle"]
         defaults = [] if any(a.startswith(("-c", "--concurrency")) for a in arguments) else ["--concurrency=2"]
         return self.start([*command, *defaults, *arguments], "ready.", **extra)
 

@@ -10,9 +10,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
+from redis import RedisError
 
-from app.taskruns import actions
-from app.taskruns.models import DeadLetter, Status, TaskAttempt, TaskRun, Worker
+from app.taskruns import actions, undeliverable
+from app.taskruns.models import DeadLetter, Status, TaskAttempt, TaskRun, Undeliverable, Worker
 
 
 class ReadOnly:
@@ -107,6 +108,38 @@ class DeadLetterAdmin(TaskRunAdmin):
     @admin.action(description="Discard", permissions=["operate"])
     def discard(self, request: HttpRequest, queryset: QuerySet[TaskRun]) -> None:
         self._each(request, queryset, actions.run_discard, "discarded")
+
+
+@admin.register(Undeliverable)
+class UndeliverableAdmin(ReadOnly, admin.ModelAdmin[Undeliverable]):
+    list_display = ("queue", "reason", "received_at")
+    list_filter = ("queue",)
+    fields = ("queue", "reason", "received_at", "content")
+    readonly_fields = fields
+    show_full_result_count = False
+    actions = ("put_back", "discard")
+
+    @admin.display(description="message")
+    def content(self, row: Undeliverable) -> str:
+        return format_html("<pre>{}</pre>", bytes(row.message).decode(errors="backslashreplace"))
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("taskruns.change_undeliverable")
+
+    @admin.action(description="Put back into its queue", permissions=["operate"])
+    def put_back(self, request: HttpRequest, queryset: QuerySet[Undeliverable]) -> None:
+        for row in queryset:
+            try:
+                undeliverable.put_back(row)
+            except RedisError as error:
+                self.message_user(request, f"Redis does not take it: {error}", messages.ERROR)
+                return
+        self.message_user(request, "Put back.")
+
+    @admin.action(description="Discard", permissions=["operate"])
+    def discard(self, request: HttpRequest, queryset: QuerySet[Undeliverable]) -> None:
+        count, _ = queryset.delete()
+        self.message_user(request, f"{count} discarded.")
 
 
 @admin.register(Worker)

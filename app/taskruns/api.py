@@ -52,7 +52,7 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         model = TaskRun
         fields = (
             "id", "url", "name", "queue", "status", "progress", "attempts",
-            "created_at", "run_at", "started_at", "finished_at", "result", "error",
+            "created_at", "run_at", "started_at", "finished_at", "cancel_requested_at", "result", "error",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -132,7 +132,9 @@ class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     @extend_schema(request=None, responses={202: TaskRunSerializer})
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: Any = None) -> Response:
-        """One that waits never begins; a running one is stopped within seconds, where its pool can. Ended: 409."""
+        """One that waits never begins; a running one is stopped within seconds, where its pool can, and told where
+        it cannot: `cancel_requested_at` says so, and `status` what became of it. Ended: 409.
+        """
         return self._acted(request, actions.run_cancel)
 
     @extend_schema(request=None, responses={202: TaskRunSerializer})

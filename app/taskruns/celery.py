@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from django.db import transaction
 
-from app.taskruns import execution
+from app.taskruns import execution, transport
 
 
 class NoConnection:
@@ -43,6 +43,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        transport.install()
         from app.taskruns.worker import LedgerStep
 
         self.steps["worker"].add(LedgerStep)

@@ -16,6 +16,7 @@ from celery.app.task import Context
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
 from app.taskruns import faults, ledger, terminal
 from app.taskruns.databases import give_back
@@ -129,6 +130,8 @@ class Execution:
         """Write the outcome and the calls that belong to it, in one transaction. False: the claim was lost."""
         self._in_finish = True
         with transaction.atomic():
+            if (self._next or verdict.state == states.IGNORED) and self._is_stopped():
+                return True
             if not self._write(verdict):
                 return False
             if self._calls:
@@ -137,6 +140,10 @@ class Execution:
                 write()
             transaction.on_commit(self._committed)
         return True
+
+    def _is_stopped(self) -> bool:
+        """A run that was to be cancelled does not go on by a retry, nor as what replaced it."""
+        return bool(terminal.cancel_claim(self.claim.run_id, self.claim.token, only_if_requested=True))
 
     def _committed(self) -> None:
         if self._calls or self._next:
@@ -213,6 +220,11 @@ def execute(
             _finish(running, attempt.run())
         faults.reach("worker.finished")
         return attempt.outcome()
+    except GreenletExit:
+        # Ended from outside, perhaps in the middle of a statement.
+        connection.close()
+        _until_written(lambda: terminal.cancel_claim(run_id, token, only_if_requested=True))
+        raise
     finally:
         _current.reset(reset)
         give_back()

@@ -19,6 +19,8 @@ from app.taskruns.ids import uuid7
 # Literals, not parameters: Postgres proves from them that a partial index fits.
 WAITING = "('queued','retrying')"
 LIVE = "('queued','retrying','running')"
+SUSPECT_AFTER = 2
+"""Lost attempts after which a run may be what kills the workers: of a queue's suspects one runs at a time."""
 
 
 class DuplicateTaskIdError(ValueError):
@@ -148,10 +150,7 @@ def ignore(claim: Claim) -> bool:
 def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
     """The run goes on as ``message`` (a retry, or what replaced the task). False where the claim is lost."""
     return _update(
-        # One that was to be cancelled does not go on.
-        f"""status = CASE WHEN cancel_requested_at IS NULL THEN %s ELSE 'cancelled' END,
-            finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN clock_timestamp() END,
-            name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
+        f"""status = %s, name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
             run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL,
             error_type = %s, error = %s, traceback = %s""",
         [
@@ -291,6 +290,31 @@ def ended(claim: Claim) -> bool:
 _TOLD = "id, celery_id, name, headers, body, status"
 
 
+def postpone_unknown(run_id: uuid.UUID, name: str, pause: float, limit: float) -> list[Ended]:
+    """A waiting run whose task no worker knew: due again in ``pause`` seconds, dead after ``limit`` of them.
+
+    Empty where it does not wait any more.
+    """
+    failure = Failure("NotRegistered", f"No worker knows the task {name!r}.", "")
+    return _ended(
+        f"""
+        WITH old AS (
+            SELECT id, coalesce(unknown_since, clock_timestamp()) AS since FROM taskruns_taskrun
+            WHERE id = %s AND status IN {WAITING} FOR UPDATE
+        ),
+        due AS (SELECT id, since, since + make_interval(secs => %s) <= clock_timestamp() AS over FROM old)
+        UPDATE taskruns_taskrun t
+        SET unknown_since = due.since, published_at = NULL, error_type = %s, error = %s, traceback = %s,
+            status = CASE WHEN due.over THEN 'dead' ELSE t.status END,
+            finished_at = CASE WHEN due.over THEN clock_timestamp() END,
+            run_at = CASE WHEN due.over THEN t.run_at ELSE clock_timestamp() + make_interval(secs => %s) END
+        FROM due WHERE t.id = due.id
+        RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status
+        """,
+        [run_id, limit, *dataclasses.astuple(failure), pause],
+    )
+
+
 def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
     """A run that has not begun never will; empty where it has."""
     return _ended(
@@ -315,15 +339,26 @@ def cancel_running(run_id: uuid.UUID) -> bool:
         return bool(cursor.rowcount)
 
 
-def cancel_claim(run_id: uuid.UUID, token: uuid.UUID) -> list[Ended]:
-    """A running one whose process was killed because it was to be cancelled."""
+def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[Ended]:
+    """A running one that was stopped because it was to be cancelled."""
     return _ended(
         f"""
         UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
-        WHERE id = %s AND claim = %s AND status = 'running' RETURNING {_TOLD}
+        WHERE id = %s AND claim = %s AND status = 'running' {"AND cancel_requested_at IS NOT NULL" * only_if_requested}
+        RETURNING {_TOLD}
         """,
         [run_id, token],
     )
+
+
+def is_cancel_requested(claim: Claim) -> bool:
+    """Whether somebody wants the attempt under this claim to stop."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT 1 FROM taskruns_taskrun WHERE id = %s AND claim = %s AND cancel_requested_at IS NOT NULL",
+            [claim.run_id, claim.token],
+        )
+        return cursor.fetchone() is not None
 
 
 def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
@@ -360,16 +395,16 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
     return None
 
 
-def release(worker_id: int) -> int:
-    """Runs that a leaving worker gave up: due now, the attempt not counted. Returns how many."""
+def release(worker_id: int, after: float = 0.0) -> int:
+    """Runs that a leaving worker gave up: due in ``after`` seconds, the attempt not counted. Returns how many."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
             UPDATE taskruns_taskrun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
-                run_at = clock_timestamp()
+                run_at = clock_timestamp() + make_interval(secs => %s)
             WHERE worker_id = %s AND status = 'running'
             """,
-            [worker_id],
+            [after, worker_id],
         )
         return int(cursor.rowcount)
 

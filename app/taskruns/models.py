@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from app.taskruns.ids import uuid7
+from app.taskruns.ledger import SUSPECT_AFTER
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -75,6 +76,7 @@ class TaskRun(models.Model):
 
     attempt = models.PositiveIntegerField(default=0, help_text="How often it was claimed.")
     losses = models.PositiveIntegerField(default=0, help_text="Attempts that ended without a verdict.")
+    unknown_since = models.DateTimeField(null=True, help_text="When a worker first did not know the task's name.")
     claim = models.UUIDField(null=True, help_text="Token of the last claim: the fence of its finish.")
     worker = models.ForeignKey(Worker, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
 
@@ -114,6 +116,9 @@ class TaskRun(models.Model):
                 fields=["expires_at"],
                 name="taskrun_expiring",
                 condition=Q(status__in=WAITING, expires_at__isnull=False),
+            ),
+            models.Index(
+                fields=["queue"], name="taskrun_suspect", condition=Q(status__in=LIVE, losses__gte=SUSPECT_AFTER)
             ),
             models.Index(fields=["celery_id"], name="taskrun_celery_id"),
         ]
@@ -197,6 +202,21 @@ class ChordPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.celery_id} of {self.group_id}: {self.state}"
+
+
+class Undeliverable(models.Model):
+    """A message in a queue that no worker could make a task of, kept whole."""
+
+    queue = models.TextField()
+    message = models.BinaryField(help_text="As it stood in the Redis list.")
+    reason = models.TextField()
+    received_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "undeliverable message"
+
+    def __str__(self) -> str:
+        return f"{self.queue}: {self.reason}"
 
 
 class CodeSchedule(models.Model):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from django.db import connection
 
-from app.taskruns.ledger import WAITING
+from app.taskruns.ledger import LIVE, SUSPECT_AFTER, WAITING
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,27 +25,44 @@ class Published:
 def take_due(windows: dict[str, int]) -> list[Published]:
     """Mark due rows as published, per queue up to its window of published and unclaimed ones.
 
+    Of those that were lost more than once, and may be what kills the workers, one at a time: so whoever only ran
+    beside it is not given up with it.
+
     Returns them in the order in which they are to be pushed. The mark is committed before any push, so that a
     worker never finds a message whose row does not know that it was sent.
     """
     values = ",".join(["(%s,%s::int)"] * len(windows))
+    due = f"""
+        SELECT id FROM taskruns_taskrun t
+        WHERE t.queue = room.name AND t.status IN {WAITING} AND t.published_at IS NULL
+          AND t.run_at <= clock_timestamp() AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
             WITH q (name, places) AS (VALUES {values}),
             room AS (
                 SELECT q.name, q.places - (SELECT count(*) FROM taskruns_taskrun t WHERE t.queue = q.name
-                       AND t.status IN {WAITING} AND t.published_at IS NOT NULL) AS places FROM q
+                       AND t.status IN {WAITING} AND t.published_at IS NOT NULL) AS places,
+                    (NOT EXISTS (SELECT FROM taskruns_taskrun t WHERE t.queue = q.name AND t.status IN {LIVE}
+                       AND t.losses >= {SUSPECT_AFTER} AND (t.status = 'running' OR t.published_at IS NOT NULL)
+                    ))::int AS suspects
+                FROM q
             ),
             due AS (
                 SELECT d.id FROM room CROSS JOIN LATERAL (
-                    SELECT id FROM taskruns_taskrun t
-                    WHERE t.queue = room.name AND t.status IN {WAITING} AND t.published_at IS NULL
-                      AND t.run_at <= clock_timestamp() AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
+                    {due} AND t.losses < {SUSPECT_AFTER}
                     ORDER BY t.priority, t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
                 ) d
+            ),
+            suspect AS (
+                SELECT d.id FROM room CROSS JOIN LATERAL (
+                    {due} AND t.losses >= {SUSPECT_AFTER}
+                    ORDER BY t.priority, t.run_at LIMIT room.suspects FOR UPDATE SKIP LOCKED
+                ) d
             )
-            UPDATE taskruns_taskrun t SET published_at = clock_timestamp() FROM due WHERE t.id = due.id
+            UPDATE taskruns_taskrun t SET published_at = clock_timestamp()
+            FROM (SELECT id FROM due UNION ALL SELECT id FROM suspect) chosen WHERE t.id = chosen.id
             RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties
             """,
             [item for pair in windows.items() for item in pair],

@@ -1,4 +1,4 @@
-"""How far a running task is, for ``GET /api/tasks/{id}/``."""
+"""What a running task tells of itself, and is told."""
 
 from app.taskruns import execution, ledger
 
@@ -11,3 +11,13 @@ def report_progress(current: int, total: int | None = None, message: str = "") -
     running = execution.current()
     if running is not None:
         ledger.progress(running.claim, current, total, message)
+
+
+def is_cancel_requested() -> bool:
+    """Whether somebody wants the running task to stop.
+
+    Processes and greenlets are ended without asking. A thread cannot be: a long task there asks, per chunk, and ends
+    by ``raise Ignore()``, which makes it cancelled. One small SELECT; False outside a run of the ledger.
+    """
+    running = execution.current()
+    return running is not None and ledger.is_cancel_requested(running.claim)

@@ -14,7 +14,8 @@ from typing import Any
 
 from celery import current_app, states
 from celery.app.task import Context
-from celery.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
+from django.conf import settings
 from django.db import transaction
 
 from app.taskruns import ledger
@@ -42,9 +43,15 @@ def cancel_waiting(run_id: uuid.UUID) -> int:
     return _told(lambda: ledger.cancel_waiting(run_id))
 
 
-def cancel_claim(run_id: uuid.UUID, token: uuid.UUID) -> int:
-    """A run whose process was killed to cancel it. Returns 1, or 0 where it had ended otherwise."""
-    return _told(lambda: ledger.cancel_claim(run_id, token))
+def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
+    """A run whose task a worker did not know. Returns 1, or 0 where it does not wait any more."""
+    pause, limit = settings.TASKRUNS_UNKNOWN_PAUSE, settings.TASKRUNS_UNKNOWN_LIMIT
+    return _told(lambda: ledger.postpone_unknown(run_id, name, pause, limit), NotRegistered(name))
+
+
+def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> int:
+    """A run that was stopped to cancel it. Returns 1, or 0 where it had ended otherwise, or nobody wanted that."""
+    return _told(lambda: ledger.cancel_claim(run_id, token, only_if_requested))
 
 
 def overrun(claim: Claim, limit: float) -> int:

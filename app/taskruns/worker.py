@@ -34,6 +34,10 @@ from app.taskruns.messages import HEADER
 logger = logging.getLogger(__name__)
 
 
+AFTER_EXIT = 1.0
+"""Seconds between the release of what threads and greenlets ran and its being due: the process exits meanwhile."""
+
+
 class Identity:
     """Who this process is in the ledger."""
 
@@ -59,6 +63,17 @@ def native(module: str, name: str) -> Any:
 def start_native_thread(run: Callable[[], None]) -> None:
     """A thread of the operating system, under every pool: a busy hub of greenlets cannot starve it."""
     native("_thread", "start_new_thread")(run, ())
+
+
+def write_now_or_later(write: Callable[[], object]) -> None:
+    """For the main process, which must not wait for Postgres: the heartbeat writes it when Postgres answers again."""
+    try:
+        write()
+    except (DatabaseError, InterfaceError):
+        logger.exception("it could not be written yet")
+        _unwritten.append(write)
+    finally:
+        connection.close()
 
 
 class LedgerRequest(Request):
@@ -106,14 +121,7 @@ class LedgerRequest(Request):
     def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
         assert self._run is not None
         claim = ledger.Claim(uuid.UUID(self._run["id"]), uuid.UUID(self._run["claim"]), 0, None)
-        try:
-            write(claim)
-        except (DatabaseError, InterfaceError):
-            # The main process must not wait for Postgres: the heartbeat writes it when Postgres answers again.
-            logger.exception("the end of run %s could not be written yet", claim.run_id)
-            _unwritten.append(lambda: write(claim))
-        finally:
-            connection.close()
+        write_now_or_later(lambda: write(claim))
 
 
 class LedgerStep(bootsteps.StartStopStep):
@@ -127,10 +135,15 @@ class LedgerStep(bootsteps.StartStopStep):
         pool_connections(worker)
         self._stopping = False
         self._pid = os.getpid()
+        self._hub: Any = None
 
     def start(self, worker: Any) -> None:
         """Wait for the schema, register, start the heartbeat. The consumer starts after this step."""
         self._worker = worker
+        if "gevent" in worker.pool_cls.__module__:
+            from gevent import get_hub  # type: ignore[import-untyped]  # brings none that mypy finds
+
+            self._hub = get_hub()
         while not self._register():
             # Raises WorkerShutdown after SIGTERM.
             state.maybe_shutdown()
@@ -174,19 +187,24 @@ class LedgerStep(bootsteps.StartStopStep):
                 self._start_over()
 
     def _cancel(self, claims: set[uuid.UUID]) -> None:
-        """Kill the children that run these. Threads and greenlets cannot be stopped: theirs run to their end."""
-        if not claims or self._processes() is None:
-            return
-        for request in list(state.active_requests):
+        """End what runs these. Threads cannot be ended: theirs are told, see `progress.is_cancel_requested`."""
+        for request in list(state.active_requests) if claims else []:
             run = getattr(request, "_run", None)
             if run is None or request.worker_pid is None:
                 continue
             claim = uuid.UUID(run["claim"])
             if claim in claims - identity.cancelled:
                 identity.cancelled.add(claim)
-                logger.warning("run %s is cancelled: its process is killed", run["id"])
-                with suppress(ProcessLookupError):
-                    os.kill(request.worker_pid, signal.SIGKILL)
+                self._end(request, run)
+
+    def _end(self, request: Any, run: dict[str, Any]) -> None:
+        if self._processes() is not None:
+            logger.warning("run %s is cancelled: its process is killed", run["id"])
+            with suppress(ProcessLookupError):
+                os.kill(request.worker_pid, signal.SIGKILL)
+        elif self._hub is not None:
+            logger.warning("run %s is cancelled: its greenlet is ended", run["id"])
+            self._hub.loop.run_callback_threadsafe(self._worker.pool.terminate_job, request.worker_pid)
 
     def _processes(self) -> list[Any] | None:
         """The pool's child processes; None for a pool that has none."""
@@ -211,8 +229,8 @@ class LedgerStep(bootsteps.StartStopStep):
         native("time", "sleep")(settings.TASKRUNS_GRACE)
         identity.giving_up = True
         logger.warning("still running after %s s of grace: killed, and due again", settings.TASKRUNS_GRACE)
-        self._kill_children()
-        self._leave()
+        # Without children to kill the process itself must be gone before its runs are due.
+        self._leave(after=0.0 if self._kill_children() else AFTER_EXIT)
         os._exit(0)
 
     def _kill_children(self) -> bool:
@@ -233,7 +251,7 @@ class LedgerStep(bootsteps.StartStopStep):
     def stop(self, worker: Any) -> None:
         """The heartbeat goes on while the pool finishes its tasks; `_leave` ends it."""
 
-    def _leave(self) -> None:
+    def _leave(self, after: float = 0.0) -> None:
         if os.getpid() != self._pid:
             return
         self._stopping = True
@@ -241,7 +259,7 @@ class LedgerStep(bootsteps.StartStopStep):
             return
         try:
             heartbeats.end([identity.worker_id])
-            given_up = ledger.release(identity.worker_id)
+            given_up = ledger.release(identity.worker_id, after)
         except (DatabaseError, InterfaceError):
             logger.exception("could not sign off; the heartbeat's silence will tell")
             return

@@ -1,16 +1,17 @@
 """Tasks whose effects stand in a file outside of everything under test: one appended line an effect."""
 
 import os
+import signal
 import time
 import uuid
 from typing import Any
 
 from celery import shared_task
-from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
 from django.db import connection
 
-from app.taskruns.progress import report_progress
+from app.taskruns.progress import is_cancel_requested, report_progress
 from tests.notes import note, noted
 
 
@@ -185,3 +186,44 @@ def glance_again(self: Any, path: str, line: str) -> None:
     note(path, f"{line} {self.request.retries}")
     if not self.request.retries:
         raise self.retry(countdown=0)
+
+
+@shared_task(name="probe.hold_politely")
+def hold_politely(path: str, until_exists: str) -> None:
+    """Asks now and then whether it is to stop: for a pool that cannot end it."""
+    note(path, "started")
+    while not os.path.exists(until_exists):
+        if is_cancel_requested():
+            note(path, "stopped")
+            raise Ignore
+        time.sleep(0.05)
+    note(path, "ended")
+
+
+@shared_task(bind=True, name="probe.retry_at", max_retries=3)
+def retry_at(self: Any, path: str, until_exists: str) -> None:
+    """Waits for a file, then retries."""
+    note(path, "started")
+    while not os.path.exists(until_exists):
+        time.sleep(0.02)
+    raise self.retry(countdown=0)
+
+
+@shared_task(name="probe.poison")
+def poison(path: str) -> None:
+    """Waits for somebody to run beside it, for two seconds, and kills the whole worker."""
+    seen = len(noted(path))
+    deadline = time.monotonic() + 2
+    while len(noted(path)) == seen and time.monotonic() < deadline:
+        time.sleep(0.02)
+    note(f"{path}.poison", "once more")
+    os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(name="probe.bystander")
+def bystander(path: str, line: str, seconds: float) -> None:
+    """Takes a while; notes its start and its end."""
+    note(path, f"{line} started")
+    time.sleep(seconds)
+    note(path, f"{line} ended")

@@ -1,0 +1,89 @@
+"""What has ended is deleted after its time, and nothing else is."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.utils import timezone
+
+from app.checks import retention as retention_check
+from app.taskruns import heartbeats, retention
+from app.taskruns.ids import uuid7_at
+from app.taskruns.models import ChordPart, Status, StoredResult, TaskAttempt, TaskGroup, TaskRun, Undeliverable, Worker
+
+pytestmark = pytest.mark.django_db
+
+
+def run(status: str, days: float, **fields: Any) -> TaskRun:
+    """One that was made and ended so many days ago."""
+    then = timezone.now() - timedelta(days=days)
+    number = TaskRun.objects.count()
+    key = uuid7_at(then).int + number
+    made = TaskRun(
+        id=type(uuid7_at(then))(int=key), celery_id=str(number), name="probe.effect", queue="default", status=status,
+        headers="{}", body="[]", properties="{}", created_at=then, run_at=then, finished_at=then,
+    )  # fmt: skip
+    for name, value in fields.items():
+        setattr(made, name, value)
+    made.save(force_insert=True)
+    return made
+
+
+@pytest.mark.parametrize("status", sorted(settings.TASKRUNS_RETENTION))
+def test_each_status_has_its_time(status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    days = settings.TASKRUNS_RETENTION[status]
+    past = [run(status, days + 0.1) for _ in range(5)]
+    TaskAttempt.objects.create(run=past[0], number=1, outcome="lost", finished_at=timezone.now())
+    repeated = run(Status.QUEUED, days - 0.1, finished_at=None, retry_of=past[1])
+    kept = {run(status, days - 0.1).pk, repeated.pk}
+
+    assert retention.prune() == 5
+    assert set(TaskRun.objects.values_list("pk", flat=True)) == kept
+    assert not TaskAttempt.objects.exists()
+    repeated.refresh_from_db()
+    assert repeated.retry_of_id is None
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.RETRYING, Status.RUNNING])
+def test_what_is_live_is_kept_however_old(status: str) -> None:
+    run(status, 10_000, finished_at=None)
+    assert retention.prune() == 0
+    assert TaskRun.objects.count() == 1
+
+
+def test_what_was_made_long_ago_and_ended_just_now_is_kept() -> None:
+    run(Status.SUCCEEDED, 10_000, finished_at=timezone.now())
+    assert retention.prune() == 0
+
+
+def test_the_rest_goes_too() -> None:
+    then = timezone.now() - timedelta(days=8)
+    long_ago = timezone.now() - timedelta(days=91)
+    StoredResult.objects.create(celery_id="past", state="SUCCESS", stored_at=then)
+    fired = TaskGroup.objects.create(group_id="fired", size=1, done=1, fired=True, created_at=then)
+    ChordPart.objects.create(group=fired, celery_id="part", position=0, state="SUCCESS")
+    TaskGroup.objects.create(group_id="waits for a part that is due later", size=2, done=1, created_at=then)
+    TaskGroup.objects.create(group_id="waits for ever", size=2, done=1, created_at=long_ago)
+    Undeliverable.objects.create(queue="default", message=b"?", reason="?")
+    Undeliverable.objects.update(received_at=long_ago)
+    alive = heartbeats.register("alive", '["default"]', 1)
+    Worker.objects.create(name="dead", queues=[], slots=1, started_at=then, heartbeat_at=then, dead_at=long_ago)
+    retention.prune()
+
+    assert not StoredResult.objects.exists()
+    assert [group.group_id for group in TaskGroup.objects.all()] == ["waits for a part that is due later"]
+    assert not ChordPart.objects.exists()
+    assert not Undeliverable.objects.exists()
+    assert list(Worker.objects.values_list("pk", flat=True)) == [alive]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"succeded": 1}, {"succeeded": 0}, {"dead": -1}, {"dead": "90"}, {"running": 1}], ids=str
+)
+def test_a_misspelt_retention_is_refused(settings: Any, wrong: dict[str, Any]) -> None:
+    assert not list(retention_check())
+    settings.TASKRUNS_RETENTION = {**settings.TASKRUNS_RETENTION, **wrong}
+    [error] = retention_check()
+    assert "succeeded" in error.hint
