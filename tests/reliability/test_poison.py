@@ -49,8 +49,8 @@ def test_an_unknown_task_waits_for_a_worker_that_knows_it(stack: Stack, effects:
     old = stack.worker(include="tests.probes", TASKRUNS_UNKNOWN_PAUSE="0.5")
     result = tasks.effect.delay(effects, "new")
     old.wait_for("no task is called 'probe.effect' here")
+    until(lambda: TaskRun.of(result).error_type == "NotRegistered", "who looks at it sees why it waits")
     assert TaskRun.of(result).status == Status.QUEUED
-    assert TaskRun.of(result).error_type == "NotRegistered"
     stack.worker()
 
     assert result.get(timeout=120) == "new"
