@@ -1,11 +1,44 @@
-"""What the OpenAPI description says of errors: the same for every operation, so said once."""
+"""The OpenAPI description: examples, the header of idempotent operations, and errors, which are the same everywhere."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
 
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter
+
 from app.problems import CONTENT_TYPE
+
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="Names this request for 24 hours: a repeat gets the first answer, and starts nothing.",
+    examples=[OpenApiExample("A UUID of the client's", "5f2b1c1e-6f0a-4d5c-9a55-0d6d3a0f6c11")],
+)
+
+
+def examples(*, request: Any = None, response: Any = None) -> list[OpenApiExample]:
+    """What a request and its answer look like, for ``@extend_schema_serializer(examples=examples(…))``.
+
+    Given to ``@extend_schema`` it is for one operation, and stands in the place of the serializer's.
+    """
+    shown = []
+    if request is not None:
+        shown.append(OpenApiExample("Request", request, request_only=True))
+    if response is not None:
+        shown.append(OpenApiExample("Answer", response, response_only=True, status_codes=["200", "201", "202"]))
+    return shown
+
+
+class Schema(AutoSchema):
+    """drf-spectacular's, and the header of what is ``@idempotent``."""
+
+    def get_override_parameters(self) -> list[Any]:
+        handler = getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
+        return [IDEMPOTENCY_KEY] if getattr(handler, "takes_idempotency_key", False) else []
+
 
 PROBLEM = {
     "type": "object",

@@ -167,7 +167,8 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["app.parsers.SafeJSONParser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_PAGINATION_CLASS": "app.pagination.NewestFirst",
+    "DEFAULT_SCHEMA_CLASS": "app.openapi.Schema",
     "EXCEPTION_HANDLER": "app.problems.exception_handler",
     # By user, or by address where there is none; counted in the cache, so without Redis nobody is held up.
     "DEFAULT_THROTTLE_RATES": {
@@ -189,6 +190,9 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Pressroom",
     "DESCRIPTION": "A publishing backend whose slow work never blocks a request and is never lost.",
     "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.0",
+    # A request and an answer have a schema each: neither names what only the other has.
+    "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

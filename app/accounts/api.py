@@ -7,21 +7,31 @@ from typing import Any
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import IntegrityError, transaction
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import generics, permissions, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
-from rest_framework_simplejwt.views import TokenObtainPairView
+from rest_framework_simplejwt.views import TokenBlacklistView, TokenObtainPairView, TokenRefreshView
 
 from app.accounts.models import User
 from app.accounts.services import user_register
 from app.accounts.tasks import send_welcome_email
-from app.taskruns.api import TaskRunSerializer, run_payloads
+from app.openapi import examples
+from app.taskruns.api import TaskRunSerializer, run_payloads, task_example
+from app.taskruns.idempotency import idempotent
 from app.taskruns.ownership import owned_by
 
+KIM = {"id": 42, "username": "kim", "email": "kim@example.com", "date_joined": "2026-03-02T09:00:00.397714+09:00"}
+PASSWORD = "correct-horse-battery"  # noqa: S105 - an example
+# Header and claims are those of a real token; with "…" for the signature nobody takes it for a secret that leaked.
+ACCESS = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ0b2tlbl90eXBlIjoiYWNjZXNzIiwidXNlcl9pZCI6IjQyIn0.…"
+REFRESH = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCIsInVzZXJfaWQiOiI0MiJ9.…"
+TOKENS = {"access": ACCESS, "refresh": REFRESH}
 
+
+@extend_schema_serializer(examples=examples(response=KIM))
 class UserSerializer(serializers.ModelSerializer[User]):
     """A user as themselves see it."""
 
@@ -31,6 +41,9 @@ class UserSerializer(serializers.ModelSerializer[User]):
         read_only_fields = fields
 
 
+@extend_schema_serializer(
+    examples=examples(request={"username": "kim", "email": "kim@example.com", "password": PASSWORD})
+)
 class RegistrationSerializer(serializers.Serializer[User]):
     """What it takes to register."""
 
@@ -46,6 +59,9 @@ class RegistrationSerializer(serializers.Serializer[User]):
         return data
 
 
+@extend_schema_serializer(
+    examples=examples(response=KIM | {"welcome_task": task_example("app.accounts.tasks.send_welcome_email", "emails")})
+)
 class RegisteredSerializer(UserSerializer):
     """The new user, and the task of the welcome mail."""
 
@@ -64,6 +80,7 @@ class RegisterView(APIView):
     throttle_scope = "register"
 
     @extend_schema(request=RegistrationSerializer, responses={201: RegisteredSerializer}, operation_id="auth_register")
+    @idempotent
     def post(self, request: Request) -> Response:
         serializer = RegistrationSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -81,11 +98,22 @@ class RegisterView(APIView):
         return Response({**UserSerializer(user).data, "welcome_task": task}, status=status.HTTP_201_CREATED)
 
 
+@extend_schema(examples=examples(request={"username": "kim", "password": PASSWORD}, response=TOKENS))
 class LoginView(TokenObtainPairView):
     """Name and password against an access and a refresh token."""
 
     throttle_classes = (ScopedRateThrottle,)
     throttle_scope = "login"
+
+
+@extend_schema(examples=examples(request={"refresh": REFRESH}, response=TOKENS))
+class RefreshView(TokenRefreshView):
+    """A refresh token against two new tokens. Each is good for one refresh."""
+
+
+@extend_schema(examples=examples(request={"refresh": REFRESH}))
+class LogoutView(TokenBlacklistView):
+    """Make a refresh token useless. An access token goes on for the minutes it has."""
 
 
 class MeView(generics.RetrieveAPIView[User]):

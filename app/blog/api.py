@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib.postgres.search import SearchQuery
 from django.db import transaction
 from django.db.models import Q, QuerySet
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
-from rest_framework import pagination, permissions, serializers, viewsets
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_serializer, extend_schema_view
+from rest_framework import permissions, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,10 +18,30 @@ from rest_framework.views import APIView
 from app.blog import services
 from app.blog.models import Post
 from app.blog.tasks import invalidate_caches, notify_subscribers, reindex_post
-from app.taskruns.api import TaskRunSerializer, run_payloads
+from app.openapi import examples
+from app.taskruns.api import NOTIFY, TaskRunSerializer, run_payloads, task_example
 from app.taskruns.idempotency import idempotent
 
+WRITTEN = {"title": "Why queues need a ledger", "body": "A list forgets, a table does not."}
+DRAFT = {
+    "id": 7,
+    "url": "https://press.example.com/posts/why-queues-need-a-ledger/",
+    "author": "kim",
+    **WRITTEN,
+    "slug": "why-queues-need-a-ledger",
+    "status": "draft",
+    "published_at": None,
+    "created_at": "2026-03-02T08:41:12.530187+09:00",
+    "updated_at": "2026-03-02T08:41:12.530187+09:00",
+}
+PUBLISHED = DRAFT | {
+    "status": "published",
+    "published_at": "2026-03-02T09:00:00.408331+09:00",
+    "updated_at": "2026-03-02T09:00:00.408402+09:00",
+}
 
+
+@extend_schema_serializer(examples=examples(request=WRITTEN, response=PUBLISHED))
 class PostSerializer(serializers.ModelSerializer[Post]):
     """A post, whole."""
 
@@ -36,6 +56,18 @@ class PostSerializer(serializers.ModelSerializer[Post]):
         read_only_fields = ("id", "url", "author", "slug", "status", "published_at", "created_at", "updated_at")
 
 
+@extend_schema_serializer(
+    examples=examples(
+        response=PUBLISHED
+        | {
+            "tasks": [
+                task_example(*NOTIFY),
+                task_example("app.blog.tasks.reindex_post", "default"),
+                task_example("app.blog.tasks.invalidate_caches", "default"),
+            ]
+        }
+    )
+)
 class PublishedSerializer(PostSerializer):
     """A post and the tasks that its publication started."""
 
@@ -54,22 +86,15 @@ class AuthorOrReadOnly(permissions.BasePermission):
         return bool(request.user.is_staff or obj.author_id == request.user.pk)
 
 
-class PostPagination(pagination.CursorPagination):
-    ordering = "-id"
-    page_size = 20
-    page_size_query_param = "page_size"
-    max_page_size = 100
-
-
 @extend_schema_view(
-    list=extend_schema(parameters=[OpenApiParameter("q", str, description="Words to search title and body for.")])
+    list=extend_schema(parameters=[OpenApiParameter("q", str, description="Words to search title and body for.")]),
+    create=extend_schema(examples=examples(request=WRITTEN, response=DRAFT)),
 )
 class PostViewSet(viewsets.ModelViewSet[Post]):
     """Posts: published ones for all, drafts for their author."""
 
     serializer_class = PostSerializer
     permission_classes = (permissions.IsAuthenticatedOrReadOnly, AuthorOrReadOnly)
-    pagination_class = PostPagination
     throttle_scope: str | None = None
 
     def get_queryset(self) -> QuerySet[Post]:
@@ -118,6 +143,10 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
         return Response({**self.get_serializer(post).data, "tasks": run_payloads(started, request)})
 
 
+READER = {"email": "reader@example.com"}
+
+
+@extend_schema_serializer(examples=examples(request=READER, response=READER))
 class SubscriptionSerializer(serializers.Serializer[Any]):
     """An address to be told of new posts."""
 

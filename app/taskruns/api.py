@@ -9,12 +9,13 @@ from typing import Any
 from celery.result import AsyncResult
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema, extend_schema_field
-from rest_framework import exceptions, mixins, pagination, permissions, serializers, status, viewsets
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
+from rest_framework import exceptions, mixins, permissions, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from app.openapi import examples
 from app.queues import BY_NAME
 from app.taskruns import actions
 from app.taskruns.idempotency import idempotent
@@ -25,6 +26,40 @@ POLL_AFTER = 1
 """Seconds after which a client may look again at a live run."""
 
 
+def task_example(name: str, queue: str, **members: Any) -> dict[str, Any]:
+    """For the OpenAPI description: a task that was just called, less what ``members`` say."""
+    return {
+        "id": "019caa4c-36bd-7c3a-9f0e-5d2b8a6f4e10",
+        "url": "https://press.example.com/api/tasks/019caa4c-36bd-7c3a-9f0e-5d2b8a6f4e10/",
+        "name": name,
+        "queue": queue,
+        "status": "queued",
+        "progress": {"current": None, "total": None, "message": ""},
+        "attempts": 0,
+        "created_at": "2026-03-02T09:00:00.412905+09:00",
+        "run_at": "2026-03-02T09:00:00.412905+09:00",
+        "started_at": None,
+        "finished_at": None,
+        "result": None,
+        "error": None,
+        **members,
+    }
+
+
+NOTIFY = ("app.blog.tasks.notify_subscribers", "emails")
+
+
+@extend_schema_serializer(
+    examples=examples(
+        response=task_example(
+            *NOTIFY,
+            status="running",
+            progress={"current": 300, "total": 1000, "message": "mails"},
+            attempts=1,
+            started_at="2026-03-02T09:00:00.431207+09:00",
+        )
+    )
+)
 class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
     """A run as the API shows it."""
 
@@ -71,13 +106,6 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         return dict(self.ErrorSerializer(run).data) if run.error_type else None
 
 
-class TaskRunPagination(pagination.CursorPagination):
-    ordering = "-id"
-    page_size = 20
-    page_size_query_param = "page_size"
-    max_page_size = 100
-
-
 class TaskRunFilterSerializer(serializers.Serializer[TaskRun]):
     """What a list may be narrowed to."""
 
@@ -95,7 +123,6 @@ class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
 
     serializer_class = TaskRunSerializer
     permission_classes = (permissions.IsAuthenticated,)
-    pagination_class = TaskRunPagination
     lookup_value_converter = "uuid"
 
     def get_queryset(self) -> QuerySet[TaskRun]:
@@ -129,7 +156,13 @@ class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
             response["Retry-After"] = str(POLL_AFTER)
         return response
 
-    @extend_schema(request=None, responses={202: TaskRunSerializer})
+    @extend_schema(
+        request=None,
+        responses={202: TaskRunSerializer},
+        examples=examples(
+            response=task_example(*NOTIFY, status="cancelled", finished_at="2026-03-02T09:00:07.020113+09:00")
+        ),
+    )
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: Any = None) -> Response:
         """One that waits never begins; a running one is stopped within seconds, where its pool can, and told where
@@ -137,7 +170,7 @@ class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
         """
         return self._acted(request, actions.run_cancel)
 
-    @extend_schema(request=None, responses={202: TaskRunSerializer})
+    @extend_schema(request=None, responses={202: TaskRunSerializer}, examples=examples(response=task_example(*NOTIFY)))
     @action(detail=True, methods=["post"], permission_classes=[permissions.IsAdminUser])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:

@@ -1,7 +1,7 @@
 """``Idempotency-Key`` on a POST that starts work: the work and its answer are one transaction, and happen once.
 
 A repeat within 24 hours gets the first answer again; with another body 422; while the first is at work 409.
-Without a key, or without a user whose keys these are, a request is just a request.
+Keys are a user's own, or an address's where nobody is signed in. Without one a request is just a request.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 from django.db import connection, transaction
 from django.http import HttpResponse
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from rest_framework import exceptions, status
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 
 from app.taskruns.models import IdempotencyKey
 
@@ -42,15 +44,17 @@ def idempotent(handler: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(handler)
     def handle(view: Any, request: Request, *args: Any, **kwargs: Any) -> Any:
         key = request.headers.get("Idempotency-Key")
-        if key is None or not request.user.is_authenticated:
+        if key is None:
             return handler(view, request, *args, **kwargs)
         if not 0 < len(key) <= LONGEST_KEY or not key.isprintable():
             raise exceptions.ValidationError({"Idempotency-Key": f"1 to {LONGEST_KEY} printable characters."})
         told = json.dumps([request.method, request.path, request.data], sort_keys=True, default=str)
-        digest = hashlib.sha256(told.encode()).hexdigest()
+        # Keyed: from a bare digest of a registration one could try passwords, as fast as one likes.
+        digest = salted_hmac(__name__, told, algorithm="sha256").hexdigest()
+        mine = {"key": key, **_caller(request)}
         with transaction.atomic():
-            _lock(request.user.pk, key)
-            known = IdempotencyKey.objects.filter(user=request.user.pk, key=key).first()
+            _lock(mine)
+            known = IdempotencyKey.objects.filter(**mine).first()
             if known is not None and known.created_at < timezone.now() - LIFETIME:
                 known.delete()
                 known = None
@@ -59,15 +63,23 @@ def idempotent(handler: Callable[..., Any]) -> Callable[..., Any]:
                     raise OtherRequest
                 return _replay(known)
             response: Response = handler(view, request, *args, **kwargs)
-            _store(view, request, key, digest, response)
+            _store(view, request, mine, digest, response)
             return response
 
+    handle.takes_idempotency_key = True  # type: ignore[attr-defined]  # for the OpenAPI description
     return handle
 
 
-def _lock(user_id: int, key: str) -> None:
+def _caller(request: Request) -> dict[str, Any]:
+    """Whose keys these are: the user's, or the address's as the throttles know it (NUM_PROXIES)."""
+    if request.user.is_authenticated:
+        return {"user_id": request.user.pk, "address": ""}
+    return {"user_id": None, "address": BaseThrottle().get_ident(request) or ""}
+
+
+def _lock(mine: dict[str, Any]) -> None:
     """Until the transaction ends, nobody else works on this key. Raises InProgress where somebody does."""
-    digest = hashlib.sha256(f"{user_id}:{key}".encode()).digest()
+    digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).digest()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
         row = cursor.fetchone()
@@ -75,12 +87,11 @@ def _lock(user_id: int, key: str) -> None:
         raise InProgress
 
 
-def _store(view: Any, request: Request, key: str, digest: str, response: Response) -> None:
+def _store(view: Any, request: Request, mine: dict[str, Any], digest: str, response: Response) -> None:
     # Rendered here, for the renderer knows how dates and the like are told.
     body = request.accepted_renderer.render(response.data, request.accepted_media_type, view.get_renderer_context())
     IdempotencyKey.objects.create(
-        user=request.user,  # type: ignore[misc]  # authenticated, as `idempotent` has seen
-        key=key, request=digest, status=response.status_code,
+        **mine, request=digest, status=response.status_code,
         headers=dict(response.headers), body=body if isinstance(body, str) else body.decode(),
     )  # fmt: skip
 

@@ -239,16 +239,21 @@ class DeadLetter(TaskRun):
 class IdempotencyKey(models.Model):
     """What a POST with an Idempotency-Key was answered: written in the transaction of its work."""
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+")
+    address = models.TextField(db_default="", help_text="Of a caller who is not signed in.")
     key = models.TextField()
-    request = models.TextField(help_text="SHA-256 of method, path and body.")
+    request = models.TextField(help_text="HMAC of method, path and body: it may stand for a password.")
     status = models.PositiveSmallIntegerField()
     headers = models.JSONField()
     body = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True, db_index=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["user", "key"], name="idempotency_key_once")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "address", "key"], name="idempotency_key_once", nulls_distinct=False
+            )
+        ]
 
     def __str__(self) -> str:
         return self.key

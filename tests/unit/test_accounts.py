@@ -1,17 +1,20 @@
 """Registration, sign-in, the welcome mail."""
 
+import datetime
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.core import mail
-from django.db import connection
+from django.db import connection, transaction
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.accounts.tasks import cleanup_expired_tokens, send_welcome_email
-from app.taskruns.models import TaskRun
+from app.taskruns.models import IdempotencyKey, TaskRun
+from tests.waiting import until
 
 NEW = {"username": "kim", "email": "Kim@Example.com", "password": "a-long-passphrase-1"}
 
@@ -74,6 +77,76 @@ def test_two_at_once_with_one_name_are_one_user(anonymous: APIClient) -> None:
 
 
 @pytest.mark.django_db
+class TestRegisterWithAKey:
+    """Nobody is signed in: an Idempotency-Key is the address's own."""
+
+    def register(self, change: dict[str, Any] | None = None, address: str = "127.0.0.1", **headers: str) -> Any:
+        headers = {"HTTP_IDEMPOTENCY_KEY": "k", "REMOTE_ADDR": address, **headers}
+        return APIClient().post("/api/auth/register/", NEW | (change or {}), **headers)
+
+    def test_a_repeat_gets_the_first_answer_and_makes_no_second_user_or_mail(self) -> None:
+        first, again = self.register(), self.register()
+        assert (first.status_code, "Idempotency-Replayed" in first) == (201, False)
+        assert (again.status_code, again["Idempotency-Replayed"], again.content) == (201, "true", first.content)
+        assert (User.objects.count(), TaskRun.objects.count()) == (1, 1)
+
+    @pytest.mark.parametrize("change", [{"username": "lee"}, {"password": "a-long-passphrase-2"}])
+    def test_another_body_is_422(self, change: dict[str, str]) -> None:
+        self.register()
+        assert self.register(change).status_code == 422
+        assert (User.objects.count(), TaskRun.objects.count()) == (1, 1)
+
+    def test_another_address_is_another_caller(self) -> None:
+        self.register()
+        other = self.register({"username": "lee", "email": "lee@example.com"}, "127.0.0.2")
+        assert (other.status_code, other.json()["username"], User.objects.count()) == (201, "lee", 2)
+
+    def test_the_address_behind_a_proxy_is_the_clients(self, settings: Any) -> None:
+        settings.REST_FRAMEWORK = settings.REST_FRAMEWORK | {"NUM_PROXIES": 1}
+        self.register(HTTP_X_FORWARDED_FOR="127.0.0.8, 127.0.0.9")
+        assert IdempotencyKey.objects.get().address == "127.0.0.9"
+        assert "Idempotency-Replayed" in self.register(HTTP_X_FORWARDED_FOR="127.0.0.9")
+        assert self.register(HTTP_X_FORWARDED_FOR="127.0.0.8").status_code == 400, "the name is taken: it ran"
+
+    def test_after_24_hours_it_is_forgotten(self) -> None:
+        self.register()
+        IdempotencyKey.objects.update(created_at=timezone.now() - datetime.timedelta(hours=25))
+        assert self.register().status_code == 400, "the name is taken: it ran"
+
+    def test_what_is_stored_lets_nobody_try_passwords(self, settings: Any) -> None:
+        """Without the site's secret the same request has another digest; and the answer holds no password."""
+        self.register()
+        kept = IdempotencyKey.objects.get()
+        assert NEW["password"] not in kept.request + kept.body
+        settings.SECRET_KEY = "another"
+        assert self.register().status_code == 422
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_registration_at_work_is_409_to_its_repeat() -> None:
+    def register(_: int) -> int:
+        try:
+            return APIClient().post("/api/auth/register/", NEW, HTTP_IDEMPOTENCY_KEY="k").status_code
+        finally:
+            connection.close()
+
+    def waiting() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'accounts_user'::regclass")
+            return bool(cursor.fetchone()[0])
+
+    with ThreadPoolExecutor(2) as pool:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("LOCK TABLE accounts_user IN EXCLUSIVE MODE")  # reads go on, the INSERT waits
+            first = pool.submit(register, 1)
+            until(waiting, "the first is at work")
+            assert pool.submit(register, 2).result(timeout=60) == 409
+        assert first.result(timeout=60) == 201
+    assert (User.objects.count(), TaskRun.objects.count()) == (1, 1)
+
+
+@pytest.mark.django_db
 class TestSignIn:
     def test_login_refresh_logout(self, anonymous: APIClient, reader: User) -> None:
         login = anonymous.post("/api/auth/login/", {"username": "reader", "password": "a-long-passphrase-1"})
@@ -120,7 +193,6 @@ class TestWelcome:
 
 @pytest.mark.django_db
 def test_expired_tokens_are_cleaned_up_and_no_others(anonymous: APIClient, reader: User) -> None:
-    from django.utils import timezone
     from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
     for _ in range(3):

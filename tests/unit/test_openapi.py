@@ -1,13 +1,17 @@
-"""The API against its own description: no 500, and no answer that the description does not know."""
+"""The API against its own description: no 500, no answer that the description does not know, examples that hold."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
+import jsonschema_rs
 import pytest
 import schemathesis
+from django.core.management import call_command
 from django.test import Client
 from hypothesis import HealthCheck, given, settings
 from schemathesis.core import NotSet
@@ -23,6 +27,54 @@ OPERATIONS = {
     found.ok().label: found.ok()
     for found in schemathesis.openapi.from_wsgi("/api/schema/?format=json", application).get_all_operations()
 }
+
+
+def test_is_valid_and_without_a_warning() -> None:
+    call_command("spectacular", validate=True, fail_on_warn=True, file=os.devnull)
+
+
+@pytest.mark.parametrize("label", sorted(OPERATIONS))
+def test_has_examples_that_hold(label: str) -> None:
+    """Of its request and of its answer, where they have a body of JSON."""
+    operation = OPERATIONS[label]
+    whole = operation.schema.raw_schema
+    for what, body in bodies(operation.definition.raw):
+        shown = [example["value"] for example in body.get("examples", {}).values()]
+        assert shown, (
+            f"{label}: no example of its {what}. Give its serializer one by "
+            "@extend_schema_serializer(examples=examples(request=…, response=…)), or the view's method one by "
+            "@extend_schema(examples=examples(…)); examples() is in app/openapi.py"
+        )
+        schema = closed({**body["schema"], "components": whole["components"]})
+        validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)
+        for value in shown:
+            problems = [f"{list(error.instance_path)}: {error.message}" for error in validator.iter_errors(value)]
+            assert not problems, f"{label}: the example of its {what} is not what its schema says: {problems}"
+
+
+@pytest.mark.parametrize("path", ["/api/auth/register/", "/api/posts/{id}/publish/", "/api/tasks/{id}/retry/"])
+def test_says_what_takes_an_idempotency_key(path: str) -> None:
+    parameters = OPERATIONS[f"POST {path}"].definition.raw["parameters"]
+    assert {"header"} == {one["in"] for one in parameters if one["name"] == "Idempotency-Key"}
+
+
+def bodies(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON bodies of an operation's request and of its successes, as OpenAPI's media type objects."""
+    parts = [("request", operation.get("requestBody", {}))]
+    parts += [(f"answer {code}", told) for code, told in operation["responses"].items() if code.startswith("2")]
+    for what, part in parts:
+        if "application/json" in part.get("content", {}):
+            yield what, part["content"]["application/json"]
+
+
+def closed(schema: Any) -> Any:
+    """The schema, refusing members that it does not name: a field that is gone shall not stay in an example."""
+    if isinstance(schema, list):
+        return [closed(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inside = {name: closed(inner) for name, inner in schema.items()}
+    return {"additionalProperties": False, **inside} if isinstance(schema.get("properties"), dict) else inside
 
 
 @pytest.fixture
