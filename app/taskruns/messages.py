@@ -11,24 +11,29 @@ HEADER = "taskrun"
 """The message header that names the run. A message without it is plain Celery's and is run as such."""
 
 
-def envelope(queue: str, headers: str, body: str, properties: str, run_id: uuid.UUID | None = None) -> str:
+def envelope(
+    queue: str, headers: str, body: str, properties: str, run_id: uuid.UUID | None = None, redelivered: bool = False
+) -> str:
     """The message as JSON text, for LPUSH; headers, body and properties are JSON texts, too.
 
     With ``run_id`` its header ``taskrun`` names the run; without, it is a message of plain Celery.
+    ``redelivered``: a worker had it before, and handed it back or died over it.
     """
     all_headers = json.loads(headers)
     if run_id is not None:
         all_headers[HEADER] |= {"id": str(run_id)}
+    # At both places where kombu says so, and only when it is so.
+    mark = {"redelivered": True} if redelivered else {}
     return json.dumps(
         {
             "body": base64.b64encode(body.encode()).decode(),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": all_headers,
+            "headers": all_headers | mark,
             "properties": json.loads(properties)
             | {
                 "body_encoding": "base64",
-                "delivery_info": {"exchange": "", "routing_key": queue},
+                "delivery_info": {"exchange": "", "routing_key": queue, **mark},
                 "delivery_mode": 2,
                 "delivery_tag": str(uuid.uuid4()),
             },

@@ -20,6 +20,7 @@ class Published:
     headers: str
     body: str
     properties: str
+    losses: int
 
 
 def take_due(windows: dict[str, int]) -> list[Published]:
@@ -63,7 +64,7 @@ def take_due(windows: dict[str, int]) -> list[Published]:
             )
             UPDATE taskruns_taskrun t SET published_at = clock_timestamp()
             FROM (SELECT id FROM due UNION ALL SELECT id FROM suspect) chosen WHERE t.id = chosen.id
-            RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties
+            RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties, t.losses
             """,
             [item for pair in windows.items() for item in pair],
         )

@@ -78,7 +78,9 @@ class Relay:
             return 0
         by_queue: dict[str, list[str]] = defaultdict(list)
         for row in rows:
-            by_queue[row.queue].append(envelope(row.queue, row.headers, row.body, row.properties, row.run_id))
+            by_queue[row.queue].append(
+                envelope(row.queue, row.headers, row.body, row.properties, row.run_id, redelivered=row.losses > 0)
+            )
         faults.reach("relay.marked")
         pipeline = self.redis.pipeline(transaction=False)
         for queue, messages in by_queue.items():

@@ -80,10 +80,10 @@ def reject() -> None:
     raise Reject("no thanks", requeue=False)
 
 
-@shared_task(name="probe.reject_once")
-def reject_once(path: str) -> str:
+@shared_task(bind=True, name="probe.reject_once")
+def reject_once(self: Any, path: str) -> str:
     """Hands its message back the first time."""
-    note(path, "begun")
+    note(path, f"redelivered: {self.request.delivery_info['redelivered']}")
     if len(noted(path)) == 1:
         raise Reject("not here", requeue=True)
     return "taken"

@@ -133,7 +133,7 @@ def test_a_message_handed_back_is_had_again(running: Stack, effects: str) -> Non
 
     assert result.get(timeout=60) == "taken"
     assert (TaskRun.of(result).attempt, TaskRun.of(result).losses) == (2, 1)
-    assert tasks.noted(effects) == ["begun", "begun"]
+    assert tasks.noted(effects) == ["redelivered: False", "redelivered: True"]
 
 
 def test_properties_and_headers_outlive_a_retry(running: Stack) -> None:
