@@ -116,11 +116,12 @@ def suicide(path: str) -> None:
 
 
 @shared_task(name="probe.slow_call")
-def slow_call(path: str, gate: str) -> None:
-    """Asks the database something, then waits as for an answer from far away, then asks again."""
+def slow_call(path: str, gate: str, seconds: float) -> None:
+    """Waits for a file and then so long, as for an answer from far away, and asks the database something."""
     note(path, "called")
     while not os.path.exists(gate):
         time.sleep(0.05)
+    time.sleep(seconds)
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     note(path, "answered")

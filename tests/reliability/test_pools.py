@@ -1,9 +1,11 @@
 """Every pool runs tasks by the ledger, with its connections bounded."""
 
+import time
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from app.taskruns.models import Status, TaskRun
 from app.taskruns.models import Worker as WorkerRow
@@ -12,49 +14,55 @@ from tests.probes.ledger import done
 from tests.processes import Stack
 from tests.waiting import until
 
+CALLS = 100
+SECONDS = 0.5
+"""What one call waits for its answer."""
 
-def connections_of(pid: int) -> int:
-    """How many connections to Postgres the process and its children have."""
-    import psutil
 
-    process = psutil.Process(pid)
-    port = int(connection.settings_dict["PORT"])
-    return sum(
-        1
-        for one in (process, *process.children(recursive=True))
-        for socket in one.net_connections(kind="tcp")
-        if socket.raddr and socket.raddr.port == port and socket.status == psutil.CONN_ESTABLISHED
-    )
+def connections_of(application: str) -> int:
+    """How many connections Postgres has of processes that were started under this name (PGAPPNAME)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", [application])
+        return int(cursor.fetchone()[0])
+
+
+def most_at_once(lines: list[str]) -> int:
+    """Of calls noted as they began and ended."""
+    return max(accumulate(1 if line == "called" else -1 for line in lines))
 
 
 @pytest.mark.parametrize(
-    ("pool", "concurrency", "calls", "bound"),
+    ("pool", "slots", "bound"),
     # A connection for the heartbeat, and one a process or the pool's ten.
-    [("prefork", 4, 4, 4 + 1), ("threads", 100, 100, 10 + 1), ("gevent", 100, 100, 10 + 1), ("solo", 1, 1, 1 + 1)],
+    [("prefork", 10, 10 + 1), ("threads", CALLS, 10 + 1), ("gevent", CALLS, 10 + 1), ("solo", 1, 1 + 1)],
 )
-def test_slow_calls_at_once(
-    stack: Stack, effects: str, gate: Path, pool: str, concurrency: int, calls: int, bound: int
-) -> None:
+def test_100_slow_calls(stack: Stack, effects: str, gate: Path, pool: str, slots: int, bound: int) -> None:
+    """As many at once as the pool has slots, so in 100 / slots waves; never more connections than promised."""
     stack.relay()
-    worker = stack.worker(f"--pool={pool}", f"--concurrency={concurrency}")
-    for _ in range(calls):
-        tasks.slow_call.delay(effects, str(gate))
-    most = 0
+    worker = stack.worker(f"--pool={pool}", f"--concurrency={slots}", PGAPPNAME=pool)
+    with transaction.atomic():
+        for _ in range(CALLS):
+            tasks.slow_call.delay(effects, str(gate), SECONDS if slots > 1 else 0.02)
+    counted = [0]
 
-    def all_called() -> bool:
-        nonlocal most
-        most = max(most, connections_of(worker.pid))
-        return len(tasks.noted(effects)) == calls
+    def count() -> bool:
+        counted.append(connections_of(pool))
+        return True
 
-    until(all_called, "all are called at once")
+    until(lambda: count() and len(tasks.noted(effects)) == slots, "every slot has a call")
+    began = time.monotonic()
     gate.touch()
-    until(lambda: (connections_of(worker.pid) <= bound) and done(), "all are answered")
+    until(lambda: count() and tasks.noted(effects).count("answered") == CALLS, "all are answered")
+    took = time.monotonic() - began
+    until(done, "all are done")
 
-    assert most <= bound
-    assert tasks.noted(effects).count("answered") == calls
+    print(f"{pool}: {CALLS} calls, {slots} at once, in {took:.1f} s; {max(counted)} connections, {bound} promised")
+    assert most_at_once(tasks.noted(effects)) == slots
+    assert 1 < max(counted) <= bound
     assert set(TaskRun.objects.values_list("status", flat=True)) == {Status.SUCCEEDED}
     if pool != "solo":
         assert worker.stop() == 0
+        until(lambda: not connections_of(pool), "its connections are closed")
 
 
 @pytest.mark.parametrize("pool", ["threads", "gevent"])
