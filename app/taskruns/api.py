@@ -40,6 +40,7 @@ def task_example(name: str, queue: str, **members: Any) -> dict[str, Any]:
         "run_at": "2026-03-02T09:00:00.412905+09:00",
         "started_at": None,
         "finished_at": None,
+        "cancel_requested_at": None,
         "result": None,
         "error": None,
         **members,

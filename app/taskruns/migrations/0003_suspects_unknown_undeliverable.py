@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('taskruns', '0001_initial'),
+        ('taskruns', '0002_keys_of_addresses'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
