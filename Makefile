@@ -16,7 +16,7 @@ export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit lint format update verify install install-local clean
+.PHONY: help up demo test test-unit backlog soak lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ test: install ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS
 
 test-unit: install ## Run the quick tests only
 	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
+
+backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
+	@BACKLOG_TASKS=50000 BACKLOG_SECONDS=600 $(RUN) -m pytest -s tests/reliability/test_backlog.py
+
+soak: install ## 15 minutes of load: are tables and indexes bounded? (SOAK_MINUTES=15)
+	@SOAK_MINUTES=$${SOAK_MINUTES:-15} $(RUN) -m pytest -s tests/reliability/test_housekeeping.py -k tables
 
 lint: install ## Check format, rules, types and layers
 	@.venv/bin/ruff format --check --quiet . || { echo "ruff format: run \`make format\`" >&2; exit 1; }

@@ -5,10 +5,28 @@ The ledger closes what is stale before a claim; a connection that is good stays,
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import sys
 from typing import Any
 
 from celery.fixups.django import DjangoFixup, DjangoWorkerFixup  # type: ignore[attr-defined]  # not in the stubs
 from django.db import connections
+
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2)."""
+
+
+def _follow_parent() -> None:
+    """A child ends when its main process dies, whose tasks others get, and not before.
+
+    So a SIGTERM to the whole group is the main process's to answer (airflow#18066): the child leaves the group.
+    """
+    if sys.platform == "linux":
+        os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class LedgerWorkerFixup(DjangoWorkerFixup):  # type: ignore[misc]  # not in the stubs
@@ -21,7 +39,8 @@ class LedgerWorkerFixup(DjangoWorkerFixup):  # type: ignore[misc]  # not in the 
         """Nothing: see the module."""
 
     def on_worker_process_init(self, **kwargs: Any) -> None:
-        """Drop the parent's connections: closing them here would end them there."""
+        """Drop the parent's connections: closing them here would end them there. And live as long as it does."""
+        _follow_parent()
         for one in connections.all(initialized_only=True):
             one.connection = None
         self.close_cache()

@@ -290,12 +290,11 @@ def ended(claim: Claim) -> bool:
 _TOLD = "id, celery_id, name, headers, body, status"
 
 
-def postpone_unknown(run_id: uuid.UUID, name: str, pause: float, limit: float) -> list[Ended]:
+def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[Ended]:
     """A waiting run whose task no worker knew: due again in ``pause`` seconds, dead after ``limit`` of them.
 
     Empty where it does not wait any more.
     """
-    failure = Failure("NotRegistered", f"No worker knows the task {name!r}.", "")
     return _ended(
         f"""
         WITH old AS (
@@ -306,12 +305,12 @@ def postpone_unknown(run_id: uuid.UUID, name: str, pause: float, limit: float) -
         UPDATE taskruns_taskrun t
         SET unknown_since = due.since, published_at = NULL, error_type = %s, error = %s, traceback = %s,
             status = CASE WHEN due.over THEN 'dead' ELSE t.status END,
-            finished_at = CASE WHEN due.over THEN clock_timestamp() END,
+            finished_at = CASE WHEN due.over THEN clock_timestamp() END, result = CASE WHEN due.over THEN %s END,
             run_at = CASE WHEN due.over THEN t.run_at ELSE clock_timestamp() + make_interval(secs => %s) END
         FROM due WHERE t.id = due.id
         RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status
         """,
-        [run_id, limit, *dataclasses.astuple(failure), pause],
+        [run_id, limit, *dataclasses.astuple(failure), result, pause],
     )
 
 

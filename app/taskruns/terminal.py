@@ -46,7 +46,9 @@ def cancel_waiting(run_id: uuid.UUID) -> int:
 def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
     """A run whose task a worker did not know. Returns 1, or 0 where it does not wait any more."""
     pause, limit = settings.TASKRUNS_UNKNOWN_PAUSE, settings.TASKRUNS_UNKNOWN_LIMIT
-    return _told(lambda: ledger.postpone_unknown(run_id, name, pause, limit), NotRegistered(name))
+    error = NotRegistered(name)
+    failure = Failure("NotRegistered", f"No worker knows the task {name!r}.", "")
+    return _told(lambda: ledger.postpone_unknown(run_id, failure, _encoded(error), pause, limit), error)
 
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> int:
@@ -62,13 +64,18 @@ def overrun(claim: Claim, limit: float) -> int:
 def fail(claim: Claim, error: Exception) -> int:
     """A run that ends as a dead letter for ``error``. Returns 1, or 0 where it had ended otherwise."""
     failure = Failure(type(error).__name__, ledger.text(error), "")
-    backend = current_app.backend
-    result = str(backend.encode(backend.encode_result(error, states.FAILURE)))
+    result = _encoded(error)
 
     def write() -> list[Ended]:
         return [ledger.as_ended(claim.run_id)] if ledger.fail(claim, failure, result) else []
 
     return _told(write, error)
+
+
+def _encoded(error: Exception) -> str:
+    """The error as the backend keeps it, for `get()` to raise."""
+    backend = current_app.backend
+    return str(backend.encode(backend.encode_result(error, states.FAILURE)))
 
 
 def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> int:

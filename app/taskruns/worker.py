@@ -25,7 +25,7 @@ from celery.exceptions import WorkerLostError
 from celery.worker import state
 from celery.worker.request import Request
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from app.taskruns import faults, heartbeats, ledger, terminal
 from app.taskruns.databases import own_connection, pool_connections
@@ -258,8 +258,10 @@ class LedgerStep(bootsteps.StartStopStep):
         if identity.worker_id is None:
             return
         try:
-            heartbeats.end([identity.worker_id])
-            given_up = ledger.release(identity.worker_id, after)
+            # Together: the reconciler must not find them running on a dead worker, and count that as a loss.
+            with transaction.atomic():
+                given_up = ledger.release(identity.worker_id, after)
+                heartbeats.end([identity.worker_id])
         except (DatabaseError, InterfaceError):
             logger.exception("could not sign off; the heartbeat's silence will tell")
             return

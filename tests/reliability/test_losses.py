@@ -76,6 +76,22 @@ def test_a_killed_child_costs_its_own_task_an_attempt_and_no_other(stack: Stack,
     assert (TaskRun.of(bystander).attempt, TaskRun.of(bystander).losses) == (1, 0)
 
 
+def test_a_main_process_that_dies_alone_takes_its_children_with_it(stack: Stack, effects: str, gate: Path) -> None:
+    """They would go on with what is given to others."""
+    stack.relay()
+    worker = stack.worker()
+    tasks.hold.delay(effects, "job", str(gate))
+    until(lambda: starts(effects), "it runs")
+    children = worker.children()
+    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: not any(map(alive, children)), "they are gone")
+    gate.touch()
+    stack.worker()
+    until(done, "it is done by another")
+
+    assert tasks.noted(effects).count("job ended") == 1
+
+
 def test_a_task_that_kills_whoever_runs_it_is_a_dead_letter(stack: Stack, effects: str) -> None:
     stack.relay()
     stack.worker()
