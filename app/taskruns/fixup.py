@@ -14,7 +14,6 @@ from typing import Any
 from celery.fixups.django import DjangoFixup, DjangoWorkerFixup  # type: ignore[attr-defined]  # not in the stubs
 from django.db import connections
 
-
 PR_SET_PDEATHSIG = 1
 """prctl(2)."""
 
