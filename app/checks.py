@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
+from app.checks_outside import mail_transport, search_server
 from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS
 
 TAG = "pressroom"
@@ -25,7 +26,8 @@ LOOPBACK = {"localhost", "::1", ""}
 
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
-    for check in (required_settings, redis_databases, broker_transport, retention, task_queues, task_time_limits):
+    of_settings = (required_settings, redis_databases, broker_transport, retention, mail_transport, search_server)
+    for check in (*of_settings, task_queues, task_time_limits):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
     # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.

@@ -1,4 +1,4 @@
-"""Mail: composing one from templates, and the backend that writes one file a mail."""
+"""Mail: composing one from templates, sending one, and the backend that writes one file a mail."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ import time
 from collections.abc import Sequence
 from email.utils import parseaddr
 from pathlib import Path
+from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
 from typing import Any
 
+from anymail.exceptions import AnymailError, AnymailInvalidAddress
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.message import EmailMessage
 from django.template.loader import render_to_string
+
+SERVICE_CLOSING = 421
+"""The one reply to a recipient that is about the server, RFC 5321, 3.8."""
+
+
+class MailUnavailable(Exception):
+    """The server or provider takes no mail now, or none from us: this mail and others are to be tried later."""
+
+
+class MailRefused(Exception):
+    """This mail was refused for good; others may be taken."""
+
+
+class MailPutOff(Exception):
+    """This mail was refused for now; others may be taken."""
+
+
+def message_id(key: str) -> str:
+    """The Message-ID of the mail that ``key`` names, in the sender's domain."""
+    domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
+    return f"<{key}@{domain}>"
 
 
 def compose(
@@ -29,16 +52,37 @@ def compose(
 
     ``key`` becomes the Message-ID: the same mail sent twice is known as one. ``connection`` is one to share.
     """
-    domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
     message = EmailMultiAlternatives(
         subject=" ".join(render_to_string(f"{template}.subject.txt", context).split()),
         body=render_to_string(f"{template}.txt", context),
         to=[to],
-        headers={"Message-ID": f"<{key}@{domain}>", **(headers or {})},
+        headers={"Message-ID": message_id(key), **(headers or {})},
         connection=connection,
     )
     message.attach_alternative(render_to_string(f"{template}.html", context), "text/html")
     return message
+
+
+def send(message: EmailMessage) -> None:
+    """Send a mail to one recipient. Raises MailUnavailable, MailPutOff or MailRefused, with the server's words."""
+    try:
+        message.send()
+    except SMTPRecipientsRefused as error:
+        [(code, text)] = error.recipients.values()
+        raise _verdict(code, text) from error
+    except SMTPDataError as error:
+        raise _verdict(error.smtp_code, error.smtp_error) from error
+    except AnymailInvalidAddress as error:
+        raise MailRefused(str(error)) from error
+    except (SMTPException, OSError, AnymailError) as error:
+        raise MailUnavailable(str(error)) from error
+
+
+def _verdict(code: int, text: bytes | str) -> Exception:
+    said = f"{code} {text.decode(errors='replace') if isinstance(text, bytes) else text}"
+    if code == SERVICE_CLOSING:
+        return MailUnavailable(said)
+    return (MailRefused if code >= 500 else MailPutOff)(said)
 
 
 class FileBackend(BaseEmailBackend):

@@ -7,7 +7,7 @@ from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from app.accounts.models import User
-from app.mail import compose
+from app.mail import compose, send
 
 BATCH = 1_000
 
@@ -33,11 +33,13 @@ def tokens_cleanup() -> int:
 def welcome_send(*, user: User, key: str) -> None:
     """Send the welcome mail; ``key`` names this mail for ever, so that a second copy is known as one.
 
-    Raises OSError and smtplib.SMTPException when the mail server does not take it.
+    Raises app.mail.MailUnavailable and MailPutOff where it may be tried again, MailRefused where not.
     """
-    compose(
-        template="accounts/welcome",
-        context={"user": user, "site": settings.SITE_URL},
-        to=user.email,
-        key=f"welcome-{key}",
-    ).send()
+    send(
+        compose(
+            template="accounts/welcome",
+            context={"user": user, "site": settings.SITE_URL},
+            to=user.email,
+            key=f"welcome-{key}",
+        )
+    )

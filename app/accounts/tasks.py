@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from smtplib import SMTPException
 from typing import Any
 
 from celery import shared_task
 
 from app.accounts.models import User
 from app.accounts.services import tokens_cleanup, welcome_send
+from app.mail import MailPutOff, MailRefused, MailUnavailable
 from app.taskruns.execution import current_run_id
 from app.taskruns.idempotency import keys_cleanup
 
@@ -17,15 +17,20 @@ logger = logging.getLogger(__name__)
 
 
 @shared_task(
-    bind=True, queue="emails", autoretry_for=(OSError, SMTPException), retry_backoff=True, retry_backoff_max=600
-)
+    bind=True, queue="emails", autoretry_for=(MailUnavailable, MailPutOff), max_retries=20, retry_backoff=True,
+    retry_backoff_max=600,
+)  # fmt: skip
 def send_welcome_email(self: Any, user_id: int) -> bool:
-    """Welcome a new user. Returns whether a mail was sent: not to a user who is gone."""
+    """Welcome a new user; tried for about an hour. Returns whether a mail was sent: not to who is gone or refused."""
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None:
         logger.info("user %s is gone: no welcome mail", user_id)
         return False
-    welcome_send(user=user, key=str(current_run_id() or self.request.id))
+    try:
+        welcome_send(user=user, key=str(current_run_id() or self.request.id))
+    except MailRefused as error:
+        logger.warning("no welcome mail to user %s, refused: %s", user_id, error)
+        return False
     return True
 
 

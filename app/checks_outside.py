@@ -1,0 +1,64 @@
+"""What is wrong with how the servers outside are named: mail, search. Part of ``app/checks.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email.utils import parseaddr
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core import checks
+
+from app.email_url import EmailUrlError, email_settings
+
+
+def mail_transport(**_: object) -> Iterator[checks.CheckMessage]:
+    """Mail has a way to go, and a sender that a provider will take."""
+    if not settings.EMAIL_URL:
+        return
+    try:
+        found = email_settings(settings.EMAIL_URL)
+    except EmailUrlError as error:
+        yield checks.Error(
+            f"EMAIL_URL cannot be used: {error}",
+            hint="For example smtp+tls://user:password@host:587, sendgrid://:KEY@ or ses://?region=ap-northeast-2.",
+            id="pressroom.E020",
+        )
+        return
+    if "ANYMAIL" in found and parseaddr(settings.DEFAULT_FROM_EMAIL)[1].endswith("@example.com"):
+        yield checks.Error(
+            "DEFAULT_FROM_EMAIL is an example: the mail provider takes senders that it has verified alone.",
+            hint="Set it to an address that the provider knows as yours, for example Press <press@your.domain>.",
+            id="pressroom.E021",
+        )
+
+
+def search_server(**_: object) -> Iterator[checks.CheckMessage]:
+    """Meilisearch is named whole, or not at all."""
+    url, key = settings.MEILISEARCH_URL, settings.MEILISEARCH_KEY
+    if key and not url:
+        yield checks.Error(
+            "MEILISEARCH_KEY is set, MEILISEARCH_URL is not: Postgres would search.",
+            hint="Set both, or neither.",
+            id="pressroom.E022",
+        )
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or True)
+    except ValueError:
+        usable = False
+    if not usable:
+        yield checks.Error(
+            "MEILISEARCH_URL is no address of a server.",
+            hint="For example https://search.example:7700.",
+            id="pressroom.E023",
+        )
+    elif not key and not settings.LOCAL:
+        yield checks.Error(
+            "MEILISEARCH_URL is set, MEILISEARCH_KEY is not.",
+            hint="Set it to an API key that may search, add and delete documents and update settings; without one the "
+            "index would be anybody's.",
+            id="pressroom.E024",
+        )

@@ -1,0 +1,263 @@
+"""One letter to many: in the provider's batches where it has them, one by one over one connection where not.
+
+What was taken is told batch by batch, before the next one is sent, so that it can be recorded: whoever is killed in
+between has one batch in doubt. A mail that is sent again has the same Message-ID (SMTP, SendGrid) or the same key in
+its X-Metadata (SES, which makes Message-IDs of its own).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from anymail.exceptions import AnymailError, AnymailRequestsAPIError
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
+from django.core.mail.message import sanitize_address
+from django.core.validators import validate_email
+from django.template.loader import render_to_string
+
+from app.email_url import SENDGRID, SES
+from app.mail import MailPutOff, MailRefused, MailUnavailable, message_id, send
+
+ONE_CLICK = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+"""RFC 8058: one click, no page."""
+NONE_TAKEN = 20
+"""So many mails in a row that were not taken: it is the server, not the addresses."""
+BATCH_SIZES = {SENDGRID: 1000, SES: 50}
+"""The providers' limits for one call, by Django's EMAIL_BACKEND."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Who gets the letter."""
+
+    id: int
+    """The caller's."""
+    email: str
+    key: str
+    """Names this mail for ever."""
+    unsubscribe: str
+    """URL that ends the subscription by POST."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one recipient's mail."""
+
+    recipient: Recipient
+    verdict: Literal["taken", "refused", "put off"]
+    reason: str = ""
+    """The server's words, where it did not take the mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A mail that was rendered once, with a mark where each recipient's own link belongs."""
+
+    subject: str
+    text: str
+    html: str
+    mark: str
+
+    @classmethod
+    def render(cls, template: str, context: dict[str, Any]) -> Letter:
+        """From ``<template>.subject.txt``, ``.txt`` and ``.html``, which get the link as ``unsubscribe``."""
+        # Nobody who writes a post can guess it.
+        mark = f"[[{secrets.token_hex(16)}]]"
+        context = {**context, "unsubscribe": mark}
+        subject = " ".join(render_to_string(f"{template}.subject.txt", context).split())
+        return cls(
+            subject, render_to_string(f"{template}.txt", context), render_to_string(f"{template}.html", context), mark
+        )
+
+
+def batch_size() -> int:
+    """How many mails go by one call of the provider, or over one connection to the mail server."""
+    return BATCH_SIZES.get(settings.EMAIL_BACKEND, 100)
+
+
+def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Iterator[list[Outcome]]:
+    """Send the letter to batches of ``batch_size()`` people, and tell what became of each as soon as it is known.
+
+    Raises MailUnavailable when the server takes no mail now: who has not been told of by then has got none or, where
+    the connection broke, may have.
+    """
+    try:
+        if settings.EMAIL_BACKEND not in BATCH_SIZES:
+            for batch in batches:
+                with get_connection() as connection:
+                    yield from _one_by_one(letter, batch, connection)
+            return
+        by_provider = _by_sendgrid if settings.EMAIL_BACKEND == SENDGRID else _by_ses
+        with get_connection() as connection:
+            for batch in batches:
+                valid, invalid = _sorted_out(batch)
+                if invalid:
+                    yield invalid
+                if valid:
+                    yield from by_provider(letter, valid, connection)
+    except (OSError, AnymailError, BotoCoreError, ClientError) as error:  # smtplib's are OSErrors
+        raise MailUnavailable(str(error)) from error
+
+
+def _sorted_out(batch: list[Recipient]) -> tuple[list[Recipient], list[Outcome]]:
+    """One address that is none would have the whole batch refused."""
+    valid: list[Recipient] = []
+    invalid: list[Outcome] = []
+    for recipient in batch:
+        try:
+            validate_email(recipient.email)
+        except ValidationError as error:
+            invalid.append(Outcome(recipient, "refused", " ".join(error.messages)))
+        else:
+            valid.append(recipient)
+    return valid, invalid
+
+
+def _one_by_one(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> Iterator[list[Outcome]]:
+    valid, invalid = _sorted_out(people)
+    if invalid:
+        yield invalid
+    in_a_row = 0
+    for recipient in valid:
+        message = EmailMultiAlternatives(
+            letter.subject,
+            letter.text.replace(letter.mark, recipient.unsubscribe),
+            to=[recipient.email],
+            headers=_own_headers(recipient) | ONE_CLICK | {"Message-ID": message_id(recipient.key)},
+            connection=connection,
+        )
+        message.attach_alternative(letter.html.replace(letter.mark, recipient.unsubscribe), "text/html")
+        try:
+            send(message)
+        except MailRefused as error:
+            outcome = Outcome(recipient, "refused", str(error))
+        except MailPutOff as error:
+            outcome = Outcome(recipient, "put off", str(error))
+        else:
+            outcome = Outcome(recipient, "taken")
+        in_a_row = 0 if outcome.verdict == "taken" else in_a_row + 1
+        yield [outcome]
+        if in_a_row == NONE_TAKEN:
+            raise MailUnavailable(f"{NONE_TAKEN} mails in a row were not taken: {outcome.reason}")
+
+
+def _own_headers(recipient: Recipient) -> dict[str, str]:
+    return {"List-Unsubscribe": f"<{recipient.unsubscribe}>"}
+
+
+def _ascii(email: str) -> str:
+    """The address with its domain as DNS has it: anymail finds a recipient's own data by that form."""
+    local, _, domain = email.rpartition("@")
+    return email if domain.isascii() else f"{local}@{domain.encode('idna').decode()}"
+
+
+# ---- SendGrid: POST /v3/mail/send, 1,000 personalizations a call -----------------------------------------------------
+
+
+def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> Iterator[list[Outcome]]:
+    """All are taken, or none is and the answer names who is to be left out."""
+    while people:
+        try:
+            _sendgrid_message(letter, people, connection).send()
+        except AnymailRequestsAPIError as error:
+            refused = _named_by_sendgrid(error)
+            if not refused:
+                raise
+            yield [Outcome(people[place], "refused", reason) for place, reason in refused.items()]
+            people = [recipient for place, recipient in enumerate(people) if place not in refused]
+        else:
+            yield [Outcome(recipient, "taken") for recipient in people]
+            return
+
+
+def _sendgrid_message(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> EmailMultiAlternatives:
+    # Any: anymail's additions to Django's message.
+    message: Any = EmailMultiAlternatives(
+        letter.subject, letter.text, to=[_ascii(recipient.email) for recipient in people], headers=ONE_CLICK,
+        connection=connection,
+    )  # fmt: skip
+    message.attach_alternative(letter.html, "text/html")
+    message.merge_data = {_ascii(recipient.email): {letter.mark: recipient.unsubscribe} for recipient in people}
+    message.merge_headers = {
+        _ascii(recipient.email): {**_own_headers(recipient), "Message-ID": message_id(recipient.key)}
+        for recipient in people
+    }
+    return message  # type: ignore[no-any-return]  # see above
+
+
+def _named_by_sendgrid(error: AnymailRequestsAPIError) -> dict[int, str]:
+    """Of a refused batch, the places that the answer complains of, each with what it says."""
+    if error.status_code != 400:
+        return {}
+    try:
+        complaints = error.response.json()["errors"]
+        return {
+            int(found[1]): str(complaint["message"])
+            for complaint in complaints
+            if (found := re.match(r"personalizations\.(\d+)\.to\b", str(complaint.get("field"))))
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+# ---- Amazon SES: SendBulkEmail of API v2, 50 entries a call ----------------------------------------------------------
+
+SES_REFUSED = ("MESSAGE_REJECTED", "INVALID_PARAMETER")
+"""Statuses that are about the one mail. All others are about the account, or pass."""
+
+
+def _by_ses(letter: Letter, people: list[Recipient], connection: Any) -> Iterator[list[Outcome]]:
+    # By anymail's client and settings, but not by its message: that knows templates that are stored at SES alone.
+    answer = connection.client.send_bulk_email(
+        FromEmailAddress=sanitize_address(settings.DEFAULT_FROM_EMAIL, "utf-8"),
+        DefaultContent={
+            "Template": {
+                "TemplateContent": {
+                    "Subject": _handlebars(letter.subject, letter.mark),
+                    "Text": _handlebars(letter.text, letter.mark),
+                    "Html": _handlebars(letter.html, letter.mark),
+                },
+                "TemplateData": "{}",
+            }
+        },
+        BulkEmailEntries=[_ses_entry(recipient) for recipient in people],
+    )
+    outcomes = [
+        _ses_outcome(recipient, result)
+        for recipient, result in zip(people, answer["BulkEmailEntryResults"], strict=True)
+    ]
+    yield outcomes
+    if len(outcomes) >= NONE_TAKEN and not any(outcome.verdict == "taken" for outcome in outcomes):
+        raise MailUnavailable(f"SES took none of {len(outcomes)} mails: {outcomes[-1].reason}")
+
+
+def _handlebars(text: str, mark: str) -> str:
+    """SES reads templates as Handlebars: what a post has of braces is data, not code."""
+    return text.replace("{", "{{{brace}}}").replace(mark, "{{{unsubscribe}}}")
+
+
+def _ses_entry(recipient: Recipient) -> dict[str, Any]:
+    data = json.dumps({"unsubscribe": recipient.unsubscribe, "brace": "{"})
+    headers = _own_headers(recipient) | ONE_CLICK | {"X-Metadata": json.dumps({"key": recipient.key})}
+    return {
+        "Destination": {"ToAddresses": [_ascii(recipient.email)]},
+        "ReplacementEmailContent": {"ReplacementTemplate": {"ReplacementTemplateData": data}},
+        "ReplacementHeaders": [{"Name": name, "Value": value} for name, value in headers.items()],
+    }
+
+
+def _ses_outcome(recipient: Recipient, result: dict[str, str]) -> Outcome:
+    status = result["Status"]
+    if status == "SUCCESS":
+        return Outcome(recipient, "taken")
+    reason = " ".join(filter(None, [status, result.get("Error")]))
+    return Outcome(recipient, "refused" if status in SES_REFUSED else "put off", reason)
