@@ -4,6 +4,7 @@ What is wrong is told by ``manage.py check`` (``app/checks.py``), with a hint; n
 """
 
 import secrets
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import django_stubs_ext
 import environ
 from celery.schedules import crontab
 
+from app.email_url import EmailUrlError, email_settings
 from app.queues import DEFAULT_QUEUE, QUEUES
 
 # Lets ModelAdmin[Post] and its like be written, which the type checker wants and Django does not know.
@@ -131,6 +133,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": crontab(hour=3, minute=0),
     },
     "prune-task-runs": {"task": "app.taskruns.tasks.prune", "schedule": 600},
+    "roll-up-views": {
+        "task": "app.blog.tasks.roll_up_views",
+        "schedule": 60.0,
+        # The next one does the work of one that had to wait.
+        "options": {"expires": 60.0},
+    },
 }
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
@@ -218,15 +226,20 @@ WHITENOISE_USE_FINDERS = LOCAL
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_PROXY", default=False) else None
 
 # ---- Mail -----------------------------------------------------------------------------------------------------------
-# A URL of django-environ (smtp://, smtp+tls://user:password@host:587, consolemail://); none writes files in local mode.
+# smtp://, smtp+tls://user:password@host:587, consolemail://, sendgrid://:KEY@, ses://?region=…; none writes files in
+# local mode. What is wrong with it is told by a check.
 EMAIL_URL = env.str("EMAIL_URL", default="" if LOCAL else "smtp://localhost:25")
+EMAIL_BACKEND = "app.mail.FileBackend"
+EMAIL_FILE_PATH = str(VAR_DIR / "mail")
 if EMAIL_URL:
-    vars().update(env.email_url_config(EMAIL_URL))
-else:
-    EMAIL_BACKEND = "app.mail.FileBackend"
-    EMAIL_FILE_PATH = str(VAR_DIR / "mail")
-EMAIL_TIMEOUT = 10
+    with suppress(EmailUrlError):
+        vars().update(email_settings(EMAIL_URL))
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Pressroom <press@example.com>")
+
+# ---- Search ---------------------------------------------------------------------------------------------------------
+# http(s)://host:port of a Meilisearch and a key for it; without, Postgres searches.
+MEILISEARCH_URL = env.str("MEILISEARCH_URL", default="").rstrip("/")
+MEILISEARCH_KEY = env.str("MEILISEARCH_KEY", default="")
 
 # ---- Logs -----------------------------------------------------------------------------------------------------------
 LOGGING = {

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from app.blog.models import Delivery, Post, Subscriber
+from app.blog.models import DailyViews, Delivery, Notification, Post, Subscriber
 
 
 @admin.register(Post)
@@ -28,4 +28,20 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
     list_display = ("post", "subscriber", "at", "refused")
     list_select_related = ("post", "subscriber")
     raw_id_fields = ("post", "subscriber")
+    show_full_result_count = False
+
+
+@admin.register(Notification)
+class NotificationAdmin(admin.ModelAdmin[Notification]):
+    list_display = ("post", "told", "total", "rounds", "started_at")
+    list_select_related = ("post",)
+    readonly_fields = ("post", "total", "told", "position", "put_off_from", "rounds", "started_at")
+
+
+@admin.register(DailyViews)
+class DailyViewsAdmin(admin.ModelAdmin[DailyViews]):
+    list_display = ("day", "post", "views")
+    list_select_related = ("post",)
+    raw_id_fields = ("post",)
+    date_hierarchy = "day"
     show_full_result_count = False

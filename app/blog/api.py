@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.postgres.search import SearchQuery
+from django.contrib.postgres.fields import ArrayField
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import BigIntegerField, F, Func, Q, QuerySet, Value
+from django.utils import timezone
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_serializer, extend_schema_view
 from rest_framework import permissions, serializers, viewsets
 from rest_framework.decorators import action
@@ -15,10 +16,11 @@ from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
-from app.blog import services
+from app.blog import search, services
 from app.blog.models import Post
-from app.blog.tasks import invalidate_caches, notify_subscribers, reindex_post
+from app.blog.tasks import invalidate_caches, notify_subscribers, record_view, reindex_post
 from app.openapi import examples
+from app.pagination import NewestFirst
 from app.taskruns.api import NOTIFY, TaskRunSerializer, run_payloads, task_example
 from app.taskruns.idempotency import idempotent
 
@@ -86,8 +88,24 @@ class AuthorOrReadOnly(permissions.BasePermission):
         return bool(request.user.is_staff or obj.author_id == request.user.pk)
 
 
+class PostPagination(NewestFirst):
+    """Newest first; of a search, best first."""
+
+    def get_ordering(self, request: Request, queryset: QuerySet[Any], view: Any) -> tuple[str, ...]:
+        return ("place",) if "place" in queryset.query.annotations else ("-id",)
+
+
+def _in_order_of(ids: list[int], posts: QuerySet[Post]) -> QuerySet[Post]:
+    """The posts with these ids, and their ``place`` among them, by which a cursor can go."""
+    array = Value(ids, output_field=ArrayField(BigIntegerField()))
+    place = Func(array, F("pk"), function="array_position", output_field=BigIntegerField())
+    return posts.filter(pk__in=ids).annotate(place=place)
+
+
 @extend_schema_view(
-    list=extend_schema(parameters=[OpenApiParameter("q", str, description="Words to search title and body for.")]),
+    list=extend_schema(
+        parameters=[OpenApiParameter("q", str, description="Words to search title and body for; best first.")]
+    ),
     create=extend_schema(examples=examples(request=WRITTEN, response=DRAFT)),
 )
 class PostViewSet(viewsets.ModelViewSet[Post]):
@@ -95,6 +113,7 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
 
     serializer_class = PostSerializer
     permission_classes = (permissions.IsAuthenticatedOrReadOnly, AuthorOrReadOnly)
+    pagination_class = PostPagination
     throttle_scope: str | None = None
 
     def get_queryset(self) -> QuerySet[Post]:
@@ -108,9 +127,15 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
         words = self.request.query_params.get("q", "")
         if "\x00" in words:
             raise serializers.ValidationError({"q": "Null characters are not allowed."})
-        if words:
-            posts = posts.filter(search=SearchQuery(words, search_type="websearch", config="simple"))
+        if words and self.action == "list":
+            posts = _in_order_of(search.posts_find(words), posts)
         return posts
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        post = self.get_object()
+        if post.status == Post.Status.PUBLISHED:
+            record_view.delay(post.pk, timezone.now().isoformat())
+        return Response(self.get_serializer(post).data)
 
     def perform_create(self, serializer: serializers.BaseSerializer[Post]) -> None:
         serializer.instance = services.post_create(author=self.request.user, **serializer.validated_data)
@@ -124,6 +149,8 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
 
     def perform_destroy(self, instance: Post) -> None:
         with transaction.atomic():
+            if instance.status == Post.Status.PUBLISHED:
+                reindex_post.delay(instance.pk)
             invalidate_caches.delay(instance.pk)
             instance.delete()
 

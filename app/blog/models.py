@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from django.conf import settings
-from django.contrib.postgres.indexes import GinIndex
+from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.contrib.postgres.search import SearchVectorField
 from django.db import models
 from django.db.models import Q
@@ -60,6 +60,8 @@ class Subscriber(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(Lower("email"), name="subscriber_email_unique")]
+        # Rows come in the order of their times: a few pages tell which of a million belong to a period.
+        indexes = [BrinIndex(fields=["created_at"], name="subscriber_created", autosummarize=True)]
 
     def __str__(self) -> str:
         return self.email
@@ -68,7 +70,8 @@ class Subscriber(models.Model):
 class Delivery(models.Model):
     """A subscriber was told of a post: recorded as soon as the mail server has taken the mail, or refused it."""
 
-    post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="deliveries")
+    # Found by the constraint's index; each further one costs a million writes a post.
+    post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="deliveries", db_index=False)
     subscriber = models.ForeignKey(Subscriber, on_delete=models.CASCADE, related_name="deliveries")
     refused = models.TextField(default="", help_text="What the mail server said, where it refused the address.")
     at = models.DateTimeField(auto_now_add=True)
@@ -76,6 +79,51 @@ class Delivery(models.Model):
     class Meta:
         verbose_name_plural = "deliveries"
         constraints = [models.UniqueConstraint(fields=["post", "subscriber"], name="delivery_once")]
+        indexes = [BrinIndex(fields=["at"], name="delivery_at", autosummarize=True)]
 
     def __str__(self) -> str:
         return f"{self.post_id} to {self.subscriber_id}"
+
+
+class Notification(models.Model):
+    """How far the mail about a post has come; moved on in the statement that records deliveries."""
+
+    post = models.OneToOneField(Post, on_delete=models.CASCADE, primary_key=True, related_name="notification")
+    total = models.PositiveIntegerField(help_text="Active subscribers when it began.")
+    told = models.PositiveIntegerField(default=0, help_text="Deliveries, refused ones included.")
+    position = models.BigIntegerField(default=0, help_text="Subscribers up to this id have had their turn.")
+    put_off_from = models.BigIntegerField(null=True, help_text="The first subscriber whose mail was put off.")
+    rounds = models.PositiveSmallIntegerField(default=0, help_text="How often those put off were tried again.")
+    started_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.post_id}: {self.told} of {self.total}"
+
+
+class View(models.Model):
+    """A post was read: counted into DailyViews within a minute or so, and gone then.
+
+    The table is unlogged: no write-ahead log, so cheap, and emptied when Postgres crashes.
+    """
+
+    post = models.ForeignKey(Post, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.post_id} at {self.at}"
+
+
+class DailyViews(models.Model):
+    """How often a post was read on a day, in the time zone of the settings."""
+
+    post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="daily_views", db_index=False)
+    day = models.DateField()
+    views = models.PositiveIntegerField()
+
+    class Meta:
+        verbose_name_plural = "daily views"
+        constraints = [models.UniqueConstraint(fields=["post", "day"], name="daily_views_once")]
+        indexes = [models.Index(fields=["day"], name="daily_views_day")]
+
+    def __str__(self) -> str:
+        return f"{self.post_id} on {self.day}: {self.views}"

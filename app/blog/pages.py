@@ -14,12 +14,14 @@ from django.core.cache import cache
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
 from django.utils.text import Truncator
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
 from app.blog import services
 from app.blog.models import Post, Subscriber
+from app.blog.tasks import record_view
 
 CACHED_FOR = 300
 """Seconds that a rendered feed or sitemap lives at most."""
@@ -41,6 +43,8 @@ def post_page(request: HttpRequest, slug: str) -> HttpResponse:
     post = get_object_or_404(Post.objects.select_related("author").defer("search"), slug=slug)
     if post.status != Post.Status.PUBLISHED and request.user.pk != post.author_id:
         raise Http404
+    if post.status == Post.Status.PUBLISHED and request.method == "GET":
+        record_view.delay(post.pk, timezone.now().isoformat())
     return render(request, "blog/post.html", {"post": post})
 
 

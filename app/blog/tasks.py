@@ -3,46 +3,82 @@
 from __future__ import annotations
 
 import logging
-from smtplib import SMTPException
 from typing import Any
 
 from celery import shared_task
+from django.utils.dateparse import parse_datetime
 
-from app.blog import services
+from app.blog import notifications, search, services, statistics
 from app.blog.models import Post
+from app.mail import MailUnavailable
 from app.taskruns.progress import report_progress
 
 logger = logging.getLogger(__name__)
 
 TURN = 60.0
-"""Seconds of mailing after which `notify_subscribers` goes to the end of its queue."""
+"""Seconds of work after which a long task goes to the end of its queue."""
 
 
 @shared_task(
-    bind=True, queue="emails", autoretry_for=(OSError, SMTPException), retry_backoff=True, retry_backoff_max=600
-)
+    bind=True, queue="emails", autoretry_for=(MailUnavailable,), max_retries=20, retry_backoff=True,
+    retry_backoff_max=600,
+)  # fmt: skip
 def notify_subscribers(self: Any, post_id: int) -> int:
     """Tell every subscriber of a post. Killed, failed or out of turn, it goes on where it stopped.
 
-    Returns how many have been told of the post.
+    Returns how many have been told of the post. While the mail server takes none it is tried for about an hour; those
+    for whom a mail server says "later" are tried again after 1, 2, 4 … 60 minutes.
     """
     post = Post.objects.filter(pk=post_id, status=Post.Status.PUBLISHED).first()
     if post is None:
         logger.info("post %s is gone or a draft: nobody is told", post_id)
         return 0
-    left = services.subscribers_notify(
+    left = notifications.subscribers_notify(
         post=post, seconds=TURN, progress=lambda done, of: report_progress(done, of, "mails")
     )
-    if left:
-        # The same run with its progress, queued anew: a long list does not hold the queue up.
+    # The same run with its progress, queued anew: a long list does not hold the queue up.
+    if left is notifications.Left.MORE:
         raise self.replace(self.si(post_id))
+    if left is notifications.Left.PUT_OFF:
+        raise self.replace(self.si(post_id).set(countdown=notifications.pause_before_next_round(post=post)))
     return post.deliveries.count()
 
 
-@shared_task(queue="default")
+@shared_task(
+    queue="default", autoretry_for=(search.SearchUnavailable,), max_retries=20, retry_backoff=True,
+    retry_backoff_max=600,
+)  # fmt: skip
 def reindex_post(post_id: int) -> bool:
-    """Bring the post's search index up to date. Returns whether there is such a post."""
-    return services.post_reindex(post_id=post_id)
+    """Bring the post's search index up to date. Returns whether it is to be found: not a draft or a deleted one."""
+    return search.post_reindex(post_id=post_id)
+
+
+@shared_task(
+    bind=True, queue="default", autoretry_for=(search.SearchUnavailable,), max_retries=20, retry_backoff=True,
+    retry_backoff_max=600,
+)  # fmt: skip
+def reindex_all(self: Any, after: int = 0) -> None:
+    """Index every post with an id above ``after``, in batches; out of turn it goes on where it stopped."""
+    position = search.posts_reindex(
+        after=after, seconds=TURN, progress=lambda done, of: report_progress(done, of, "posts")
+    )
+    if position is not None:
+        raise self.replace(self.si(position))
+
+
+@shared_task(queue="default", durable=False, ignore_result=True)  # type: ignore[call-overload, untyped-decorator]
+def record_view(post_id: int, at: str) -> None:
+    """Count one reading of a published post at a time in ISO 8601. Best effort: statistics hold no reader up."""
+    moment = parse_datetime(at)
+    if moment is None:
+        raise ValueError(f"{at!r} is not a time in ISO 8601")
+    statistics.view_record(post_id=post_id, at=moment)
+
+
+@shared_task(queue="default")
+def roll_up_views() -> int:
+    """Move the views recorded into the daily counts. Returns how many."""
+    return statistics.views_roll_up()
 
 
 @shared_task(queue="default")

@@ -26,6 +26,8 @@ from app.taskruns.models import IdempotencyKey
 
 LIFETIME = timedelta(hours=24)
 LONGEST_KEY = 255
+BATCH = 1_000
+"""Keys deleted at a time."""
 
 
 class InProgress(exceptions.APIException):
@@ -105,5 +107,9 @@ def _replay(known: IdempotencyKey) -> HttpResponse:
 
 
 def keys_cleanup() -> int:
-    """Forget keys older than 24 hours. Returns how many."""
-    return IdempotencyKey.objects.filter(created_at__lt=timezone.now() - LIFETIME).delete()[0]
+    """Forget keys older than 24 hours, in batches. Returns how many."""
+    old = IdempotencyKey.objects.filter(created_at__lt=timezone.now() - LIFETIME)
+    deleted = 0
+    while batch := list(old.values_list("pk", flat=True)[:BATCH]):
+        deleted += IdempotencyKey.objects.filter(pk__in=batch).delete()[0]
+    return deleted

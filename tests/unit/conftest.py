@@ -7,6 +7,8 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
+from app.blog import services
+from app.blog.models import Post
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +55,15 @@ def client_of(user: Any) -> APIClient:
     answer = client.post("/api/auth/login/", {"username": user.username, "password": "a-long-passphrase-1"})
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {answer.json()['access']}")
     return client
+
+
+@pytest.fixture
+def draft(author: User) -> Post:
+    return services.post_create(author=author, title="On <b>queues</b>", body="A queue forgets.\n\nA table does not.")
+
+
+@pytest.fixture
+def published(draft: Post) -> Post:
+    services.post_publish(post_id=draft.pk)
+    draft.refresh_from_db()
+    return draft

@@ -1,37 +1,17 @@
 """Posts, publication, subscriptions, feed and sitemap."""
 
-from collections import Counter
 from typing import Any
 
 import pytest
-from django.core import mail
 from django.core.cache import cache
-from django.core.mail.backends.locmem import EmailBackend
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog import services
-from app.blog.models import Delivery, Post, Subscriber
-from app.blog.tasks import notify_subscribers
+from app.blog.models import Post, Subscriber
 from app.taskruns.models import TaskRun
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def draft(author: User) -> Post:
-    return services.post_create(author=author, title="On <b>queues</b>", body="A queue forgets.\n\nA table does not.")
-
-
-@pytest.fixture
-def published(draft: Post) -> Post:
-    services.post_publish(post_id=draft.pk)
-    draft.refresh_from_db()
-    return draft
-
-
-def subscribe(count: int) -> None:
-    Subscriber.objects.bulk_create([Subscriber(email=f"s{number}@example.com") for number in range(count)])
 
 
 class TestPosts:
@@ -75,13 +55,6 @@ class TestPosts:
         assert [post["title"] for post in first["results"] + second["results"]] == ["4", "3", "2", "1", "0"]
         assert anonymous.get("/api/posts/?cursor=nonsense").status_code == 404
 
-    def test_search_finds_what_is_indexed(self, published: Post, anonymous: APIClient) -> None:
-        assert anonymous.get("/api/posts/?q=forgets").json()["results"] == []
-        services.post_reindex(post_id=published.pk)
-        assert [post["id"] for post in anonymous.get("/api/posts/?q=forgets").json()["results"]] == [published.pk]
-        assert anonymous.get("/api/posts/?q=absent").json()["results"] == []
-        assert anonymous.get("/api/posts/?q=%00").status_code == 400
-
     def test_their_page_shows_text_not_markup(self, published: Post, anonymous: APIClient) -> None:
         page = anonymous.get(published.get_absolute_url()).content.decode()
         assert "On &lt;b&gt;queues&lt;/b&gt;" in page
@@ -107,66 +80,6 @@ class TestPublish:
             assert answer.status_code == 200
             assert len(answer.json()["tasks"]) == expected
         assert TaskRun.objects.count() == 3
-
-
-class FailingBackend(EmailBackend):
-    """Takes some mails, then none."""
-
-    takes = 0
-
-    def send_messages(self, messages: Any) -> int:
-        if FailingBackend.takes <= 0:
-            raise OSError("the mail server went away")
-        FailingBackend.takes -= 1
-        return super().send_messages(messages)
-
-
-class TestNotify:
-    def test_tells_each_active_subscriber_once(self, published: Post) -> None:
-        subscribe(250)
-        Subscriber.objects.filter(email="s7@example.com").update(active=False)
-        assert notify_subscribers.apply(args=[published.pk]).get() == 249
-        assert notify_subscribers.apply(args=[published.pk]).get() == 249
-        assert Counter(message.to[0] for message in mail.outbox) == Counter(
-            f"s{number}@example.com" for number in range(250) if number != 7
-        )
-        assert Delivery.objects.count() == 249
-
-    def test_goes_on_where_it_stopped(self, published: Post, settings: Any) -> None:
-        subscribe(130)
-        settings.EMAIL_BACKEND = f"{__name__}.FailingBackend"
-        for takes, told in ((105, 105), (10, 115), (1000, 130)):
-            FailingBackend.takes = takes
-            try:
-                services.subscribers_notify(post=published, seconds=60, progress=lambda *_: None)
-            except OSError:
-                assert told < 130
-            assert Delivery.objects.count() == told
-        assert max(Counter(message.to[0] for message in mail.outbox).values()) == 1
-
-    def test_out_of_turn_it_says_how_many_are_left(self, published: Post) -> None:
-        subscribe(250)
-        said: list[tuple[int, int]] = []
-        left = services.subscribers_notify(post=published, seconds=0, progress=lambda *at: said.append(at))
-        assert left == 150
-        left = services.subscribers_notify(post=published, seconds=60, progress=lambda *at: said.append(at))
-        assert left == 0
-        assert said == [(100, 250), (200, 250), (250, 250)]
-
-    def test_every_mail_offers_a_way_out_and_has_an_id_of_its_own(self, published: Post, anonymous: APIClient) -> None:
-        subscribe(2)
-        services.subscribers_notify(post=published, seconds=60, progress=lambda *_: None)
-        headers = [message.extra_headers for message in mail.outbox]
-        assert len({header["Message-ID"] for header in headers}) == 2
-        assert headers[0]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-        link = headers[0]["List-Unsubscribe"].strip("<>").removeprefix("http://127.0.0.1:8000")
-        assert anonymous.post(link).status_code == 200
-        assert Subscriber.objects.filter(active=False).get().email == mail.outbox[0].to[0]
-
-    def test_a_draft_is_told_to_nobody(self, draft: Post) -> None:
-        subscribe(1)
-        assert notify_subscribers.apply(args=[draft.pk]).get() == 0
-        assert not mail.outbox
 
 
 class TestSubscriptions:

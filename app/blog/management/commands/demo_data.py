@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from app.blog import services
+from app.blog import search, services
 from app.blog.models import Subscriber
 
 SUBSCRIBERS = 1_000
@@ -41,7 +41,7 @@ class Command(BaseCommand):
             for title, body in POSTS:
                 post = services.post_create(author=author, title=title, body=body)
                 services.post_publish(post_id=post.pk)
-                services.post_reindex(post_id=post.pk)
+                search.post_reindex(post_id=post.pk)
         self.stdout.write(
             f"demo data: {Subscriber.objects.count()} subscribers, admin/admin-demo-1, author/author-demo-1"
         )

@@ -1,0 +1,137 @@
+"""Telling subscribers of a post: any number of them, in constant memory, from where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+from django.conf import settings
+from django.db import connection
+from django.urls import reverse
+
+from app.blog.models import Delivery, Notification, Post, Subscriber
+from app.mailing import Letter, Outcome, Recipient, batch_size, send_letter
+
+ROUNDS = 8
+"""Tries at a subscriber whose mail is put off, before it counts as refused."""
+
+
+class Left(Enum):
+    """What is left to do."""
+
+    NOTHING = "nothing"
+    MORE = "more"
+    """Call again: the time was up."""
+    PUT_OFF = "put off"
+    """Call again after a while: mail servers said "later" for some."""
+
+
+def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, int], None]) -> Left:
+    """Mail every active subscriber who was not told of the post yet, for about ``seconds``.
+
+    Calls ``progress(told, total)`` after each batch. A subscriber is recorded once the mail server has taken the mail,
+    or refused the address: killed in between, the one batch in flight (one mail by SMTP) is sent again. Raises
+    app.mail.MailUnavailable when the server takes no mail now; the next call goes on where this one stopped.
+    """
+    notification = Notification.objects.filter(post=post).first() or _begin(post)
+    url = settings.SITE_URL + post.get_absolute_url()
+    letter = Letter.render("blog/notification", {"post": post, "url": url})
+    deadline = time.monotonic() + seconds
+    told = notification.told
+    size = batch_size()
+    for outcomes in send_letter(letter, _batches(post, notification.position, size, deadline)):
+        recorded = _record(post.pk, outcomes, is_last_try=notification.rounds >= ROUNDS)
+        if recorded is None:  # the post was deleted meanwhile
+            return Left.NOTHING
+        if recorded // size > told // size:
+            progress(recorded, max(recorded, notification.total))
+        told = recorded
+    progress(told, max(told, notification.total))
+    return _left(post)
+
+
+def _begin(post: Post) -> Notification:
+    total, told = Subscriber.objects.filter(active=True).count(), post.deliveries.count()
+    return Notification.objects.get_or_create(post=post, defaults={"total": total, "told": told})[0]
+
+
+def pause_before_next_round(*, post: Post) -> int:
+    """Seconds until those whose mail was put off are tried again: 1, 2, 4 … 60 minutes."""
+    return min(60 << max(0, post.notification.rounds - 1), 3600)
+
+
+def _batches(post: Post, position: int, size: int, deadline: float) -> Iterator[list[Recipient]]:
+    """Active subscribers beyond ``position`` who were not told, until the deadline."""
+    active = Subscriber.objects.filter(active=True).order_by("pk").values_list("pk", "email", "token")
+    # Two plain questions a batch: as one anti-join, Postgres may read every delivery of the post for each batch.
+    while people := list(active.filter(pk__gt=position)[:size]):
+        told = set(
+            Delivery.objects.filter(post=post, subscriber__in=[pk for pk, _, _ in people]).values_list(
+                "subscriber", flat=True
+            )
+        )
+        batch = [_recipient(post, *person) for person in people if person[0] not in told]
+        if batch:
+            yield batch
+        # Not sooner: within a batch, what became of whom is told in no order.
+        position = people[-1][0]
+        Notification.objects.filter(post=post).update(position=position)
+        if time.monotonic() >= deadline:
+            return
+
+
+def _recipient(post: Post, pk: int, email: str, token: str) -> Recipient:
+    unsubscribe = settings.SITE_URL + reverse("unsubscribe", kwargs={"token": token})
+    return Recipient(pk, email, f"post-{post.pk}-{pk}", unsubscribe)
+
+
+def _record(post_id: int, outcomes: list[Outcome], is_last_try: bool) -> int | None:
+    """Write down what became of some. Returns how many were told of the post so far; None where it was deleted."""
+    final = [outcome for outcome in outcomes if is_last_try or outcome.verdict != "put off"]
+    put_off = [outcome.recipient.id for outcome in outcomes if not is_last_try and outcome.verdict == "put off"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH said AS (SELECT * FROM unnest(%(ids)s::bigint[], %(reasons)s::text[]) AS said (id, reason)),
+            -- Those who were deleted meanwhile are left out, and nobody is before this is committed.
+            there AS (
+                SELECT s.id, said.reason FROM said JOIN blog_subscriber s USING (id), blog_post p
+                WHERE p.id = %(post)s FOR KEY SHARE OF s, p
+            ),
+            delivered AS (
+                INSERT INTO blog_delivery (post_id, subscriber_id, refused, at)
+                SELECT %(post)s, id, reason, clock_timestamp() FROM there
+                ON CONFLICT (post_id, subscriber_id) DO NOTHING RETURNING id
+            )
+            UPDATE blog_notification SET
+                told = told + (SELECT count(*) FROM delivered),
+                put_off_from = least(put_off_from, %(put_off)s::bigint)
+            WHERE post_id = %(post)s RETURNING told
+            """,
+            {
+                "post": post_id,
+                "ids": [outcome.recipient.id for outcome in final],
+                # Postgres takes no NUL, whatever a mail server says.
+                "reasons": [outcome.reason.replace("\x00", "") for outcome in final],
+                "put_off": min(put_off, default=None),
+            },
+        )
+        row = cursor.fetchone()
+    return int(row[0]) if row else None
+
+
+def _left(post: Post) -> Left:
+    """What is left; where a round has ended with some put off, the position goes back to the first of them."""
+    notification = Notification.objects.filter(post=post).first()
+    if notification is None:
+        return Left.NOTHING
+    if Subscriber.objects.filter(active=True, pk__gt=notification.position).exists():
+        return Left.MORE
+    if notification.put_off_from is None:
+        return Left.NOTHING
+    notification.position = notification.put_off_from - 1
+    notification.put_off_from = None
+    notification.rounds += 1
+    notification.save(update_fields=["position", "put_off_from", "rounds"])
+    return Left.PUT_OFF
