@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.db import transaction
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
@@ -64,6 +65,7 @@ def draft(author: User) -> Post:
 
 @pytest.fixture
 def published(draft: Post) -> Post:
-    services.post_publish(post_id=draft.pk)
+    with transaction.atomic():
+        services.post_publish(post_id=draft.pk)
     draft.refresh_from_db()
     return draft

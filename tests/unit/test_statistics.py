@@ -1,6 +1,8 @@
 """Readings are counted once, hold nobody up, and are told by period."""
 
+import base64
 import datetime
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import redis
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
@@ -17,6 +20,8 @@ from app.accounts.models import User
 from app.blog import services, statistics
 from app.blog.models import DailyViews, Delivery, Post, Subscriber, View
 from app.blog.tasks import record_view, roll_up_views
+from app.taskruns.models import TaskRun
+from tests.waiting import until
 
 
 def at(day: int, hour: int = 12) -> datetime.datetime:
@@ -24,37 +29,50 @@ def at(day: int, hour: int = 12) -> datetime.datetime:
     return datetime.datetime(2026, 3, day, hour, tzinfo=ZoneInfo(settings.TIME_ZONE))
 
 
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The readings that a request asks to be counted."""
-    calls: list[Any] = []
-    monkeypatch.setattr(record_view, "delay", lambda *arguments: calls.append(arguments))
-    return calls
+def sent(redis_server: Any, *posts: Post) -> list[list[Any]]:
+    """The arguments of readings of these posts that are on their way to be counted."""
+    messages = [json.loads(message) for message in redis_server.client().lrange("default", 0, -1)]
+    assert {message["headers"]["task"] for message in messages} <= {record_view.name}
+    readings = [json.loads(base64.b64decode(message["body"]))[0] for message in reversed(messages)]
+    ids = {post.pk for post in posts}
+    return [reading for reading in readings if reading[0] in ids]
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 class TestRecording:
-    def test_reading_a_published_post_counts(self, published: Post, anonymous: APIClient, recorded: list[Any]) -> None:
+    def test_reading_a_published_post_counts(self, published: Post, anonymous: APIClient, redis_server: Any) -> None:
         before = timezone.now()
         assert anonymous.get(f"/api/posts/{published.pk}/").status_code == 200
         assert anonymous.get(published.get_absolute_url()).status_code == 200
-        assert [post_id for post_id, _ in recorded] == [published.pk] * 2
-        for _, moment in recorded:
+        until(lambda: len(sent(redis_server, published)) == 2, "both are sent")
+        for _, moment in sent(redis_server, published):
             assert before <= datetime.datetime.fromisoformat(moment) <= timezone.now()
+        assert not TaskRun.objects.exists()
 
-    def test_without_redis_nobody_is_held_up(self, published: Post, anonymous: APIClient, redis_server: Any) -> None:
-        redis_server.stop()
+    @pytest.mark.parametrize("fault", ["stopped", "hanging"])
+    def test_without_redis_nobody_is_held_up(
+        self, published: Post, anonymous: APIClient, redis_server: Any, fault: str
+    ) -> None:
+        if fault == "stopped":
+            redis_server.stop()
+        else:
+            redis_server.pause(20_000)
         assert anonymous.get(f"/api/posts/{published.pk}/").status_code == 200
         assert anonymous.get(published.get_absolute_url()).status_code == 200
+        if fault == "hanging":
+            with pytest.raises(redis.TimeoutError):  # it hangs still: nobody has waited for it
+                redis_server.client(socket_timeout=0.05).ping()
 
-    def test_nothing_else_does(self, published: Post, author: User, as_author: APIClient, recorded: list[Any]) -> None:
+    def test_nothing_else_does(self, published: Post, author: User, as_author: APIClient, redis_server: Any) -> None:
         as_author.get("/api/posts/")
         as_author.head(published.get_absolute_url())
-        as_author.patch(f"/api/posts/{published.pk}/", {"title": "New"})
         draft = services.post_create(author=author, title="t", body="b")
         assert as_author.get(f"/api/posts/{draft.pk}/").status_code == 200
         assert as_author.get("/api/posts/404/").status_code == 404
-        assert recorded == []
+        # Sent in order: after the last one nothing is on its way.
+        as_author.get(f"/api/posts/{published.pk}/")
+        until(lambda: sent(redis_server, published), "the last one is sent")
+        assert len(sent(redis_server, published, draft)) == 1
 
     def test_the_task_notes_it(self, published: Post) -> None:
         record_view.apply(args=[published.pk, at(1).isoformat()])
