@@ -5,6 +5,7 @@ PORT ?= 8000
 # More than cores: most tests wait for a worker.
 JOBS ?= 4
 BASE_URL ?= http://127.0.0.1:8000
+N ?= 1000000
 
 UV := .tools/bin/uv
 RUN := .venv/bin/python
@@ -16,10 +17,10 @@ export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit backlog soak lint format update verify install install-local clean
+.PHONY: help up demo test test-unit backlog soak bench-fanout lint format update verify install install-local clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
 	@PORT=$(PORT) exec $(RUN) -m app.local.up
@@ -38,6 +39,9 @@ backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
 
 soak: install ## 15 minutes of load: are tables and indexes bounded? (SOAK_MINUTES=15)
 	@SOAK_MINUTES=$${SOAK_MINUTES:-15} $(RUN) -m pytest -s tests/reliability/test_housekeeping.py -k tables
+
+bench-fanout: install ## Tell a million subscribers of a post and print how fast and in how much memory (N=1000000)
+	@$(RUN) -m bench.fanout $(N)
 
 lint: install ## Check format, rules, types and layers
 	@.venv/bin/ruff format --check --quiet . || { echo "ruff format: run \`make format\`" >&2; exit 1; }

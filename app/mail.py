@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Sequence
 from email.utils import parseaddr
+from functools import cache
 from pathlib import Path
 from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
 from typing import Any
@@ -35,8 +36,12 @@ class MailPutOff(Exception):
 
 def message_id(key: str) -> str:
     """The Message-ID of the mail that ``key`` names, in the sender's domain."""
-    domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
-    return f"<{key}@{domain}>"
+    return f"<{key}@{_domain(settings.DEFAULT_FROM_EMAIL)}>"
+
+
+@cache
+def _domain(sender: str) -> str:
+    return parseaddr(sender)[1].rpartition("@")[2]
 
 
 def compose(

@@ -16,6 +16,9 @@ from app.mailing import Letter, Outcome, Recipient, batch_size, send_letter
 ROUNDS = 8
 """Tries at a subscriber whose mail is put off, before it counts as refused."""
 
+PLACE = "-token-"
+"""Where a subscriber's own token goes."""
+
 
 class Left(Enum):
     """What is left to do."""
@@ -64,6 +67,7 @@ def pause_before_next_round(*, post: Post) -> int:
 def _batches(post: Post, position: int, size: int, deadline: float) -> Iterator[list[Recipient]]:
     """Active subscribers beyond ``position`` who were not told, until the deadline."""
     active = Subscriber.objects.filter(active=True).order_by("pk").values_list("pk", "email", "token")
+    unsubscribe = settings.SITE_URL + reverse("unsubscribe", kwargs={"token": PLACE})
     # Two plain questions a batch: as one anti-join, Postgres may read every delivery of the post for each batch.
     while people := list(active.filter(pk__gt=position)[:size]):
         told = set(
@@ -71,7 +75,11 @@ def _batches(post: Post, position: int, size: int, deadline: float) -> Iterator[
                 "subscriber", flat=True
             )
         )
-        batch = [_recipient(post, *person) for person in people if person[0] not in told]
+        batch = [
+            Recipient(pk, email, f"post-{post.pk}-{pk}", unsubscribe.replace(PLACE, token))
+            for pk, email, token in people
+            if pk not in told
+        ]
         if batch:
             yield batch
         # Not sooner: within a batch, what became of whom is told in no order.
@@ -79,11 +87,6 @@ def _batches(post: Post, position: int, size: int, deadline: float) -> Iterator[
         Notification.objects.filter(post=post).update(position=position)
         if time.monotonic() >= deadline:
             return
-
-
-def _recipient(post: Post, pk: int, email: str, token: str) -> Recipient:
-    unsubscribe = settings.SITE_URL + reverse("unsubscribe", kwargs={"token": token})
-    return Recipient(pk, email, f"post-{post.pk}-{pk}", unsubscribe)
 
 
 def _record(post_id: int, outcomes: list[Outcome], is_last_try: bool) -> int | None:
