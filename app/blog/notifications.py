@@ -16,6 +16,10 @@ from app.mailing import Letter, Outcome, Recipient, batch_size, send_letter
 ROUNDS = 8
 """Tries at a subscriber whose mail is put off, before it counts as refused."""
 
+FETCHED = 1000
+"""Subscribers fetched at a time."""
+EACH = 100
+"""Subscribers told between two reports of progress, at least."""
 PLACE = "-token-"
 """Where a subscriber's own token goes."""
 
@@ -33,23 +37,25 @@ class Left(Enum):
 def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, int], None]) -> Left:
     """Mail every active subscriber who was not told of the post yet, for about ``seconds``.
 
-    Calls ``progress(told, total)`` after each batch. A subscriber is recorded once the mail server has taken the mail,
-    or refused the address: killed in between, the one batch in flight (one mail by SMTP) is sent again. Raises
-    app.mail.MailUnavailable when the server takes no mail now; the next call goes on where this one stopped.
+    Calls ``progress(told, total)`` after each hundred or batch. A subscriber is recorded once the mail server has taken
+    the mail, or refused the address: killed in between, the one batch in flight (one mail by SMTP) is sent again.
+    Raises app.mail.MailUnavailable when the server takes no mail now; the next call goes on where this one stopped.
     """
     notification = Notification.objects.filter(post=post).first() or _begin(post)
     url = settings.SITE_URL + post.get_absolute_url()
     letter = Letter.render("blog/notification", {"post": post, "url": url})
     deadline = time.monotonic() + seconds
     told = notification.told
-    size = batch_size()
-    for outcomes in send_letter(letter, _batches(post, notification.position, size, deadline)):
+    for outcomes in send_letter(letter, _batches(post, notification.position, deadline)):
         recorded = _record(post.pk, outcomes, is_last_try=notification.rounds >= ROUNDS)
         if recorded is None:  # the post was deleted meanwhile
             return Left.NOTHING
-        if recorded // size > told // size:
+        if recorded // EACH > told // EACH:
             progress(recorded, max(recorded, notification.total))
         told = recorded
+        # In the middle of a batch too: one by one, a slow mail server may need minutes for it.
+        if time.monotonic() >= deadline:
+            break
     progress(told, max(told, notification.total))
     return _left(post)
 
@@ -64,26 +70,24 @@ def pause_before_next_round(*, post: Post) -> int:
     return min(60 << max(0, post.notification.rounds - 1), 3600)
 
 
-def _batches(post: Post, position: int, size: int, deadline: float) -> Iterator[list[Recipient]]:
+def _batches(post: Post, position: int, deadline: float) -> Iterator[list[Recipient]]:
     """Active subscribers beyond ``position`` who were not told, until the deadline."""
     active = Subscriber.objects.filter(active=True).order_by("pk").values_list("pk", "email", "token")
     unsubscribe = settings.SITE_URL + reverse("unsubscribe", kwargs={"token": PLACE})
-    # Two plain questions a batch: as one anti-join, Postgres may read every delivery of the post for each batch.
-    while people := list(active.filter(pk__gt=position)[:size]):
-        told = set(
-            Delivery.objects.filter(post=post, subscriber__in=[pk for pk, _, _ in people]).values_list(
-                "subscriber", flat=True
-            )
-        )
-        batch = [
+    size = batch_size()
+    # Two plain questions at a time: as one anti-join, Postgres may read every delivery of the post each time.
+    while people := list(active.filter(pk__gt=position)[:FETCHED]):
+        ids = [pk for pk, _, _ in people]
+        told = set(Delivery.objects.filter(post=post, subscriber__in=ids).values_list("subscriber", flat=True))
+        untold = [
             Recipient(pk, email, f"post-{post.pk}-{pk}", unsubscribe.replace(PLACE, token))
             for pk, email, token in people
             if pk not in told
         ]
-        if batch:
-            yield batch
+        for start in range(0, len(untold), size):
+            yield untold[start : start + size]
         # Not sooner: within a batch, what became of whom is told in no order.
-        position = people[-1][0]
+        position = ids[-1]
         Notification.objects.filter(post=post).update(position=position)
         if time.monotonic() >= deadline:
             return

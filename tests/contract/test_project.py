@@ -29,7 +29,7 @@ def test_settings_read_the_environment_in_no_other_way() -> None:
     assert "os.environ" not in (ROOT / "app" / "settings.py").read_text()
 
 
-@pytest.mark.parametrize("target", ["up", "demo", "test", "test-unit", "lint", "update", "verify"])
+@pytest.mark.parametrize("target", ["up", "demo", "test", "test-unit", "bench-fanout", "lint", "update", "verify"])
 def test_make_help_tells_of_each_target(target: str) -> None:
     told = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -13,7 +13,10 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.accounts.tasks import cleanup_expired_tokens, send_welcome_email
+from app.mail import MailPutOff, MailUnavailable
+from app.taskruns import idempotency
 from app.taskruns.models import IdempotencyKey, TaskRun
+from tests.loopback import smtp_server
 from tests.waiting import until
 
 NEW = {"username": "kim", "email": "Kim@Example.com", "password": "a-long-passphrase-1"}
@@ -186,6 +189,20 @@ class TestWelcome:
         assert "reader" in message.body
         assert message.alternatives[0].mimetype == "text/html"
 
+    @pytest.mark.parametrize(
+        ("reply", "retries"), [("550 no such user", False), ("450 later", True), ("421 closing", True)]
+    )
+    def test_is_tried_again_where_that_may_help(self, reader: User, settings: Any, reply: str, retries: bool) -> None:
+        with smtp_server() as (server, port):
+            settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+            settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", port
+            server.replies = {"reader@example.com": reply}
+            result = send_welcome_email.apply(args=[reader.pk], retries=send_welcome_email.max_retries)
+            assert isinstance(result.result, MailPutOff | MailUnavailable) if retries else result.result is False
+            server.replies = {}
+            assert send_welcome_email.apply(args=[reader.pk]).get()
+            assert server.recipients() == ["reader@example.com"]
+
     def test_is_not_sent_to_who_is_gone(self) -> None:
         assert not send_welcome_email.apply(args=[404]).get()
         assert not mail.outbox
@@ -201,6 +218,17 @@ def test_expired_tokens_are_cleaned_up_and_no_others(anonymous: APIClient, reade
     OutstandingToken.objects.exclude(pk=kept.pk).update(expires_at=timezone.now())
     assert cleanup_expired_tokens.apply().get() == len(expired) == 2
     assert OutstandingToken.objects.get() == kept
+
+
+@pytest.mark.django_db
+def test_old_idempotency_keys_are_cleaned_up_in_batches(reader: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "BATCH", 2)
+    keys = IdempotencyKey.objects.bulk_create(
+        IdempotencyKey(user=reader, key=f"{number}", request="", status=202, headers={}, body="") for number in range(6)
+    )
+    IdempotencyKey.objects.exclude(pk=keys[3].pk).update(created_at=timezone.now() - idempotency.LIFETIME)
+    assert cleanup_expired_tokens.apply().get() == 5
+    assert IdempotencyKey.objects.get() == keys[3]
 
 
 @pytest.mark.django_db
