@@ -150,7 +150,12 @@ def smtp_server() -> Iterator[tuple[SmtpServer, int]]:
     try:
         yield handler, serving.sockets[0].getsockname()[1]
     finally:
-        loop.call_soon_threadsafe(serving.close)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
+        serving.close()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left))
         loop.close()
