@@ -26,7 +26,9 @@ LOOPBACK = {"localhost", "::1", ""}
 
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
-    of_settings = (required_settings, redis_databases, broker_transport, retention, mail_transport, search_server)
+    of_settings = (
+        required_settings, redis_databases, broker_transport, retention, file_storage, mail_transport, search_server,
+    )  # fmt: skip
     for check in (*of_settings, task_queues, task_time_limits):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
@@ -112,6 +114,23 @@ def retention(**_: object) -> Iterator[checks.CheckMessage]:
             f"TASKRUNS_RETENTION is {kept}.",
             hint=f'JSON, for example {{"dead": 365}}: days above 0 for any of {", ".join(ended)}.',
             id="pressroom.E010",
+        )
+
+
+def file_storage(**_: object) -> Iterator[checks.CheckMessage]:
+    """S3 is chosen by its bucket: what is set without one, or half, would be files that nobody finds again."""
+    given = {name for name, value in settings.S3_OPTIONS.items() if value}
+    if given and not settings.S3_BUCKET:
+        yield checks.Error(
+            "S3 is half set: there is no S3_BUCKET, so files would go to Postgres.",
+            hint="Set S3_BUCKET to the name of the bucket, or none of the S3_ variables.",
+            id="pressroom.E020",
+        )
+    if len(given & {"access_key", "secret_key"}) == 1:
+        yield checks.Error(
+            "S3 is half set: of S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY one is missing.",
+            hint="Set both, or neither where the machine's role gives access.",
+            id="pressroom.E021",
         )
 
 

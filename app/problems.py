@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import resolve
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
@@ -106,30 +107,43 @@ class ProblemMiddleware:
             logger.error("Postgres gave no answer: %s", str(error).strip())
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.", request.path)
         if isinstance(error, RequestDataTooBig):
-            return self._too_big(request)
+            return self._too_big(request, _body_limit(request))
         if isinstance(error, BadRequest | SuspiciousOperation | Http404 | PermissionDenied):
             request.problem_detail = str(error)  # type: ignore[attr-defined]  # told to ourselves, above
         return None
 
     def _limit_body(self, request: HttpRequest) -> HttpResponse | None:
-        limit = settings.MAX_BODY_SIZE
         try:
             length = int(request.META.get("CONTENT_LENGTH") or 0)
         except ValueError:
             return problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number.", request.path)
+        chunked = "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
+        if not (length or chunked):
+            return None
+        limit = _body_limit(request)
         if length > limit:
-            return self._too_big(request)
-        if "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
+            return self._too_big(request, limit)
+        if chunked:
             body = request.META["wsgi.input"].read(limit + 1)
             if len(body) > limit:
-                return self._too_big(request)
+                return self._too_big(request, limit)
             request.META |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
             request._stream = request.META["wsgi.input"]  # what Django reads from
         return None
 
-    def _too_big(self, request: HttpRequest) -> HttpResponse:
-        detail = f"The body is larger than {settings.MAX_BODY_SIZE} bytes."
+    def _too_big(self, request: HttpRequest, limit: int) -> HttpResponse:
+        detail = f"The body is larger than {limit} bytes."
         response = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, request.path)
         # What was not read stands in the way of a next request on this connection.
         response["Connection"] = "close"
         return response
+
+
+def _body_limit(request: HttpRequest) -> int:
+    """Bytes: of the setting that the view names by ``body_limit`` (an argument of ``as_view`` or ``@action``)."""
+    try:
+        view = resolve(request.path_info).func
+    except Http404:
+        return int(settings.MAX_BODY_SIZE)
+    name = getattr(view, "initkwargs", {}).get("body_limit") or "MAX_BODY_SIZE"
+    return int(getattr(settings, name))

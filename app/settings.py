@@ -7,6 +7,7 @@ import secrets
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import django_stubs_ext
 import environ
@@ -51,8 +52,10 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "app",
     "app.taskruns",
+    "app.files",
     "app.accounts",
     "app.blog",
+    "app.reports",
 ]
 
 MIDDLEWARE = [
@@ -108,6 +111,27 @@ CACHES = {
     },
 }
 
+# ---- Files ----------------------------------------------------------------------------------------------------------
+# In Postgres, for web and workers share no disk; in S3, or what speaks its protocol, where a bucket is named.
+S3_BUCKET = env.str("S3_BUCKET", default="")
+S3_OPTIONS = {
+    "endpoint_url": env.str("S3_ENDPOINT_URL", default=""),
+    "region_name": env.str("S3_REGION", default=""),
+    "access_key": env.str("S3_ACCESS_KEY_ID", default=""),
+    "secret_key": env.str("S3_SECRET_ACCESS_KEY", default=""),
+}
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "app.files.storage.PostgresStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+if S3_BUCKET:
+    STORAGES["default"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        # What is read is on disk from 8 MB on, not in memory.
+        "OPTIONS": {"bucket_name": S3_BUCKET, "max_memory_size": 8 * 1024 * 1024}
+        | {name: value for name, value in S3_OPTIONS.items() if value},
+    }
+
 # ---- Celery ---------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=f"{REDIS_URL}/0")
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="app.taskruns.results:LedgerBackend")
@@ -139,6 +163,14 @@ CELERY_BEAT_SCHEDULE = {
         # The next one does the work of one that had to wait.
         "options": {"expires": 60.0},
     },
+    "cleanup-reports": {
+        "task": "app.reports.tasks.cleanup_reports",
+        "schedule": crontab(hour=3, minute=30),
+    },
+    "send-daily-summary": {
+        "task": "app.reports.tasks.send_daily_summary",
+        "schedule": crontab(hour=9, minute=0, day_of_week="1-5"),
+    },
 }
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
@@ -164,9 +196,17 @@ TASKRUNS_RETENTION = {
     **env.json("TASKRUNS_RETENTION", default={}),
 }  # fmt: skip
 
+# ---- Reports --------------------------------------------------------------------------------------------------------
+# Seconds that a link to a report's file is good for, and days that a report is kept.
+REPORT_LINK_LIFETIME = env.int("REPORT_LINK_LIFETIME", default=3600)
+REPORT_RETENTION = env.int("REPORT_RETENTION", default=90)
+
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
 # Bytes of a request's body; DRF's parsers know no limit of their own, so ProblemMiddleware holds this one.
 MAX_BODY_SIZE = env.int("MAX_BODY_SIZE", default=1024 * 1024)
+# The same for a post's cover, and how many pixels it may unfold to: a small file can be a very large picture.
+MAX_COVER_SIZE = env.int("MAX_COVER_SIZE", default=10 * 1024 * 1024)
+MAX_COVER_PIXELS = env.int("MAX_COVER_PIXELS", default=25_000_000)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "app.accounts.authentication.BearerAuthentication",
@@ -183,6 +223,7 @@ REST_FRAMEWORK = {
         "register": env.str("THROTTLE_REGISTER", default="60/hour"),
         "login": env.str("THROTTLE_LOGIN", default="30/min"),
         "publish": env.str("THROTTLE_PUBLISH", default="60/hour"),
+        "reports": env.str("THROTTLE_REPORTS", default="60/hour"),
     },
     # Proxies in front whose X-Forwarded-For is believed; with 0 the address is the connection's.
     "NUM_PROXIES": env.int("NUM_PROXIES", default=0),

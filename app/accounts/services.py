@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
+
 from django.conf import settings
+from django.db.models import Count, QuerySet
+from django.db.models.functions import TruncDate
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
@@ -43,3 +47,18 @@ def welcome_send(*, user: User, key: str) -> None:
             key=f"welcome-{key}",
         )
     )
+
+
+# ---- For reports: what other apps may ask for ------------------------------------------------------------------------
+
+
+def users_by_day(*, start: datetime, end: datetime) -> dict[date, int]:
+    """Accounts made from ``start`` on and before ``end``, by day."""
+    new = User.objects.filter(date_joined__gte=start, date_joined__lt=end)
+    by_day = new.annotate(day=TruncDate("date_joined")).values("day").annotate(count=Count("pk"))
+    return dict(by_day.values_list("day", "count").order_by("day"))
+
+
+def staff_to_mail() -> QuerySet[User]:
+    """Active staff with an address."""
+    return User.objects.filter(is_staff=True, is_active=True).exclude(email="").order_by("pk")

@@ -8,7 +8,13 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import transaction
 from django.db.models import BigIntegerField, F, Func, Q, QuerySet, Value
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_serializer, extend_schema_view
+from drf_spectacular.utils import (
+    OpenApiParameter,
+    extend_schema,
+    extend_schema_field,
+    extend_schema_serializer,
+    extend_schema_view,
+)
 from rest_framework import permissions, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -17,6 +23,7 @@ from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
 from app.blog import search, services
+from app.blog.covers_api import CoverActions, cover_urls
 from app.blog.models import Post
 from app.blog.tasks import invalidate_caches, notify_subscribers, record_view, reindex_post
 from app.openapi import examples
@@ -31,12 +38,17 @@ DRAFT = {
     "author": "kim",
     **WRITTEN,
     "slug": "why-queues-need-a-ledger",
+    "cover": None,
     "status": "draft",
     "published_at": None,
     "created_at": "2026-03-02T08:41:12.530187+09:00",
     "updated_at": "2026-03-02T08:41:12.530187+09:00",
 }
 PUBLISHED = DRAFT | {
+    "cover": {
+        str(width): f"https://press.example.com/covers/0f5bb1d9a1c54d2fb2a3c3d9a0a7e6c4/{width}.webp"
+        for width in (480, 960, 1600)
+    },
     "status": "published",
     "published_at": "2026-03-02T09:00:00.408331+09:00",
     "updated_at": "2026-03-02T09:00:00.408402+09:00",
@@ -49,13 +61,21 @@ class PostSerializer(serializers.ModelSerializer[Post]):
 
     author = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
     url = serializers.HyperlinkedIdentityField(view_name="post-page", lookup_field="slug")
+    cover = serializers.SerializerMethodField()
 
     class Meta:
         model = Post
         fields = (
-            "id", "url", "author", "title", "slug", "body", "status", "published_at", "created_at", "updated_at",
+            "id", "url", "author", "title", "slug", "body", "cover", "status", "published_at", "created_at",
+            "updated_at",
         )  # fmt: skip
         read_only_fields = ("id", "url", "author", "slug", "status", "published_at", "created_at", "updated_at")
+
+    @extend_schema_field(
+        serializers.DictField(child=serializers.URLField(), allow_null=True, help_text="Addresses by width in pixels.")
+    )
+    def get_cover(self, post: Post) -> dict[str, str] | None:
+        return cover_urls(post, self.context["request"])
 
 
 @extend_schema_serializer(
@@ -108,7 +128,7 @@ def _in_order_of(ids: list[int], posts: QuerySet[Post]) -> QuerySet[Post]:
     ),
     create=extend_schema(examples=examples(request=WRITTEN, response=DRAFT)),
 )
-class PostViewSet(viewsets.ModelViewSet[Post]):
+class PostViewSet(CoverActions, viewsets.ModelViewSet[Post]):
     """Posts: published ones for all, drafts for their author."""
 
     serializer_class = PostSerializer
@@ -121,7 +141,7 @@ class PostViewSet(viewsets.ModelViewSet[Post]):
         visible = Q(status=Post.Status.PUBLISHED)
         if self.request.user.is_authenticated:
             visible |= Q(author=self.request.user.pk)
-        posts = Post.objects.select_related("author").defer("search")
+        posts = Post.objects.select_related("author").prefetch_related("covers").defer("search")
         if not self.request.user.is_staff:
             posts = posts.filter(visible)
         words = self.request.query_params.get("q", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex, GinIndex
 from django.contrib.postgres.search import SearchVectorField
 from django.db import models
@@ -42,6 +43,53 @@ class Post(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("post-page", kwargs={"slug": self.slug})
+
+    @property
+    def cover(self) -> Cover | None:
+        """The newest whose sizes are made. One query, or none where ``covers`` are prefetched."""
+        return next((cover for cover in self.covers.all() if cover.ready_at), None)
+
+
+def cover_key() -> str:
+    """128 random bits: a draft's cover is not to be guessed."""
+    return secrets.token_hex(16)
+
+
+class Cover(models.Model):
+    """A picture for a post: its original until the sizes are made, from then on these."""
+
+    post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="covers")
+    key = models.CharField(max_length=32, unique=True, default=cover_key, editable=False)
+    original = models.TextField(default="", help_text="Its name in the storage, while it is there.")
+    widths = ArrayField(models.PositiveIntegerField(), default=list, help_text="Of the sizes, in pixels.")
+    ready_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"of {self.post_id}"
+
+    def file(self, width: int) -> str:
+        """The size's name in the storage."""
+        return f"covers/{self.key}/{width}.webp"
+
+    def files(self) -> list[str]:
+        """The names of all that is stored of it."""
+        return [name for name in (self.original, *map(self.file, self.widths)) if name]
+
+    def urls(self) -> dict[int, str]:
+        """Paths of the sizes by width, smallest first."""
+        return {width: reverse("cover", args=[self.key, width]) for width in self.widths}
+
+    @property
+    def largest(self) -> str:
+        return self.urls()[max(self.widths)]
+
+    @property
+    def srcset(self) -> str:
+        return ", ".join(f"{url} {width}w" for width, url in self.urls().items())
 
 
 def unsubscribe_token() -> str:

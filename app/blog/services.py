@@ -9,6 +9,11 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
+from app.blog.figures import deliveries_by_day as deliveries_by_day  # noqa: PLC0414 - for other apps, as all below
+from app.blog.figures import posts_published as posts_published  # noqa: PLC0414
+from app.blog.figures import subscribers_count as subscribers_count  # noqa: PLC0414
+from app.blog.figures import subscribers_listed as subscribers_listed  # noqa: PLC0414
+from app.blog.figures import subscriptions_by_day as subscriptions_by_day  # noqa: PLC0414
 from app.blog.models import Post, Subscriber, unsubscribe_token
 from app.blog.statistics import Activity as Activity  # noqa: PLC0414 - for other apps, as the next one
 from app.blog.statistics import activity_figures as activity_figures  # noqa: PLC0414

@@ -8,8 +8,8 @@ from typing import Any
 from celery import shared_task
 from django.utils.dateparse import parse_datetime
 
-from app.blog import notifications, search, services, statistics
-from app.blog.models import Post
+from app.blog import covers, notifications, search, services, statistics
+from app.blog.models import Cover, Post
 from app.mail import MailUnavailable
 from app.taskruns.progress import report_progress
 
@@ -85,3 +85,10 @@ def roll_up_views() -> int:
 def invalidate_caches(post_id: int) -> None:
     """Forget what was rendered without the post. The cache fails open: what stays ends by its own time."""
     services.caches_invalidate()
+
+
+@shared_task(queue="default", autoretry_for=(OSError,), retry_backoff=True, max_retries=5)
+def resize_cover(cover_id: int) -> bool:
+    """Make the sizes of a cover. Returns whether there is such a cover."""
+    cover = Cover.objects.filter(pk=cover_id).first()
+    return cover is not None and covers.cover_resize(cover=cover)

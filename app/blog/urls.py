@@ -5,6 +5,7 @@ from rest_framework.routers import SimpleRouter
 
 from app.blog import pages
 from app.blog.api import PostViewSet, SubscribeView
+from app.blog.covers_api import cover_file
 
 router = SimpleRouter()
 router.register("api/posts", PostViewSet, basename="post")
@@ -14,6 +15,7 @@ urlpatterns = [
     path("api/subscriptions/", SubscribeView.as_view(), name="subscriptions"),
     path("", pages.home, name="home"),
     path("posts/<str:slug>/", pages.post_page, name="post-page"),
+    path("covers/<slug:key>/<int:width>.webp", cover_file, name="cover"),
     path("feed/", pages.feed, name="feed"),
     path("sitemap.xml", pages.sitemap, name="sitemap"),
     path("unsubscribe/<str:token>/", pages.unsubscribe, name="unsubscribe"),

@@ -42,6 +42,7 @@ def task_example(name: str, queue: str, **members: Any) -> dict[str, Any]:
         "finished_at": None,
         "cancel_requested_at": None,
         "result": None,
+        "result_url": None,
         "error": None,
         **members,
     }
@@ -82,13 +83,15 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
     progress = ProgressSerializer(source="*", read_only=True)
     attempts = serializers.IntegerField(source="attempt", read_only=True)
     result = serializers.SerializerMethodField()
+    result_url = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
 
     class Meta:
         model = TaskRun
         fields = (
             "id", "url", "name", "queue", "status", "progress", "attempts",
-            "created_at", "run_at", "started_at", "finished_at", "cancel_requested_at", "result", "error",
+            "created_at", "run_at", "started_at", "finished_at", "cancel_requested_at", "result", "result_url",
+            "error",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -101,6 +104,14 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         if run.status != Status.SUCCEEDED or run.result is None:
             return None
         return json.loads(run.result)
+
+    @extend_schema_field(serializers.URLField(allow_null=True))
+    def get_result_url(self, run: TaskRun) -> str | None:
+        """Where the result is to be had: of a task that returns ``{"url": "/a/path"}``."""
+        result = self.get_result(run)
+        path = result.get("url") if isinstance(result, dict) else None
+        request: Request | None = self.context.get("request")
+        return request.build_absolute_uri(path) if isinstance(path, str) and request is not None else path
 
     @extend_schema_field(ErrorSerializer(allow_null=True))
     def get_error(self, run: TaskRun) -> dict[str, Any] | None:
@@ -151,11 +162,26 @@ class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Status, progress, times, attempts, result and error of a run."""
         run = self.get_object()
-        response = Response(self.get_serializer(run).data)
+        data = self.get_serializer(run).data
+        if run.status == Status.REPLACED:
+            data = self._of_replacement(run, data)
+        response = Response(data)
         response["Cache-Control"] = "private, no-cache"
-        if run.status in LIVE:
+        if data["status"] in LIVE:
             response["Retry-After"] = str(POLL_AFTER)
         return response
+
+    def _of_replacement(self, run: TaskRun, told: dict[str, Any]) -> dict[str, Any]:
+        """What came of the tasks that took the run's place, under the address that the client knows."""
+        newest = self.get_queryset().filter(celery_id=run.celery_id).order_by("-id")[0]
+        data = {**self.get_serializer(newest).data, **{name: told[name] for name in ("id", "url", "created_at")}}
+        if newest.status == Status.REPLACED:
+            # Their last one is still to come, or never will: a chord's header that failed.
+            outcome: AsyncResult[Any] = AsyncResult(run.celery_id)
+            data["status"] = "failed" if outcome.failed() else "running"
+            if outcome.failed():
+                data["error"] = {"type": type(outcome.result).__name__, "detail": str(outcome.result)}
+        return data
 
     @extend_schema(
         request=None,

@@ -1,6 +1,9 @@
 """What a running task tells of itself, and is told."""
 
+import uuid
+
 from app.taskruns import execution, ledger
+from app.taskruns.models import TaskRun
 
 
 def report_progress(current: int, total: int | None = None, message: str = "") -> None:
@@ -21,3 +24,8 @@ def is_cancel_requested() -> bool:
     """
     running = execution.current()
     return running is not None and ledger.is_cancel_requested(running.claim)
+
+
+def report_progress_of(run_id: uuid.UUID, current: int, total: int | None = None, message: str = "") -> None:
+    """The same for a run whose place other tasks took (`replace`), told by one of them."""
+    TaskRun.objects.filter(pk=run_id).update(progress_current=current, progress_total=total, progress_message=message)

@@ -94,6 +94,24 @@ def test_a_broker_that_is_not_redis(settings: Any, url: str, expected: list[str]
 
 
 @pytest.mark.parametrize(
+    ("bucket", "given", "expected"),
+    [
+        ("", {}, []),
+        ("b", {}, []),
+        ("b", {"access_key": "k", "secret_key": "s", "region_name": "r"}, []),
+        ("", {"endpoint_url": "http://s3"}, ["pressroom.E020"]),
+        ("b", {"access_key": "k"}, ["pressroom.E021"]),
+        ("", {"secret_key": "very-secret"}, ["pressroom.E020", "pressroom.E021"]),
+    ],
+)
+def test_s3_half_set(settings: Any, bucket: str, given: dict[str, str], expected: list[str]) -> None:
+    settings.S3_BUCKET, settings.S3_OPTIONS = bucket, {**dict.fromkeys(settings.S3_OPTIONS, ""), **given}
+    found = list(checks.file_storage())
+    assert ids(found) == expected
+    assert not any("very-secret" in str(message) for message in found)
+
+
+@pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({}, []),

@@ -1,0 +1,49 @@
+"""Reports in the admin: looked at, never edited."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.html import format_html
+
+from app.reports import services
+from app.reports.models import Report, ReportSection, SummaryMail
+from app.taskruns.admin import ReadOnly
+
+
+class SectionInline(ReadOnly, admin.TabularInline[ReportSection, Report]):
+    model = ReportSection
+    fields = ("name", "done_at", "file")
+    readonly_fields = fields
+    extra = 0
+
+
+@admin.register(Report)
+class ReportAdmin(ReadOnly, admin.ModelAdmin[Report]):
+    list_display = ("__str__", "format", "owner", "status", "created_at", "finished_at", "run", "download")
+    list_filter = ("status", "kind", "format")
+    list_select_related = ("owner",)
+    list_per_page = 50
+    show_full_result_count = False
+    inlines = (SectionInline,)
+    fields = ("kind", "first_day", "last_day", "format", "owner", "status", "error", "run", "download", "size",
+              "created_at", "finished_at")  # fmt: skip
+
+    @admin.display(description="task")
+    def run(self, report: Report) -> str:
+        url = reverse("admin:taskruns_taskrun_change", args=[report.task])
+        return format_html('<a href="{}">{}</a>', url, report.task)
+
+    @admin.display(description="file")
+    def download(self, report: Report) -> str:
+        if report.status != Report.Status.READY:
+            return "-"
+        token = services.link_token(report=report, user=report.owner)
+        return format_html('<a href="{}">download</a>', reverse("report-download", args=[token]))
+
+
+@admin.register(SummaryMail)
+class SummaryMailAdmin(ReadOnly, admin.ModelAdmin[SummaryMail]):
+    list_display = ("day", "recipient", "at", "refused")
+    list_select_related = ("recipient",)
+    show_full_result_count = False

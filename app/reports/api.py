@@ -1,0 +1,207 @@
+"""Reports over HTTP: ordered, watched, downloaded by a link that expires."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.db.models import Count, QuerySet
+from django.http import FileResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
+from rest_framework import exceptions, mixins, permissions, serializers, status, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+from rest_framework.throttling import ScopedRateThrottle
+from rest_framework.views import APIView
+
+from app.openapi import examples
+from app.pagination import NewestFirst
+from app.reports import services
+from app.reports.models import Report
+from app.reports.periods import Period
+from app.reports.tasks import build_report, fail_report
+from app.taskruns.api import POLL_AFTER, TaskRunSerializer, run_payloads, task_example
+from app.taskruns.idempotency import idempotent
+
+ORDER = {"type": "activity", "period": "2026-01", "format": "pdf"}
+REPORT_URL = "https://press.example.com/api/reports/6f0c9c0e-6f3f-4c49-8a4e-0f6a3f3a9d5b/"
+ORDERED = task_example("app.reports.tasks.build_report", "reports")
+READY = {
+    "id": REPORT_URL.rstrip("/").rpartition("/")[2],
+    "url": REPORT_URL,
+    "type": "activity",
+    "period": "2026-01-01/2026-01-31",
+    "format": "pdf",
+    "status": "ready",
+    "progress": {"current": 5, "total": 5},
+    "error": "",
+    "size": 81_920,
+    "task": ORDERED["url"],
+    "created_at": "2026-03-02T09:00:00.412905+09:00",
+    "finished_at": "2026-03-02T09:00:03.120331+09:00",
+    "download": "https://press.example.com/api/reports/download/WyI2ZjBjOWMwZSIsN10:1vx0Zk:5Jr0dTjR/",
+}
+CONTENT_TYPES = {"pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}
+
+
+@extend_schema_serializer(examples=examples(request=ORDER))
+class ReportOrderSerializer(serializers.Serializer[Report]):
+    """What a report is to be about."""
+
+    type = serializers.ChoiceField(choices=Report.Kind.choices)
+    period = serializers.CharField(max_length=21, help_text="2026, 2026-01, 2026-01-31 or 2026-01-01/2026-03-31.")
+    format = serializers.ChoiceField(choices=Report.Format.choices, default=Report.Format.PDF)
+
+    def validate_period(self, text: str) -> Period:
+        try:
+            return Period.parse(text)
+        except ValueError as error:
+            raise serializers.ValidationError(str(error)) from error
+
+
+@extend_schema_serializer(examples=examples(response=READY))
+class ReportSerializer(serializers.ModelSerializer[Report]):
+    """A report, and where its file is to be had."""
+
+    class ReportProgressSerializer(serializers.Serializer[Report]):
+        """How many of its sections are computed."""
+
+        current = serializers.IntegerField(source="sections_done")
+        total = serializers.IntegerField(source="sections_total")
+
+    url = serializers.HyperlinkedIdentityField(view_name="report-detail", lookup_field="pk")
+    type = serializers.ChoiceField(source="kind", choices=Report.Kind.choices)
+    period = serializers.CharField()
+    progress = ReportProgressSerializer(source="*", read_only=True)
+    error = serializers.CharField(help_text="Why it failed; else empty.")
+    task = serializers.SerializerMethodField()
+    download = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Report
+        fields = (
+            "id", "url", "type", "period", "format", "status", "progress", "error", "size", "task",
+            "created_at", "finished_at", "download",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.URLField())
+    def get_task(self, report: Report) -> str:
+        return reverse("task-detail", args=[report.task], request=self.context["request"])
+
+    @extend_schema_field(serializers.URLField(allow_null=True, help_text="Good for a while, for whoever has it."))
+    def get_download(self, report: Report) -> str | None:
+        if report.status != Report.Status.READY:
+            return None
+        request = self.context["request"]
+        token = services.link_token(report=report, user=request.user)
+        return reverse("report-download", args=[token], request=request)
+
+
+@extend_schema_serializer(examples=examples(response={**ORDERED, "report": REPORT_URL}))
+class OrderedReportSerializer(TaskRunSerializer):
+    """The task that makes the report, and the report's address."""
+
+    report = serializers.URLField(read_only=True)
+
+    class Meta(TaskRunSerializer.Meta):
+        fields = (*TaskRunSerializer.Meta.fields, "report")  # type: ignore[assignment]  # a longer tuple
+
+
+class NewestReports(NewestFirst):
+    """Their keys are random."""
+
+    ordering = "-created_at"
+
+
+class ReportViewSet(
+    mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet[Report]
+):
+    """Your reports; for staff, everybody's."""
+
+    serializer_class = ReportSerializer
+    permission_classes = (permissions.IsAuthenticated,)
+    pagination_class = NewestReports
+    lookup_value_converter = "uuid"
+    throttle_scope = "reports"
+
+    def get_throttles(self) -> list[Any]:
+        return [ScopedRateThrottle()] if self.action == "create" else []
+
+    def get_queryset(self) -> QuerySet[Report]:
+        """The user's reports, or all for staff: whatever else there is, is not found."""
+        if getattr(self, "swagger_fake_view", False):
+            return Report.objects.none()
+        reports = Report.objects.annotate(
+            sections_total=Count("sections"), sections_done=Count("sections__done_at")
+        )  # fmt: skip
+        return reports if self.request.user.is_staff else reports.filter(owner=self.request.user.pk)
+
+    @extend_schema(
+        request=ReportOrderSerializer,
+        responses={202: OrderedReportSerializer},
+    )
+    @idempotent
+    def create(self, request: Request) -> Response:
+        """Order a report. The task tells how far it is; once it is done, its ``result_url`` is the report's address."""
+        order = ReportOrderSerializer(data=request.data)
+        order.is_valid(raise_exception=True)
+        wanted = order.validated_data
+        report_id = uuid.uuid4()
+        with transaction.atomic():
+            result = build_report.apply_async((str(report_id),), link_error=fail_report.s(str(report_id)))
+            [task] = run_payloads([result], request)
+            services.report_create(
+                report_id=report_id, task_id=task["id"], owner=request.user,
+                kind=wanted["type"], period=wanted["period"], file_format=wanted["format"],
+            )  # fmt: skip
+        url = reverse("report-detail", args=[report_id], request=request)
+        headers = {"Location": task["url"], "Retry-After": str(POLL_AFTER)}
+        return Response({**task, "report": url}, status=status.HTTP_202_ACCEPTED, headers=headers)
+
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """How far a report is; once it is ready, a link to its file."""
+        response = super().retrieve(request, *args, **kwargs)
+        response["Cache-Control"] = "private, no-store"
+        return response
+
+    def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Remove a report and its file. One that is being made is not made."""
+        return super().destroy(request, *args, **kwargs)
+
+
+class DownloadFile(FileResponse):
+    block_size = 64 * 1024
+
+
+class ReportDownloadView(APIView):
+    """The file of a report, for whoever has the link while it is good."""
+
+    permission_classes = (permissions.AllowAny,)
+    authentication_classes = ()
+
+    @extend_schema(
+        responses={(200, "application/pdf"): OpenApiTypes.BINARY, (200, "text/csv"): OpenApiTypes.BINARY},
+        operation_id="reports_download",
+    )
+    def get(self, request: Request, token: str) -> DownloadFile:
+        """Download it."""
+        try:
+            report = services.link_open(token=token)
+        except services.LinkExpired as error:
+            raise exceptions.PermissionDenied("The link has expired: the report's address has a new one.") from error
+        if report is None:
+            raise exceptions.NotFound
+        try:
+            file = default_storage.open(report.file)
+        except FileNotFoundError as error:
+            raise exceptions.NotFound from error
+        content_type = CONTENT_TYPES[report.format]
+        response = DownloadFile(file, as_attachment=True, filename=report.download_name, content_type=content_type)
+        response["Content-Length"] = str(report.size)
+        response["Cache-Control"] = "private, no-store"
+        return response

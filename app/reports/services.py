@@ -1,0 +1,165 @@
+"""What is done with reports. Knows nothing of HTTP and nothing of Celery."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import IO, Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core import signing
+from django.core.files import File
+from django.core.files.storage import default_storage
+from django.db import transaction
+from django.utils import timezone
+from django.utils.dateformat import format as date_format
+
+from app.reports.csvfile import write_csv
+from app.reports.models import Report, ReportSection
+from app.reports.pdf import write_pdf
+from app.reports.periods import Period
+from app.reports.sections import BY_REPORT, SECTIONS, Section, titled
+
+BATCH = 100
+"""Reports deleted at a time."""
+LINKS = signing.TimestampSigner(salt="app.reports.download")
+
+Progress = Callable[[int, int, str], None]
+
+
+class LinkExpired(Exception):
+    """The link was good once."""
+
+
+def report_create(
+    *, report_id: uuid.UUID, task_id: uuid.UUID, owner: Any, kind: str, period: Period, file_format: str
+) -> Report:
+    """A report that the run ``task_id`` is to make, with its sections; call it in the transaction of that run."""
+    report = Report.objects.create(
+        pk=report_id, task=task_id, owner=owner, kind=kind, format=file_format,
+        first_day=period.first, last_day=period.last,
+    )  # fmt: skip
+    ReportSection.objects.bulk_create(
+        ReportSection(report=report, position=position, name=name) for position, name in enumerate(BY_REPORT[kind])
+    )
+    return report
+
+
+def report_start(*, report: Report) -> list[int]:
+    """The report is being made. Returns its sections' keys."""
+    Report.objects.filter(pk=report.pk, status=Report.Status.QUEUED).update(status=Report.Status.RUNNING)
+    return list(report.sections.values_list("pk", flat=True))
+
+
+def section_build(*, section: ReportSection, progress: Progress) -> None:
+    """Compute a section and keep it as a file, once. Calls ``progress(done, total, unit)`` for the whole report."""
+    name = f"reports/{section.report_id}/{section.position}.jsonl.gz"
+    if section.done_at is None:
+        made = SECTIONS[section.name].make(section.report.period)
+        with tempfile.TemporaryFile() as file:
+            made.save(file)
+            file.seek(0)
+            section.file = default_storage.save(name, File(file))
+    with transaction.atomic():
+        # One section after the other, so that the last one to tell how many are done has counted all.
+        if not Report.objects.select_for_update().filter(pk=section.report_id):
+            default_storage.delete(name)
+            return
+        section.done_at = section.done_at or timezone.now()
+        section.save(update_fields=["file", "done_at"])
+        states = section.report.sections.values_list("done_at", flat=True)
+        progress(sum(state is not None for state in states), len(states) + 1, "sections")
+
+
+def report_assemble(*, report: Report, progress: Progress) -> None:
+    """Put the sections together and store the file; the sections' own files are not needed any more.
+
+    Once: a report that is ready stays as it is. Raises FileTooLarge.
+    """
+    sections = list(report.sections.all())
+    if report.status != Report.Status.READY:
+        progress(len(sections), len(sections) + 1, "sections")
+        with tempfile.TemporaryFile() as file:
+            _write(file, report, sections)
+            size = file.tell()
+            file.seek(0)
+            name = default_storage.save(f"reports/{report.pk}.{report.format}", File(file))
+        if not Report.objects.filter(pk=report.pk).update(
+            status=Report.Status.READY, error="", file=name, size=size, finished_at=timezone.now()
+        ):
+            # Deleted meanwhile.
+            default_storage.delete(name)
+            return
+    for section in sections:
+        if section.file:
+            default_storage.delete(section.file)
+    report.sections.update(file="")
+    progress(len(sections) + 1, len(sections) + 1, "sections")
+
+
+def _write(file: IO[bytes], report: Report, sections: Sequence[ReportSection]) -> None:
+    titles = titled(section.name for section in sections)
+    if report.format == Report.Format.CSV:
+        write_csv(file, titles=titles, sections=_stored(sections))
+    else:
+        pdf_write(
+            file, title=report.title, period=report.period, titles=titles, sections=_stored(sections),
+            reader=report.owner.get_username(),
+        )  # fmt: skip
+
+
+def _stored(sections: Sequence[ReportSection]) -> Iterator[Section]:
+    for section in sections:
+        with default_storage.open(section.file) as file:
+            yield Section.load(file)
+
+
+def pdf_write(
+    file: IO[bytes], *, title: str, period: Period, titles: Sequence[str], sections: Iterator[Section], reader: str
+) -> None:
+    """A PDF of these sections, with title page and contents."""
+    now = date_format(timezone.localtime(), "j F Y, H:i T")
+    write_pdf(
+        file, title=title, period=period.title, made=f"Made on {now} for {reader}", titles=titles, sections=sections
+    )
+
+
+def report_fail(*, report_id: uuid.UUID, reason: str) -> bool:
+    """The report will not be made; its sections' files are kept with it. False where it is ready, or gone."""
+    unfinished = Report.objects.filter(pk=report_id).exclude(status=Report.Status.READY)
+    return bool(unfinished.update(status=Report.Status.FAILED, error=reason, finished_at=timezone.now()))
+
+
+def reports_cleanup() -> int:
+    """Delete reports older than REPORT_RETENTION days, in batches; their files follow. Returns how many."""
+    old = Report.objects.filter(created_at__lt=timezone.now() - timedelta(days=settings.REPORT_RETENTION))
+    deleted = 0
+    while batch := list(old.values_list("pk", flat=True)[:BATCH]):
+        Report.objects.filter(pk__in=batch).delete()
+        deleted += len(batch)
+    return deleted
+
+
+def link_token(*, report: Report, user: Any) -> str:
+    """What opens the report's file for REPORT_LINK_LIFETIME seconds; it ends with the user it was given to."""
+    return LINKS.sign_object([str(report.pk), user.pk], compress=False)
+
+
+def link_open(*, token: str) -> Report | None:
+    """The report that the token opens; None where it is forged, or the report or the user is gone.
+
+    Raises LinkExpired.
+    """
+    try:
+        report_id, user_id = LINKS.unsign_object(token, max_age=settings.REPORT_LINK_LIFETIME)
+    except signing.SignatureExpired as error:
+        raise LinkExpired from error
+    except signing.BadSignature:
+        return None
+    user = get_user_model().objects.filter(pk=user_id, is_active=True).first()
+    report = Report.objects.filter(pk=report_id, status=Report.Status.READY).first()
+    allowed = user is not None and report is not None and (report.owner_id == user.pk or user.is_staff)
+    return report if allowed else None

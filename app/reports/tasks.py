@@ -1,0 +1,94 @@
+"""Making reports. A task fetches by id and calls a service.
+
+``build_report`` gives its place to a chord: a task for each section, in parallel, then ``assemble_report`` under its
+own Celery id. Whatever fails, ``fail_report`` records why.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import date
+from functools import partial
+from typing import Any
+
+from celery import chord, shared_task
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.result import AsyncResult
+from django.urls import reverse
+
+from app.mail import MailUnavailable
+from app.reports import services, summaries
+from app.reports.models import Report, ReportSection
+from app.taskruns.progress import report_progress, report_progress_of
+
+logger = logging.getLogger(__name__)
+
+# A section is safe to compute again, whatever went wrong: three more tries, but not of what took too long.
+AGAIN: dict[str, Any] = {
+    "autoretry_for": (Exception,),
+    "dont_autoretry_for": (SoftTimeLimitExceeded,),
+    "retry_backoff": True,
+    "retry_backoff_max": 60,
+    "max_retries": 3,
+}
+
+
+@shared_task(bind=True, queue="reports")
+def build_report(self: Any, report_id: str) -> None:
+    """Compute the report's sections in parallel, then put them together."""
+    report = Report.objects.filter(pk=report_id).first()
+    if report is None:
+        logger.info("report %s is gone", report_id)
+        return
+    sections = services.report_start(report=report)
+    raise self.replace(chord([build_section.si(pk) for pk in sections], assemble_report.si(report_id)))
+
+
+@shared_task(queue="reports", **AGAIN)
+def build_section(section_id: int) -> bool:
+    """Compute one section. Returns whether there is such a section."""
+    section = ReportSection.objects.select_related("report").filter(pk=section_id).first()
+    if section is None:
+        logger.info("section %s is gone", section_id)
+        return False
+    # The client watches the run that the report was ordered with, not this one.
+    ordered = section.report.task
+    services.section_build(section=section, progress=partial(report_progress_of, ordered))
+    return True
+
+
+@shared_task(queue="reports", **AGAIN)
+def assemble_report(report_id: str) -> dict[str, str] | None:
+    """Make the file of the sections. Returns where it is to be had, or None where the report is gone."""
+    report = Report.objects.select_related("owner").filter(pk=report_id).first()
+    if report is None:
+        logger.info("report %s is gone", report_id)
+        return None
+    services.report_assemble(report=report, progress=report_progress)
+    return {"url": reverse("report-detail", args=[report_id])}
+
+
+@shared_task(bind=True, queue="default")
+def fail_report(self: Any, failed_id: str, report_id: str) -> bool:
+    """An errback: record why a report was not made. Bound, so that Celery calls it as a task of its own."""
+    reason = AsyncResult(failed_id).result
+    return services.report_fail(report_id=uuid.UUID(report_id), reason=str(reason))
+
+
+@shared_task(queue="default")
+def cleanup_reports() -> int:
+    """Delete reports older than REPORT_RETENTION days. Returns how many."""
+    return services.reports_cleanup()
+
+
+@shared_task(
+    bind=True, queue="emails", autoretry_for=(OSError, MailUnavailable), retry_backoff=True, retry_backoff_max=600,
+    max_retries=10,
+)  # fmt: skip
+def send_daily_summary(self: Any, day: str | None = None) -> int:
+    """Mail the staff a day's summary; yesterday's where none is given. Returns to how many it was sent."""
+    if day is None:
+        # The same run with its day: a try after midnight is about the same one.
+        raise self.replace(self.si(summaries.yesterday().isoformat()))
+    return summaries.summary_send(day=date.fromisoformat(day))
