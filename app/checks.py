@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from celery import Celery
 from celery.exceptions import QueueNotFound
-from celery.signals import after_setup_logger, worker_init
+from celery.signals import setup_logging, worker_init
 from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
+from app.logs import FORMATS, LEVELS
 from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS
 
 TAG = "pressroom"
@@ -25,11 +27,22 @@ LOOPBACK = {"localhost", "::1", ""}
 
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
-    for check in (required_settings, redis_databases, broker_transport, retention, task_queues, task_time_limits):
+    for check in (
+        required_settings,
+        redis_databases,
+        broker_transport,
+        retention,
+        log_settings,
+        sentry_settings,
+        external_calls,
+        payments,
+        task_queues,
+        task_time_limits,
+    ):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
     # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.
-    after_setup_logger.connect(_refuse, dispatch_uid="pressroom.checks")
+    setup_logging.connect(_refuse, dispatch_uid="pressroom.checks")
 
 
 def refuse_misconfiguration(exit_code: int = 1) -> None:
@@ -110,6 +123,77 @@ def retention(**_: object) -> Iterator[checks.CheckMessage]:
             f"TASKRUNS_RETENTION is {kept}.",
             hint=f'JSON, for example {{"dead": 365}}: days above 0 for any of {", ".join(ended)}.',
             id="pressroom.E010",
+        )
+
+
+def log_settings(**_: object) -> Iterator[checks.CheckMessage]:
+    """A format and a level that exist."""
+    if settings.LOG_FORMAT not in FORMATS:
+        yield checks.Error(
+            f"LOG_FORMAT is {settings.LOG_FORMAT!r}.", hint=f"It is one of {', '.join(FORMATS)}.", id="pressroom.E020"
+        )
+    if settings.LOG_LEVEL not in LEVELS:
+        yield checks.Error(
+            f"LOG_LEVEL is {settings.LOG_LEVEL!r}.", hint=f"It is one of {', '.join(LEVELS)}.", id="pressroom.E021"
+        )
+
+
+def sentry_settings(**_: object) -> Iterator[checks.CheckMessage]:
+    """An address that Sentry's library takes, and a share that is one."""
+    parts = urlsplit(settings.SENTRY_DSN)
+    whole = parts.scheme in ("http", "https") and parts.username and parts.hostname
+    if settings.SENTRY_DSN and not (whole and parts.path.rpartition("/")[2].isdecimal()):
+        yield checks.Error(
+            "SENTRY_DSN is no address of a Sentry project.",
+            hint="It looks like https://key@host/123: Sentry shows it in the project's settings, under Client Keys.",
+            id="pressroom.E022",
+        )
+    if not 0 <= settings.SENTRY_TRACES_SAMPLE_RATE <= 1:
+        yield checks.Error(
+            f"SENTRY_TRACES_SAMPLE_RATE is {settings.SENTRY_TRACES_SAMPLE_RATE}.",
+            hint="It is a share, from 0 to 1.",
+            id="pressroom.E023",
+        )
+
+
+def external_calls(**_: object) -> Iterator[checks.CheckMessage]:
+    """Networks that are networks, and none without need; URLs that can be called."""
+    for text in settings.EXTERNAL_ALLOWED_NETWORKS:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            yield checks.Error(
+                f"EXTERNAL_ALLOWED_NETWORKS: {error}.", hint="For example 10.1.0.0/16,fd00::/8.", id="pressroom.E030"
+            )
+    if settings.EXTERNAL_ALLOWED_NETWORKS and not settings.LOCAL:
+        yield checks.Warning(
+            "EXTERNAL_ALLOWED_NETWORKS lets calls to other services reach networks that are not public.",
+            hint="Whoever chooses a URL can reach what listens there: name single hosts, or leave it empty.",
+            id="pressroom.W031",
+        )
+    for url in settings.PING_URLS:
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            yield checks.Error(
+                f"PING_URLS: {url!r} is no http(s) address.", hint="For example https://host/.", id="pressroom.E032"
+            )
+    if settings.SLACK_WEBHOOK_URL and not settings.LOCAL and urlsplit(settings.SLACK_WEBHOOK_URL).scheme != "https":
+        yield checks.Error(
+            "SLACK_WEBHOOK_URL is not https://.", hint="It is a secret and travels with each call.", id="pressroom.E033"
+        )
+
+
+def payments(**_: object) -> Iterator[checks.CheckMessage]:
+    """Both of Stripe's secrets or none; and no key over a line that others can read."""
+    if bool(settings.STRIPE_SECRET_KEY) != bool(settings.STRIPE_WEBHOOK_SECRET):
+        unset = "STRIPE_WEBHOOK_SECRET" if settings.STRIPE_SECRET_KEY else "STRIPE_SECRET_KEY"
+        yield checks.Error(
+            f"Payments are half set up: {unset} is not set.",
+            hint="Set both to take payments, or neither. Stripe's dashboard shows them under Developers.",
+            id="pressroom.E040",
+        )
+    if not settings.LOCAL and urlsplit(settings.STRIPE_API_BASE).scheme != "https":
+        yield checks.Error(
+            "STRIPE_API_BASE is not https://.", hint="The secret key travels with each call.", id="pressroom.E041"
         )
 
 

@@ -3,6 +3,7 @@
 What is wrong is told by ``manage.py check`` (``app/checks.py``), with a hint; nothing here raises.
 """
 
+import logging
 import secrets
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import django_stubs_ext
 import environ
 from celery.schedules import crontab
 
+from app.logs import logging_config
 from app.queues import DEFAULT_QUEUE, QUEUES
 
 # Lets ModelAdmin[Post] and its like be written, which the type checker wants and Django does not know.
@@ -51,9 +53,12 @@ INSTALLED_APPS = [
     "app.taskruns",
     "app.accounts",
     "app.blog",
+    "app.integrations",
+    "app.payments",
 ]
 
 MIDDLEWARE = [
+    "app.logs.RequestLogMiddleware",
     "app.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -131,6 +136,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": crontab(hour=3, minute=0),
     },
     "prune-task-runs": {"task": "app.taskruns.tasks.prune", "schedule": 600},
+    "ping-external": {
+        "task": "app.integrations.tasks.ping_external",
+        "schedule": 300,
+        "options": {"expires": 300},  # the next one does as well
+    },
 }
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
@@ -228,11 +238,30 @@ else:
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Pressroom <press@example.com>")
 
+# ---- Other services -------------------------------------------------------------------------------------------------
+# Networks, as 10.1.0.0/16, that call_external_api may reach though they are not public.
+EXTERNAL_ALLOWED_NETWORKS = env.list("EXTERNAL_ALLOWED_NETWORKS", default=[])
+PING_URLS = env.list("PING_URLS", default=[])
+SLACK_WEBHOOK_URL = env.str("SLACK_WEBHOOK_URL", default="")
+
+# ---- Payments -------------------------------------------------------------------------------------------------------
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="https://api.stripe.com").rstrip("/")
+
 # ---- Logs -----------------------------------------------------------------------------------------------------------
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-}
+LOG_FORMAT = env.str("LOG_FORMAT", default="console" if LOCAL else "json")
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = logging_config(LOG_FORMAT, LOG_LEVEL)
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # made sane by our middleware
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+# To ask who it is would ask the database, and outside of what answers for an absent one.
+DJANGO_STRUCTLOG_USER_ID_FIELD = ""
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_STATUS_4XX_LOG_LEVEL = logging.INFO
+
+# ---- Sentry ---------------------------------------------------------------------------------------------------------
+SENTRY_DSN = env.str("SENTRY_DSN", default="")
+SENTRY_TRACES_SAMPLE_RATE = env.float("SENTRY_TRACES_SAMPLE_RATE", default=0.0)
+ENVIRONMENT = env.str("ENVIRONMENT", default="local" if LOCAL else "production")
+RELEASE = env.str("RELEASE", default="")

@@ -15,5 +15,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/redoc/", from_here_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
     path("api/tasks/", include("app.taskruns.urls")),
     path("api/auth/", include("app.accounts.urls")),
+    path("api/", include("app.payments.urls")),
     path("", include("app.blog.urls")),
 ]
