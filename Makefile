@@ -1,6 +1,7 @@
 # Needs Python 3.11 or later and make; everything else is installed into .tools/ and .venv/ here.
 
 UV_VERSION := 0.13.9
+STRIPE_MOCK_VERSION := 0.197.0
 PORT ?= 8000
 # More than cores: most tests wait for a worker.
 JOBS ?= 4
@@ -9,6 +10,7 @@ N ?= 1000000
 
 UV := .tools/bin/uv
 RUN := .venv/bin/python
+STRIPE_MOCK := .tools/stripe-mock-$(STRIPE_MOCK_VERSION)/stripe-mock
 
 # The interpreter that is there already is the one to use.
 export UV_PYTHON_DOWNLOADS := never
@@ -28,10 +30,10 @@ up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
 demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
 	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
-test: install ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=4 at a time, ARGS="-k name")
+test: install $(STRIPE_MOCK) ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=4 at a time, ARGS="-k name")
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
-test-unit: install ## Run the quick tests only
+test-unit: install $(STRIPE_MOCK) ## Run the quick tests only
 	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
 
 backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
@@ -82,6 +84,12 @@ $(UV): .tools/uv-$(UV_VERSION)
 		fi; \
 	done; \
 	echo "Python 3.11 or later is needed: make PYTHON=/path/to/python" >&2; exit 1
+
+# Stripe's own test server. Without Go its tests are skipped, and say so.
+$(STRIPE_MOCK): | $(UV)
+	@if command -v go >/dev/null; then \
+		GOBIN="$(CURDIR)/$(@D)" go install github.com/stripe/stripe-mock@v$(STRIPE_MOCK_VERSION); \
+	fi
 
 clean: ## Remove .venv/, .tools/ and caches; the data in var/ stays
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,6 +1,7 @@
-"""The project itself as a Django app: its system checks."""
+"""The project itself as a Django app: its system checks, its logs, and where its errors go."""
 
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class ProjectConfig(AppConfig):
@@ -9,6 +10,16 @@ class ProjectConfig(AppConfig):
     verbose_name = "Pressroom"
 
     def ready(self) -> None:
-        from app import checks
+        from app import checks, checks_outside, logs
 
         checks.register()
+        logs.follow_tasks()
+        if settings.SENTRY_DSN and not any(checks_outside.sentry_settings()):
+            from app import sentry
+
+            sentry.start(
+                dsn=settings.SENTRY_DSN,
+                environment=settings.ENVIRONMENT,
+                release=settings.RELEASE,
+                traces_sample_rate=settings.SENTRY_TRACES_SAMPLE_RATE,
+            )

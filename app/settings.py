@@ -3,6 +3,7 @@
 What is wrong is told by ``manage.py check`` (``app/checks.py``), with a hint; nothing here raises.
 """
 
+import logging
 import secrets
 from contextlib import suppress
 from datetime import timedelta
@@ -14,6 +15,7 @@ import environ
 from celery.schedules import crontab
 
 from app.email_url import EmailUrlError, email_settings
+from app.logs import logging_config
 from app.queues import DEFAULT_QUEUE, QUEUES
 
 # Lets ModelAdmin[Post] and its like be written, which the type checker wants and Django does not know.
@@ -56,9 +58,12 @@ INSTALLED_APPS = [
     "app.accounts",
     "app.blog",
     "app.reports",
+    "app.integrations",
+    "app.payments",
 ]
 
 MIDDLEWARE = [
+    "app.logs.RequestLogMiddleware",
     "app.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -171,6 +176,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "app.reports.tasks.send_daily_summary",
         "schedule": crontab(hour=9, minute=0, day_of_week="1-5"),
     },
+    "ping-external": {
+        "task": "app.integrations.tasks.ping_external",
+        "schedule": 300,
+        "options": {"expires": 300},  # the next one does as well
+    },
 }
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
@@ -282,11 +292,30 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Pressroom <press@exa
 MEILISEARCH_URL = env.str("MEILISEARCH_URL", default="").rstrip("/")
 MEILISEARCH_KEY = env.str("MEILISEARCH_KEY", default="")
 
+# ---- Other services -------------------------------------------------------------------------------------------------
+# Networks, as 10.1.0.0/16, that call_external_api may reach though they are not public.
+EXTERNAL_ALLOWED_NETWORKS = env.list("EXTERNAL_ALLOWED_NETWORKS", default=[])
+PING_URLS = env.list("PING_URLS", default=[])
+SLACK_WEBHOOK_URL = env.str("SLACK_WEBHOOK_URL", default="")
+
+# ---- Payments -------------------------------------------------------------------------------------------------------
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
+STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="https://api.stripe.com").rstrip("/")
+
 # ---- Logs -----------------------------------------------------------------------------------------------------------
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-}
+LOG_FORMAT = env.str("LOG_FORMAT", default="console" if LOCAL else "json")
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = logging_config(LOG_FORMAT, LOG_LEVEL)
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # made sane by our middleware
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+# To ask who it is would ask the database, and outside of what answers for an absent one.
+DJANGO_STRUCTLOG_USER_ID_FIELD = ""
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_STATUS_4XX_LOG_LEVEL = logging.INFO
+
+# ---- Sentry ---------------------------------------------------------------------------------------------------------
+SENTRY_DSN = env.str("SENTRY_DSN", default="")
+SENTRY_TRACES_SAMPLE_RATE = env.float("SENTRY_TRACES_SAMPLE_RATE", default=0.0)
+ENVIRONMENT = env.str("ENVIRONMENT", default="local" if LOCAL else "production")
+RELEASE = env.str("RELEASE", default="")

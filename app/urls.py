@@ -16,5 +16,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/tasks/", include("app.taskruns.urls")),
     path("api/auth/", include("app.accounts.urls")),
     path("api/reports/", include("app.reports.urls")),
+    path("api/", include("app.payments.urls")),
     path("", include("app.blog.urls")),
 ]

@@ -77,6 +77,8 @@ def environment(var: Path, port: int) -> dict[str, str]:
     if os.geteuid() == 0:
         # Celery warns of root at length, once a worker; on one's own machine that is known.
         defaults["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
+    if sys.stdout.isatty():
+        defaults["FORCE_COLOR"] = "1"  # what we show is theirs, though they write to a pipe
     env = defaults | given | {"LOCAL": "1", "VAR_DIR": str(var), "PYTHONUNBUFFERED": "1"}
     Path(env["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
     return env
@@ -100,7 +102,7 @@ def web(port: int) -> list[str]:
         "--workers", "2", "--worker-class", "gthread", "--threads", "4",
         "--graceful-timeout", "6", "--no-control-socket",
         "--limit-request-line", "4094", "--limit-request-fields", "50",
-        "--access-logfile", "-", "--access-logformat", "%(m)s %(U)s %(s)s %(M)s ms",
+        "--logger-class", "app.gunicorn.Logger",
     ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """``manage.py relay``."""
 
+import logging
 import signal
 import threading
 from typing import Any
@@ -8,6 +9,8 @@ from celery import current_app as celery_app
 from django.core.management.base import BaseCommand
 
 from app.taskruns.relay import Relay
+
+logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -19,6 +22,6 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stopping.set())
         # Errbacks and chords of what it declares dead are called by name.
         celery_app.loader.import_default_modules()
-        self.stdout.write("relay: ready")
+        logger.info("relay: ready")
         Relay(stopping).run()
-        self.stdout.write("relay: stopped")
+        logger.info("relay: stopped")

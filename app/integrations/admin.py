@@ -1,0 +1,11 @@
+"""Pings in the admin: to be looked at."""
+
+from django.contrib import admin
+
+from app.integrations.models import Ping
+from app.readonly import ReadOnlyAdmin
+
+
+@admin.register(Ping)
+class PingAdmin(ReadOnlyAdmin[Ping]):
+    list_display = ("url", "status", "latency_ms", "error", "checked_at")

@@ -1,0 +1,146 @@
+"""Connections to public addresses only, for so long and so many bytes: for URLs that others have chosen.
+
+A name is resolved once, every address that it has is checked, and the connection goes to a checked address; so what
+a name server says the second time (DNS rebinding) is never asked. It stands where sockets are opened, so a redirect
+cannot go around it, and Host header and TLS server name stay those of the URL.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import httpcore
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolve = Callable[[str], Sequence[str]]
+
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""RFC 6052: the last 32 bits are an IPv4 address."""
+
+
+class Refused(Exception):
+    """Not to be called, or not to be had like this; that will not change by trying again."""
+
+
+class Budget:
+    """What a call may use up, over all its connections."""
+
+    def __init__(self, *, seconds: float, size: int) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._size = self._left = size
+
+    def wait(self, timeout: float | None, error: type[Exception]) -> float:
+        """Seconds that may be waited for: ``timeout``, or what is left if that is less. Raises ``error`` for none."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise error("out of time")
+        return left if timeout is None else min(left, timeout)
+
+    def spend(self, received: bytes) -> bytes:
+        """Count bytes received, of heads and bodies. Raises Refused where they are too many."""
+        self._left -= len(received)
+        if self._left < 0:
+            raise Refused(f"more than {self._size} bytes came back")
+        return received
+
+
+def system_resolve(host: str) -> list[str]:
+    """The addresses of a name, as the system knows them. Raises OSError."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+
+
+def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
+    """Whether an address may be connected to: a public one, or one of the networks ``allowed``.
+
+    An IPv6 address that stands for an IPv4 one (mapped, 6to4, Teredo, NAT64) is judged as that.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+        if address in NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner:
+            return is_allowed(inner, allowed)
+    if any(address in network for network in allowed):
+        return True
+    return address.is_global and not address.is_multicast
+
+
+class GuardedBackend(httpcore.NetworkBackend):
+    """Opens httpcore's connections: to allowed addresses, within the budget."""
+
+    def __init__(self, *, allowed: Sequence[Network], budget: Budget, resolve: Resolve = system_resolve) -> None:
+        self._allowed = allowed
+        self._budget = budget
+        self._resolve = resolve
+        self._sockets = httpcore.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Raises Refused, httpcore.ConnectError and httpcore.ConnectTimeout."""
+        error: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in self._checked(host):
+            try:
+                stream = self._sockets.connect_tcp(
+                    address, port, self._budget.wait(timeout, httpcore.ConnectTimeout), local_address,
+                    socket_options,
+                )  # fmt: skip
+            except httpcore.ConnectError as failed:
+                error = failed
+            else:
+                return _Stream(stream, self._budget)
+        raise error
+
+    def _checked(self, host: str) -> list[str]:
+        try:
+            found = [str(ipaddress.ip_address(host))]
+        except ValueError:
+            try:
+                found = list(self._resolve(host))
+            except (OSError, UnicodeError) as error:
+                raise httpcore.ConnectError(f"{host} is not found: {error}") from error
+        for address in found:
+            if not is_allowed(ipaddress.ip_address(address), self._allowed):
+                raise Refused(f"{host} is at {address}, which is no public address")
+        return found
+
+    def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.NetworkStream:
+        """Never."""
+        raise Refused("not a network address")
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection within the budget."""
+
+    def __init__(self, stream: httpcore.NetworkStream, budget: Budget) -> None:
+        self._stream = stream
+        self._budget = budget
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._budget.spend(self._stream.read(max_bytes, self._budget.wait(timeout, httpcore.ReadTimeout)))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._budget.wait(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        wait = self._budget.wait(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, wait), self._budget)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

@@ -1,0 +1,148 @@
+"""Orders over HTTP, and what Stripe tells us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import stripe
+from celery.result import AsyncResult
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema, extend_schema_serializer
+from rest_framework import mixins, permissions, serializers, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from app.openapi import examples
+from app.pagination import NewestFirst
+from app.payments import services
+from app.payments.models import Order
+from app.payments.prices import PLANS
+from app.payments.tasks import process_payment
+from app.taskruns.api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads
+from app.taskruns.idempotency import idempotent
+from app.taskruns.models import TaskRun
+
+BOUGHT = {
+    "id": "0b6f2c9e-6a7e-4c55-8f0e-3a1d6f1f2f10",
+    "plan": "monthly",
+    "amount": 9900,
+    "currency": "krw",
+    "status": "pending",
+    "failure": "",
+    "created_at": "2026-03-02T09:00:00.397714+09:00",
+    "paid_at": None,
+}
+# As Stripe sends it, but for most of it: https://docs.stripe.com/api/events/object
+EVENT = {
+    "id": "evt_1",
+    "object": "event",
+    "type": "payment_intent.succeeded",
+    "data": {"object": {"id": "pi_1", "object": "payment_intent", "status": "succeeded"}},
+}
+
+
+@extend_schema_serializer(examples=examples(request={"plan": "monthly"}, response=BOUGHT))
+class OrderSerializer(serializers.ModelSerializer[Order]):
+    """An order; its amount is in the currency's smallest unit."""
+
+    plan = serializers.ChoiceField(choices=sorted(PLANS))
+
+    class Meta:
+        model = Order
+        fields = ("id", "plan", "amount", "currency", "status", "failure", "created_at", "paid_at")
+        read_only_fields = ("id", "amount", "currency", "status", "failure", "created_at", "paid_at")
+
+
+@extend_schema_serializer(examples=examples(request={"payment_method": "pm_card_visa"}))
+class PaySerializer(serializers.Serializer[Order]):
+    """How to pay: Stripe's id of what its form in the browser has made. No card number ever comes here."""
+
+    payment_method = serializers.RegexField(r"\A(pm|card|src)_[A-Za-z0-9_]{1,200}\Z")
+
+
+class OrderPagination(NewestFirst):
+    """Ids are random here, so the time comes first."""
+
+    ordering = ("-created_at", "-id")  # type: ignore[assignment]  # DRF takes both
+
+
+class OrderViewSet(
+    mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Order]
+):
+    """Your orders; for staff, everybody's."""
+
+    serializer_class = OrderSerializer
+    permission_classes = (permissions.IsAuthenticated,)
+    pagination_class = OrderPagination
+    lookup_value_converter = "uuid"
+
+    def get_queryset(self) -> QuerySet[Order]:
+        """What the user may see; the rest is not found."""
+        if getattr(self, "swagger_fake_view", False):
+            return Order.objects.none()
+        orders = Order.objects.all()
+        return orders if self.request.user.is_staff else orders.filter(owner=self.request.user.pk)
+
+    @idempotent
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Order a plan, at today's price. It is not paid yet."""
+        return super().create(request, *args, **kwargs)
+
+    def perform_create(self, serializer: serializers.BaseSerializer[Order]) -> None:
+        serializer.instance = services.order_create(owner=self.request.user, **serializer.validated_data)
+
+    @extend_schema(request=PaySerializer, responses={202: TaskRunSerializer})
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def pay(self, request: Request, pk: Any = None) -> Response:
+        """Pay an order, once: asked again while it is being paid, the answer is the same task. Ended: 409."""
+        serializer = PaySerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        order = self.get_object()
+        if not settings.STRIPE_SECRET_KEY:
+            raise Conflict("Payments are not set up here.")
+        method = serializer.validated_data["payment_method"]
+        with transaction.atomic():
+            if services.order_begin_payment(order_id=order.pk, payment_method=method):
+                started = process_payment.delay(str(order.pk))
+                Order.objects.filter(pk=order.pk).update(task_id=started.id)
+        order.refresh_from_db()
+        if order.status != Order.Status.PROCESSING:
+            raise Conflict(f"The order is {order.status} already.")
+        if order.payment_method != method:
+            raise Conflict("The order is being paid by another payment method.")
+        try:
+            [run] = run_payloads([AsyncResult(order.task_id)], request)
+        except TaskRun.DoesNotExist as error:
+            raise Conflict("The order is being paid; its task is no longer kept.") from error
+        headers = {"Location": run["url"], "Retry-After": str(POLL_AFTER)}
+        return Response(run, status=status.HTTP_202_ACCEPTED, headers=headers)
+
+
+class WebhookView(APIView):
+    """Stripe's events. Whatever comes twice, late or in another order changes nothing that is done."""
+
+    permission_classes = (permissions.AllowAny,)
+    authentication_classes = ()
+
+    @extend_schema(
+        request=OpenApiTypes.OBJECT,
+        responses={204: None},
+        operation_id="payments_webhook",
+        examples=examples(request=EVENT),
+    )
+    def post(self, request: Request) -> Response:
+        """For Stripe alone: signed with STRIPE_WEBHOOK_SECRET, not older than 5 minutes."""
+        if not settings.STRIPE_WEBHOOK_SECRET:
+            raise serializers.ValidationError("No signature can be checked here: STRIPE_WEBHOOK_SECRET is not set.")
+        try:
+            event = services.event_verify(payload=request.body, signature=request.headers.get("Stripe-Signature", ""))
+        except (ValueError, stripe.SignatureVerificationError) as error:
+            raise serializers.ValidationError("This is not a fresh event signed by Stripe.") from error
+        services.event_handle(event=event)
+        return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,0 +1,71 @@
+"""Errors to Sentry, where SENTRY_DSN is set: one event for each request that failed and each run that was given up.
+
+What is retried is none. An event holds no personal data: ids, the traceback without its variables, and a task's
+arguments, which are ids by the house's rule; the request's address and body are left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sentry_sdk
+import structlog
+from celery import current_task
+from sentry_sdk.integrations.atexit import AtexitIntegration
+from sentry_sdk.integrations.celery import CeleryIntegration
+from sentry_sdk.integrations.django import DjangoIntegration
+from sentry_sdk.integrations.logging import LoggingIntegration
+from sentry_sdk.scrubber import EventScrubber
+
+from app.logs import PERSONAL
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event, Hint
+
+
+def start(*, dsn: str, environment: str, release: str, traces_sample_rate: float) -> None:
+    """Report from this process and its children. Before Celery's worker builds its tasks' tracers."""
+    sentry_sdk.init(
+        dsn=dsn,
+        environment=environment,
+        release=release or None,
+        traces_sample_rate=traces_sample_rate,
+        send_default_pii=False,
+        include_local_variables=False,
+        max_request_body_size="never",
+        max_breadcrumbs=0,  # the log has them, by the request's id
+        event_scrubber=EventScrubber(recursive=True),
+        before_send=_hide,
+        before_send_transaction=_hide,
+        auto_enabling_integrations=False,
+        integrations=[
+            DjangoIntegration(middleware_spans=False),
+            # Trace headers make each stored call longer: only where they are of use.
+            CeleryIntegration(propagate_traces=traces_sample_rate > 0),
+            LoggingIntegration(level=None, event_level=None),
+            AtexitIntegration(callback=lambda pending, timeout: None),
+        ],
+    )
+    sentry_sdk.get_global_scope().add_event_processor(_describe)
+
+
+def _describe(event: Event, hint: Hint) -> Event:
+    """Add what leads to the log and to the run."""
+    tags: Any = event.setdefault("tags", {})
+    ids = structlog.contextvars.get_contextvars()
+    tags.update({name: ids[name] for name in ("request_id", "task_id") if name in ids})
+    task: Any = current_task
+    if task and task.request.id:
+        tags["task"] = task.name
+        details = {"name": task.name, "args": task.request.args, "kwargs": task.request.kwargs}
+        event.setdefault("extra", {})["task"] = details
+    return event
+
+
+def _hide(event: Event, hint: Hint) -> Event:
+    """Take out what may be personal: last, for the integrations add to an event after us."""
+    event.pop("request", None)
+    event.get("contexts", {}).get("trace", {}).pop("data", None)  # the query
+    for exception in event.get("exception", {}).get("values", ()):
+        exception["value"] = PERSONAL.sub("***", str(exception.get("value", "")))
+    return event

@@ -1,0 +1,9 @@
+"""``gunicorn tests.probes.wsgi``: the site with the routes of ``tests.probes.urls``."""
+
+from django.conf import settings
+
+settings.ROOT_URLCONF = "tests.probes.urls"
+
+from app.wsgi import application  # noqa: E402
+
+__all__ = ["application"]

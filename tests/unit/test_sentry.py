@@ -1,0 +1,32 @@
+"""Sentry's settings; what is reported, ``tests/reliability/test_sentry.py`` has."""
+
+from typing import Any
+
+import pytest
+
+from app import checks
+from tests.unit.test_checks import ids, run
+
+
+@pytest.mark.parametrize(
+    ("dsn", "rate", "expected"),
+    [
+        ("", 0.0, []),
+        ("https://key@sentry.example.com/12", 1.0, []),
+        ("https://key@sentry.example.com/prefix/12", 0.5, []),
+        ("sentry.example.com/12", 0.0, ["pressroom.E022"]),
+        ("https://sentry.example.com/12", 0.0, ["pressroom.E022"]),
+        ("https://key@sentry.example.com/", 0.0, ["pressroom.E022"]),
+        ("", 1.5, ["pressroom.E023"]),
+    ],
+)
+def test_addresses_and_shares(settings: Any, dsn: str, rate: float, expected: list[str]) -> None:
+    settings.SENTRY_DSN, settings.SENTRY_TRACES_SAMPLE_RATE = dsn, rate
+    assert ids(checks.sentry_settings()) == expected
+
+
+def test_a_wrong_address_is_told_of_by_the_check_and_by_no_traceback() -> None:
+    done = run("manage.py", "check", SENTRY_DSN="https://sentry.example.com/")
+    assert done.returncode == 1
+    assert "pressroom.E022" in done.stderr
+    assert "Traceback" not in done.stderr
