@@ -154,6 +154,9 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A Redis that refuses (read-only, full) is waited for like one that is away; and for as long as it takes.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BEAT_SCHEDULER = "app.taskruns.beat:LedgerScheduler"
 # Made in the database where missing; edited in the admin from then on.
 CELERY_BEAT_SCHEDULE = {

@@ -22,6 +22,7 @@ from typing import Any
 
 from celery import bootsteps, signals
 from celery.exceptions import WorkerLostError
+from celery.utils.functional import noop
 from celery.worker import state
 from celery.worker.request import Request
 from django.conf import settings
@@ -83,6 +84,8 @@ class LedgerRequest(Request):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # There is nothing to acknowledge: see `LedgerAMQP.TaskConsumer`.
+        self._on_ack = self._on_reject = noop
         faults.reach("worker.received")
         header = self._request_dict.get(HEADER)
         if header is not None:
