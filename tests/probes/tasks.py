@@ -127,6 +127,12 @@ def slow_call(path: str, gate: str, seconds: float) -> None:
     note(path, "answered")
 
 
+@shared_task(name="probe.now")
+def now() -> float:
+    """What the worker's clock says."""
+    return time.time()
+
+
 @shared_task(name="probe.compute")
 def compute(seconds: float) -> str:
     """Busy for so long, and never waiting for anything."""
