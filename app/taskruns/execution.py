@@ -199,7 +199,7 @@ def execute(
     run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
     close_old_connections()
     try:
-        claim = _until_written(lambda: ledger.claim(run_id, token, header["worker"]))
+        claim = _until_written(lambda: ledger.claim(run_id, token, header["worker"], header.get("attempt")))
     finally:
         # Not held while the body runs, which may be slow and not need it.
         give_back()

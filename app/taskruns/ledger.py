@@ -108,8 +108,11 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
     return ids
 
 
-def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int) -> Claim | None:
+def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | None = None) -> Claim | None:
     """Make a due run ours, or None where it is not to be had (done, running elsewhere, not due, expired).
+
+    ``attempt``, where given, is how often the run had been claimed when the message was sent. A run that was claimed
+    since may be another call by now (``retry``, ``replace``), and the message is not of that one.
 
     May be repeated with the same token when the answer to the first call was lost.
     """
@@ -122,11 +125,12 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int) -> Claim | None:
             WHERE id = %(id)s
               AND EXISTS (SELECT 1 FROM taskruns_worker w WHERE w.id = %(worker)s AND w.dead_at IS NULL)
               AND ((status IN {WAITING} AND run_at <= clock_timestamp()
+                    AND attempt = coalesce(%(attempt)s::int, attempt)
                     AND (expires_at IS NULL OR expires_at > clock_timestamp()))
                    OR (status = 'running' AND claim = %(token)s))
             RETURNING attempt, owner_id, expires_at
             """,
-            {"id": run_id, "token": token, "worker": worker_id},
+            {"id": run_id, "token": token, "worker": worker_id, "attempt": attempt},
         )
         row = cursor.fetchone()
     return None if row is None else Claim(run_id, token, *row)

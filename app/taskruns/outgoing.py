@@ -21,6 +21,7 @@ class Published:
     body: str
     properties: str
     losses: int
+    attempt: int
 
 
 def take_due(windows: dict[str, int]) -> list[Published]:
@@ -64,7 +65,8 @@ def take_due(windows: dict[str, int]) -> list[Published]:
             )
             UPDATE taskruns_taskrun t SET published_at = clock_timestamp()
             FROM (SELECT id FROM due UNION ALL SELECT id FROM suspect) chosen WHERE t.id = chosen.id
-            RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties, t.losses
+            RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties, t.losses,
+                t.attempt
             """,
             [item for pair in windows.items() for item in pair],
         )

@@ -79,7 +79,7 @@ class Relay:
         by_queue: dict[str, list[str]] = defaultdict(list)
         for row in rows:
             by_queue[row.queue].append(
-                envelope(row.queue, row.headers, row.body, row.properties, row.run_id, redelivered=row.losses > 0)
+                envelope(row.queue, row.headers, row.body, row.properties, row.run_id, row.attempt, row.losses > 0)
             )
         faults.reach("relay.marked")
         pipeline = self.redis.pipeline(transaction=False)

@@ -37,6 +37,13 @@ def steps(total: int, until_exists: str) -> None:
         time.sleep(0.02)
 
 
+@shared_task(bind=True, name="probe.step")
+def step(self: Any, path: str, to_go: int) -> None:
+    note(path, f"{to_go} to go")
+    if to_go:
+        raise self.replace(step.s(path, to_go - 1))
+
+
 @shared_task(bind=True, name="probe.retry_by_hand", max_retries=3)
 def retry_by_hand(self: Any, path: str, succeed_at: int) -> int:
     note(path, f"{self.request.id} {self.request.retries} {time.time()}")

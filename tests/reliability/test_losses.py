@@ -130,6 +130,25 @@ def test_a_message_that_arrives_twice_runs_once(stack: Stack, effects: str, redi
     assert tasks.noted(effects) == ["once"]
 
 
+def test_a_message_that_comes_back_after_its_task_has_replaced_itself_is_dropped(
+    stack: Stack, effects: str, redis_server: Any
+) -> None:
+    """As after a failover to a replica that lags: the run is live, but it is another call by now."""
+    relay = stack.relay()
+    result = tasks.step.delay(effects, 1)
+    client = redis_server.client()
+    message = until(lambda: client.lindex("default", 0), "the message is in its list")
+    relay.stop()
+    worker = stack.worker("--concurrency=1")
+    until(lambda: TaskRun.of(result).arguments == ([effects, 0], {}), "it has replaced itself")
+    client.lpush("default", message)
+    worker.wait_for("dropped")
+    stack.relay()
+    until(done, "it is done")
+
+    assert tasks.noted(effects) == ["1 to go", "0 to go"]
+
+
 def test_a_long_task_of_a_live_worker_is_left_alone(stack: Stack, effects: str, gate: Path) -> None:
     """The heartbeat's test: see `test_without_a_heartbeat_...` for the same with it switched off."""
     stack.relay()
