@@ -237,7 +237,10 @@ def lose_orphans() -> list[Ended]:
 
 
 def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
-    """Running rows of which ``where`` holds: due again, or a dead letter after the queue's ``max_attempts``."""
+    """Running rows of which ``where`` holds: due again, or a dead letter after the queue's ``max_attempts``.
+
+    Due since when they first were: what was lost does not wait behind all that came after it.
+    """
     limits = ",".join(["(%s,%s::int)"] * len(QUEUES))
     return _ended(
         f"""
@@ -251,7 +254,6 @@ def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
             UPDATE taskruns_taskrun t
             SET losses = losses + 1, claim = NULL, published_at = NULL,
                 status = CASE WHEN gone.cancelled THEN 'cancelled' WHEN gone.dead THEN 'dead' ELSE 'queued' END,
-                run_at = CASE WHEN gone.cancelled OR gone.dead THEN t.run_at ELSE clock_timestamp() END,
                 finished_at = CASE WHEN gone.cancelled OR gone.dead THEN clock_timestamp() END,
                 error_type = %s, error = %s, traceback = %s
             FROM gone WHERE t.id = gone.id

@@ -302,6 +302,12 @@ class TestClaimAndFinish:
         run.refresh_from_db()
         assert (run.status, run.losses, run.attempts.count()) == (Status.DEAD, 3, 3)
 
+    def test_what_was_lost_goes_before_what_came_after_it(self, worker_id: int) -> None:
+        lost = claimed(worker_id)
+        tasks.effect.delay("a", "later")
+        assert ledger.lose_claim(lost.run_id, lost.token)
+        assert [row.run_id for row in outgoing.take_due({"default": 1})] == [lost.run_id]
+
     def test_what_a_leaving_worker_gives_up_is_not_counted(self, worker_id: int) -> None:
         claim = claimed(worker_id)
         assert ledger.release(worker_id) == 1
