@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.db import transaction
 
-from app.taskruns import ledger, terminal
+from app.taskruns import ends, ledger, terminal
 from app.taskruns.models import Status, TaskRun
 from app.taskruns.wake import waker
 
@@ -22,7 +22,7 @@ def run_cancel(*, run: TaskRun, user: Any) -> None:
     Raises NotPossible for a run that has ended.
     """
     with transaction.atomic():
-        if not terminal.cancel_waiting(run.pk) and not ledger.cancel_running(run.pk):
+        if not terminal.cancel_waiting(run.pk) and not ends.cancel_running(run.pk):
             raise NotPossible("The task has ended already.")
         _record(user, run, CHANGE, "cancelled")
 

@@ -7,7 +7,7 @@ from typing import Any
 from celery.app.control import Control
 from celery.utils.functional import maybe_list
 
-from app.taskruns import ledger, terminal
+from app.taskruns import ends, terminal
 from app.taskruns.models import LIVE, TaskRun
 
 
@@ -22,7 +22,7 @@ class LedgerControl(Control):
         known = dict(TaskRun.objects.filter(celery_id__in=ids, status__in=LIVE).values_list("celery_id", "pk"))
         for run_id in known.values():
             if not terminal.cancel_waiting(run_id) and terminate:
-                ledger.cancel_running(run_id)
+                ends.cancel_running(run_id)
         others = [one for one in ids if one not in known and not TaskRun.objects.filter(celery_id=one).exists()]
         if not others:
             return None

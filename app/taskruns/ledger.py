@@ -1,4 +1,4 @@
-"""The statements of the ledger. Every change of a run's status is here; all times are the database's clock.
+"""The statements of the ledger: every change of a run's status is here or in ``ends``. Times are the database's clock.
 
 Each function runs one statement on the default connection, in the caller's transaction if there is one.
 """
@@ -226,6 +226,9 @@ class Ended:
     status: str
 
 
+TOLD = "id, celery_id, name, headers, body, status"
+
+
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
     """An attempt that ended without a verdict, known by its claim; empty where it had ended otherwise."""
     return _lose("t.claim = %s AND t.id = %s", [token, run_id], failure)
@@ -242,7 +245,7 @@ def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
     Due since when they first were: what was lost does not wait behind all that came after it.
     """
     limits = ",".join(["(%s,%s::int)"] * len(QUEUES))
-    return _ended(
+    return rows_ended(
         f"""
         WITH limits (queue, max_attempts) AS (VALUES {limits}),
         gone AS (
@@ -260,7 +263,7 @@ def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
             RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status, t.attempt, t.worker_id, t.started_at
         ),
         noted AS ({_ATTEMPT})
-        SELECT {_TOLD} FROM changed
+        SELECT {TOLD} FROM changed
         """,
         [
             *(item for queue in QUEUES for item in (queue.name, queue.max_attempts)),
@@ -272,15 +275,16 @@ def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
     )
 
 
-def _ended(statement: str, values: list[Any]) -> list[Ended]:
+def rows_ended(statement: str, values: list[Any]) -> list[Ended]:
+    """What a statement that ends runs, and returns TOLD of them, has ended."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return [Ended(*row) for row in cursor.fetchall()]
 
 
-def as_ended(run_id: uuid.UUID) -> Ended:
+def asrows_ended(run_id: uuid.UUID) -> Ended:
     """The run as Celery is told of it."""
-    return _ended(f"SELECT {_TOLD} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
+    return rows_ended(f"SELECT {TOLD} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
 
 
 def ended(claim: Claim) -> bool:
@@ -288,79 +292,6 @@ def ended(claim: Claim) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM taskruns_taskrun WHERE id = %s AND claim = %s AND status <> 'running'",
-            [claim.run_id, claim.token],
-        )
-        return cursor.fetchone() is not None
-
-
-_TOLD = "id, celery_id, name, headers, body, status"
-
-
-def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[Ended]:
-    """A waiting run whose task no worker knew: due again in ``pause`` seconds, dead after ``limit`` of them.
-
-    Empty where it does not wait any more.
-    """
-    return _ended(
-        f"""
-        WITH old AS (
-            SELECT id, coalesce(unknown_since, clock_timestamp()) AS since FROM taskruns_taskrun
-            WHERE id = %s AND status IN {WAITING} FOR UPDATE
-        ),
-        due AS (SELECT id, since, since + make_interval(secs => %s) <= clock_timestamp() AS over FROM old)
-        UPDATE taskruns_taskrun t
-        SET unknown_since = due.since, published_at = NULL, error_type = %s, error = %s, traceback = %s,
-            status = CASE WHEN due.over THEN 'dead' ELSE t.status END,
-            finished_at = CASE WHEN due.over THEN clock_timestamp() END, result = CASE WHEN due.over THEN %s END,
-            run_at = CASE WHEN due.over THEN t.run_at ELSE clock_timestamp() + make_interval(secs => %s) END
-        FROM due WHERE t.id = due.id
-        RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status
-        """,
-        [run_id, limit, *dataclasses.astuple(failure), result, pause],
-    )
-
-
-def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
-    """A run that has not begun never will; empty where it has."""
-    return _ended(
-        f"""
-        UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
-        WHERE id = %s AND status IN {WAITING} RETURNING {_TOLD}
-        """,
-        [run_id],
-    )
-
-
-def cancel_running(run_id: uuid.UUID) -> bool:
-    """Ask the worker of a running one to stop it; it hears of it with its next heartbeat."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE taskruns_taskrun SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
-            WHERE id = %s AND status = 'running'
-            """,
-            [run_id],
-        )
-        return bool(cursor.rowcount)
-
-
-def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[Ended]:
-    """A running one that was stopped because it was to be cancelled."""
-    return _ended(
-        f"""
-        UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
-        WHERE id = %s AND claim = %s AND status = 'running' {"AND cancel_requested_at IS NOT NULL" * only_if_requested}
-        RETURNING {_TOLD}
-        """,
-        [run_id, token],
-    )
-
-
-def is_cancel_requested(claim: Claim) -> bool:
-    """Whether somebody wants the attempt under this claim to stop."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT 1 FROM taskruns_taskrun WHERE id = %s AND claim = %s AND cancel_requested_at IS NOT NULL",
             [claim.run_id, claim.token],
         )
         return cursor.fetchone() is not None
@@ -412,18 +343,6 @@ def release(worker_id: int, after: float = 0.0) -> int:
             [after, worker_id],
         )
         return int(cursor.rowcount)
-
-
-def expire() -> list[Ended]:
-    """Waiting rows past their expiry become ``expired``."""
-    return _ended(
-        f"""
-        UPDATE taskruns_taskrun SET status = 'expired', finished_at = clock_timestamp()
-        WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
-        RETURNING {_TOLD}
-        """,
-        [],
-    )
 
 
 def progress(claim: Claim, current: int, total: int | None, message: str) -> bool:

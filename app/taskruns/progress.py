@@ -2,7 +2,7 @@
 
 import uuid
 
-from app.taskruns import execution, ledger
+from app.taskruns import ends, execution, ledger
 from app.taskruns.models import TaskRun
 
 
@@ -23,7 +23,7 @@ def is_cancel_requested() -> bool:
     by ``raise Ignore()``, which makes it cancelled. One small SELECT; False outside a run of the ledger.
     """
     running = execution.current()
-    return running is not None and ledger.is_cancel_requested(running.claim)
+    return running is not None and ends.is_cancel_requested(running.claim)
 
 
 def report_progress_of(run_id: uuid.UUID, current: int, total: int | None = None, message: str = "") -> None:

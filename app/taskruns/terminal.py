@@ -18,7 +18,7 @@ from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 from django.conf import settings
 from django.db import transaction
 
-from app.taskruns import ledger
+from app.taskruns import ends, ledger
 from app.taskruns.ledger import Claim, Ended, Failure
 from app.taskruns.messages import HEADER
 
@@ -35,12 +35,12 @@ def lose_orphans() -> int:
 
 def expire() -> int:
     """Waiting runs past their expiry. Returns how many."""
-    return _told(ledger.expire)
+    return _told(ends.expire)
 
 
 def cancel_waiting(run_id: uuid.UUID) -> int:
     """A run that has not begun. Returns 1, or 0 where it has."""
-    return _told(lambda: ledger.cancel_waiting(run_id))
+    return _told(lambda: ends.cancel_waiting(run_id))
 
 
 def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
@@ -48,12 +48,12 @@ def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
     pause, limit = settings.TASKRUNS_UNKNOWN_PAUSE, settings.TASKRUNS_UNKNOWN_LIMIT
     error = NotRegistered(name)
     failure = Failure("NotRegistered", f"No worker knows the task {name!r}.", "")
-    return _told(lambda: ledger.postpone_unknown(run_id, failure, _encoded(error), pause, limit), error)
+    return _told(lambda: ends.postpone_unknown(run_id, failure, _encoded(error), pause, limit), error)
 
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> int:
     """A run that was stopped to cancel it. Returns 1, or 0 where it had ended otherwise, or nobody wanted that."""
-    return _told(lambda: ledger.cancel_claim(run_id, token, only_if_requested))
+    return _told(lambda: ends.cancel_claim(run_id, token, only_if_requested))
 
 
 def overrun(claim: Claim, limit: float) -> int:

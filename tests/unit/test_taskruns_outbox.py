@@ -18,7 +18,7 @@ from django.utils import timezone
 from kombu.exceptions import EncodeError
 
 from app.celery import app
-from app.taskruns import heartbeats, ledger, outgoing
+from app.taskruns import ends, heartbeats, ledger, outgoing
 from app.taskruns.models import Status, TaskRun
 from app.taskruns.ownership import OwnershipMiddleware, owned_by
 from tests.probes import tasks
@@ -285,7 +285,7 @@ class TestClaimAndFinish:
         retried, lost = claimed(worker_id), claimed(worker_id)
         message = ledger.Message("other", "probe.effect", "default", 0, "{}", "[[],{},{}]", "{}")
         for claim in (retried, lost):
-            assert ledger.cancel_running(claim.run_id)
+            assert ends.cancel_running(claim.run_id)
         assert heartbeats.cancellations(worker_id) == {retried.token, lost.token}
         assert ledger.reschedule(retried, message, ledger.LOST)
         assert [row.status for row in ledger.lose_claim(lost.run_id, lost.token)] == ["cancelled"]
