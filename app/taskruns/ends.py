@@ -1,4 +1,4 @@
-"""The statements by which the ledger itself ends runs that never finish by themselves: cancelled, expired, not known."""
+"""The statements by which the ledger itself ends runs that never end by themselves: cancelled, expired, unknown."""
 
 from __future__ import annotations
 
