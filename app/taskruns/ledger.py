@@ -282,7 +282,7 @@ def rows_ended(statement: str, values: list[Any]) -> list[Ended]:
         return [Ended(*row) for row in cursor.fetchall()]
 
 
-def asrows_ended(run_id: uuid.UUID) -> Ended:
+def as_ended(run_id: uuid.UUID) -> Ended:
     """The run as Celery is told of it."""
     return rows_ended(f"SELECT {TOLD} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
 
