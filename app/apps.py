@@ -10,11 +10,11 @@ class ProjectConfig(AppConfig):
     verbose_name = "Pressroom"
 
     def ready(self) -> None:
-        from app import checks, checks_outside, logs
+        from app import checks, checks_services, logs
 
         checks.register()
         logs.follow_tasks()
-        if settings.SENTRY_DSN and not any(checks_outside.sentry_settings()):
+        if settings.SENTRY_DSN and not any(checks_services.sentry_settings()):
             from app import sentry
 
             sentry.start(

@@ -17,8 +17,8 @@ from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
-from app.checks_outside import external_calls, mail_transport, payments, search_server, sentry_settings
-from app.logs import FORMATS, LEVELS
+from app.checks_outside import mail_transport, search_server
+from app.checks_services import external_calls, log_settings, payments, sentry_settings
 from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS
 
 TAG = "pressroom"
@@ -27,9 +27,11 @@ LOOPBACK = {"localhost", "::1", ""}
 
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
-    of_settings = (required_settings, redis_databases, broker_transport, retention, file_storage, log_settings)
-    outside = (mail_transport, search_server, sentry_settings, external_calls, payments)
-    for check in (*of_settings, *outside, task_queues, task_time_limits):
+    of_settings = (
+        required_settings, redis_databases, broker_transport, retention, file_storage, mail_transport, search_server,
+        log_settings, sentry_settings, external_calls, payments,
+    )  # fmt: skip
+    for check in (*of_settings, task_queues, task_time_limits):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
     # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.
@@ -124,25 +126,13 @@ def file_storage(**_: object) -> Iterator[checks.CheckMessage]:
         yield checks.Error(
             "S3 is half set: there is no S3_BUCKET, so files would go to Postgres.",
             hint="Set S3_BUCKET to the name of the bucket, or none of the S3_ variables.",
-            id="pressroom.E011",
+            id="pressroom.E020",
         )
     if len(given & {"access_key", "secret_key"}) == 1:
         yield checks.Error(
             "S3 is half set: of S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY one is missing.",
             hint="Set both, or neither where the machine's role gives access.",
-            id="pressroom.E012",
-        )
-
-
-def log_settings(**_: object) -> Iterator[checks.CheckMessage]:
-    """A format and a level that exist."""
-    if settings.LOG_FORMAT not in FORMATS:
-        yield checks.Error(
-            f"LOG_FORMAT is {settings.LOG_FORMAT!r}.", hint=f"It is one of {', '.join(FORMATS)}.", id="pressroom.E025"
-        )
-    if settings.LOG_LEVEL not in LEVELS:
-        yield checks.Error(
-            f"LOG_LEVEL is {settings.LOG_LEVEL!r}.", hint=f"It is one of {', '.join(LEVELS)}.", id="pressroom.E026"
+            id="pressroom.E021",
         )
 
 

@@ -1,21 +1,27 @@
-"""``make demo``: what a reader and an author do, over HTTP only, and when what they started was done."""
+"""``make demo``: what a reader, an author and an editor do, over HTTP only, and when what they started was done."""
 
 from __future__ import annotations
 
+import io
+import os
+import re
 import secrets
 import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
+from PIL import Image
 
 TIMEOUT = 300.0
 """Seconds until the tasks count as stuck: a hang guard, a laptop needs a few."""
 POLL = 0.25
 """Seconds between two looks at the tasks."""
 FINAL = {"succeeded", "failed", "cancelled", "expired"}
+SUMMARY = "app.reports.tasks.send_daily_summary"
 
 
 class DemoError(Exception):
@@ -37,21 +43,38 @@ class Api:
     def __init__(self, base_url: str) -> None:
         self._client = httpx.Client(base_url=base_url, timeout=30.0, follow_redirects=True)
 
-    def call(self, method: str, url: str, status: int, body: dict[str, Any] | None = None) -> tuple[Any, float]:
-        """The answer's body, and the milliseconds it took. Raises DemoError for any other status."""
+    def request(self, method: str, url: str, status: int, **options: Any) -> tuple[httpx.Response, float]:
+        """The answer, and the milliseconds it took. Raises DemoError for any other status."""
         started = time.perf_counter()
         try:
-            response = self._client.request(method, url, json=body)
+            response = self._client.request(method, url, **options)
         except httpx.HTTPError as error:
             raise DemoError(f"{method} {self._client.base_url.join(url)}: {error}; is `make up` running?") from error
         taken = (time.perf_counter() - started) * 1000
         if response.status_code != status:
             raise DemoError(f"{method} {url}: {response.status_code} instead of {status}: {response.text[:500]}")
+        return response, taken
+
+    def call(self, method: str, url: str, status: int, body: dict[str, Any] | None = None) -> tuple[Any, float]:
+        """The answer's JSON, and the milliseconds it took. Raises DemoError for any other status."""
+        response, taken = self.request(method, url, status, json=body)
         return response.json(), taken
 
     def sign_in(self, username: str, password: str) -> None:
         tokens, _ = self.call("POST", "/api/auth/login/", 200, {"username": username, "password": password})
         self._client.headers["Authorization"] = f"Bearer {tokens['access']}"
+
+    def sign_in_to_admin(self, username: str, password: str) -> None:
+        """As a browser does."""
+        form = {"username": username, "password": password}
+        self.submit("/admin/login/", form)
+
+    def submit(self, url: str, form: dict[str, Any]) -> None:
+        """Fill in a form of the admin."""
+        self.request("GET", url, 200)
+        token = self._client.cookies["csrftoken"]
+        headers = {"Referer": str(self._client.base_url.join(url))}
+        self.request("POST", url, 200, data={**form, "csrfmiddlewaretoken": token}, headers=headers)
 
 
 def register(base_url: str) -> tuple[Api, Started]:
@@ -64,14 +87,63 @@ def register(base_url: str) -> tuple[Api, Started]:
     return api, Started("register a reader", taken, [answer["welcome_task"]])
 
 
-def publish(base_url: str) -> tuple[Api, Started]:
-    """A new post of the demo author's, published."""
+def publish(base_url: str) -> tuple[Api, list[Started], dict[str, Any]]:
+    """A new post of the demo author's with a cover, published."""
     api = Api(base_url)
     api.sign_in("author", "author-demo-1")
     body = {"title": f"News of {datetime.now(UTC):%d %B %Y, %H:%M:%S}", "body": "A thousand mails, and none twice."}
     post, _ = api.call("POST", "/api/posts/", 201, body)
-    answer, taken = api.call("POST", f"/api/posts/{post['id']}/publish/", 200)
-    return api, Started("publish a post", taken, answer["tasks"])
+    picture = {"content": gradient(), "headers": {"Content-Type": "image/jpeg"}}
+    covered, uploading = api.request("POST", f"/api/posts/{post['id']}/cover/", 202, **picture)
+    published, publishing = api.call("POST", f"/api/posts/{post['id']}/publish/", 200)
+    started = [
+        Started("upload its cover", uploading, [covered.json()]),
+        Started("publish a post", publishing, published["tasks"]),
+    ]
+    return api, started, post
+
+
+def gradient() -> bytes:
+    """A picture as a camera brings it: large, and with notes on where it was taken."""
+    across, down = Image.linear_gradient("L").rotate(90), Image.linear_gradient("L")
+    image = Image.merge("RGB", (across, down, Image.new("L", across.size, 160))).resize((2400, 1600))
+    notes = Image.Exif()
+    notes[0x010E] = "at home"  # ImageDescription
+    file = io.BytesIO()
+    image.save(file, "JPEG", exif=notes)
+    return file.getvalue()
+
+
+def order_report(api: Api) -> tuple[Started, str]:
+    """This month's figures as PDF, and the report's address."""
+    body = {"type": "activity", "period": f"{datetime.now(UTC):%Y-%m}", "format": "pdf"}
+    answer, taken = api.call("POST", "/api/reports/", 202, body)
+    return Started("order a report", taken, [answer]), answer["report"]
+
+
+def pay(api: Api) -> tuple[Started, str]:
+    """An order, paid by a test card, and its address."""
+    order, _ = api.call("POST", "/api/orders/", 201, {"plan": "monthly"})
+    task, taken = api.call("POST", f"/api/orders/{order['id']}/pay/", 202, {"payment_method": "pm_card_visa"})
+    return Started("pay an order", taken, [task]), f"/api/orders/{order['id']}/"
+
+
+def summarise(base_url: str) -> tuple[Api, Started]:
+    """The daily summary, out of its time: an editor runs its schedule in the admin."""
+    api = Api(base_url)
+    api.sign_in_to_admin("admin", "admin-demo-1")
+    summaries = f"/api/tasks/?name={SUMMARY}"
+    before = {task["id"] for task in api.call("GET", summaries, 200)[0]["results"]}
+    schedules = "/admin/django_celery_beat/periodictask/"
+    page, _ = api.request("GET", f"{schedules}?q=send-daily-summary", 200)
+    [number] = re.findall(r'name="_selected_action" value="(\d+)"', page.text)
+    began = time.perf_counter()
+    api.submit(schedules, {"action": "run_tasks", "_selected_action": number})
+    taken = (time.perf_counter() - began) * 1000
+    tasks = [task for task in api.call("GET", summaries, 200)[0]["results"] if task["id"] not in before]
+    if not tasks:
+        raise DemoError("the admin did not run the schedule send-daily-summary")
+    return api, Started("run a schedule in the admin", taken, tasks)
 
 
 def follow(started: list[tuple[Api, Started]]) -> None:
@@ -124,7 +196,37 @@ def mails(task: dict[str, Any]) -> int:
     """How many mails the task has sent."""
     if task["name"].endswith(".send_welcome_email"):
         return 1
-    return int(task["result"]) if task["name"].endswith(".notify_subscribers") else 0
+    return int(task["result"]) if task["name"].endswith((".notify_subscribers", ".send_daily_summary")) else 0
+
+
+def artefacts(api: Api, post: dict[str, Any], report: str, folder: Path) -> list[tuple[str, str]]:
+    """What came of it, each opened: what it is, and where. Raises DemoError for what is not as it should be."""
+    page, _ = api.request("GET", post["url"], 200)
+    found = [("post", post["url"])]
+    covers = api.call("GET", f"/api/posts/{post['id']}/", 200)[0]["cover"]
+    for width, url in sorted(covers.items(), key=lambda pair: int(pair[0])):
+        image = Image.open(io.BytesIO(api.request("GET", url, 200)[0].content))
+        if (image.format, image.width) != ("WEBP", int(width)) or image.getexif():
+            raise DemoError(f"{url} is no clean WebP of {width} pixels")
+        found.append((f"cover, {width} px", url))
+    if not any(url in page.text for url in covers.values()):
+        raise DemoError(f"{post['url']} does not show its cover")
+    made, _ = api.call("GET", report, 200)
+    content = api.request("GET", made["download"], 200)[0].content
+    if not (content.startswith(b"%PDF-") and content.rstrip().endswith(b"%%EOF") and len(content) == made["size"]):
+        raise DemoError(f"{made['download']} is no whole PDF")
+    folder.mkdir(parents=True, exist_ok=True)
+    pdf = folder / f"report-{made['id']}.pdf"
+    pdf.write_bytes(content)
+    return [*found, (f"report, {len(content) / 1024:.0f} KiB", str(pdf))]
+
+
+def order_of(api: Api, url: str) -> list[tuple[str, str]]:
+    """The order, which is to be paid. Raises DemoError where it is not."""
+    order, _ = api.call("GET", url, 200)
+    if order["status"] != "paid":
+        raise DemoError(f"the order is {order['status']}: {order['failure']}")
+    return [(f"{order['amount']:,} {order['currency'].upper()} paid", f"order {order['id']}")]
 
 
 def timeline(started: list[Started]) -> str:
@@ -141,13 +243,26 @@ def timeline(started: list[Started]) -> str:
 
 
 def main(base_url: str) -> int:
+    folder = Path(os.environ.get("VAR_DIR") or "var").resolve()
     try:
-        started = [register(base_url), publish(base_url)]
+        reader, registered = register(base_url)
+        author, published, post = publish(base_url)
+        ordered, report = order_report(author)
+        paid, order = pay(reader)
+        editor, summarised = summarise(base_url)
+        started = [(reader, registered), *((author, what) for what in published), (author, ordered), (reader, paid),
+                   (editor, summarised)]  # fmt: skip
         follow(started)
+        opened = artefacts(author, post, report, folder / "demo") + order_of(reader, order)
     except DemoError as error:
         print(f"make demo: {error}", file=sys.stderr)
         return 1
     print(timeline([what for _, what in started]))
+    print("\nWhat came of it, opened and found whole:\n")
+    for what, where in opened:
+        print(f"  {what:24}{where}")
+    if (folder / "mail").is_dir():
+        print(f"  {'mails':24}{folder / 'mail'}")
     return 0
 
 

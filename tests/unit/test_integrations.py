@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from app import checks
+from app import checks_services as checks
 from app.accounts.models import User
 from app.integrations import services
 from app.integrations.guard import Refused

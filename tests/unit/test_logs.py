@@ -15,7 +15,7 @@ import structlog
 from django.test import Client
 from rest_framework.test import APIClient
 
-from app import checks
+from app import checks_services as checks
 from app.blog.models import Subscriber
 from app.logs import FORMATS, LEVELS, logging_config
 from app.taskruns.models import TaskRun
@@ -126,7 +126,7 @@ def test_the_id_stands_in_the_row_of_what_a_request_starts(as_author: APIClient)
     assert carried == [{"request_id": "from-the-edge"}] * 3
 
 
-@pytest.mark.parametrize(("name", "good", "expected"), [("LOG_FORMAT", FORMATS, "E020"), ("LOG_LEVEL", LEVELS, "E021")])
+@pytest.mark.parametrize(("name", "good", "expected"), [("LOG_FORMAT", FORMATS, "E050"), ("LOG_LEVEL", LEVELS, "E051")])
 def test_a_format_or_level_that_does_not_exist(settings: Any, name: str, good: tuple[str, ...], expected: str) -> None:
     for value in good:
         setattr(settings, name, value)

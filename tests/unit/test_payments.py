@@ -11,7 +11,7 @@ import stripe as stripe_library
 from django.test import Client
 from rest_framework.test import APIClient
 
-from app import checks
+from app import checks_services as checks
 from app.accounts.models import User
 from app.payments.models import Order
 from app.payments.prices import PLANS

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app import checks
+from app import checks_services as checks
 from tests.unit.test_checks import ids, run
 
 
@@ -14,10 +14,10 @@ from tests.unit.test_checks import ids, run
         ("", 0.0, []),
         ("https://key@sentry.example.com/12", 1.0, []),
         ("https://key@sentry.example.com/prefix/12", 0.5, []),
-        ("sentry.example.com/12", 0.0, ["pressroom.E022"]),
-        ("https://sentry.example.com/12", 0.0, ["pressroom.E022"]),
-        ("https://key@sentry.example.com/", 0.0, ["pressroom.E022"]),
-        ("", 1.5, ["pressroom.E023"]),
+        ("sentry.example.com/12", 0.0, ["pressroom.E052"]),
+        ("https://sentry.example.com/12", 0.0, ["pressroom.E052"]),
+        ("https://key@sentry.example.com/", 0.0, ["pressroom.E052"]),
+        ("", 1.5, ["pressroom.E053"]),
     ],
 )
 def test_addresses_and_shares(settings: Any, dsn: str, rate: float, expected: list[str]) -> None:
@@ -28,5 +28,5 @@ def test_addresses_and_shares(settings: Any, dsn: str, rate: float, expected: li
 def test_a_wrong_address_is_told_of_by_the_check_and_by_no_traceback() -> None:
     done = run("manage.py", "check", SENTRY_DSN="https://sentry.example.com/")
     assert done.returncode == 1
-    assert "pressroom.E022" in done.stderr
+    assert "pressroom.E052" in done.stderr
     assert "Traceback" not in done.stderr
