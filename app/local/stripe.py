@@ -40,7 +40,7 @@ class Payments:
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
         """Status and JSON of the answer. ``headers`` by their names in lower case."""
-        if headers.get("authorization") != self._authorization:
+        if not self.knows(headers):
             return error(401, "invalid_request_error", "Invalid API Key provided")
         parts = path.strip("/").split("/")
         if parts[:2] != ["v1", "payment_intents"] or (len(parts) > 2 and parts[2] not in self.intents):
@@ -49,6 +49,10 @@ class Payments:
             return 200, self.intents[parts[2]]
         parameters = dict(parse_qsl(body.decode()))
         return self.once(headers.get("idempotency-key") or secrets.token_hex(), parts, parameters)
+
+    def knows(self, headers: dict[str, str]) -> bool:
+        """Whether the request has our key."""
+        return headers.get("authorization") == self._authorization
 
     def once(self, key: str, parts: list[str], parameters: dict[str, str]) -> Reply:
         """Do what the key stands for, or answer what was answered when it was done."""

@@ -1,6 +1,6 @@
 """Runs the processes of ``make up`` together: what one writes gets its name in front, when one ends all end.
 
-Why not honcho: ``docs/decisions/0001-own-supervisor.md``.
+Why not honcho: ``docs/decisions/0004-our-own-supervisor.md``.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import IO
 
-from app.local.services import PROJECT, Postgres, Service, ServiceError, Valkey, data_folder
+from app.local.services import PROJECT, Postgres, Service, ServiceError, Valkey, data_folder, free_port
 from app.local.supervisor import Ended, Guardian, Printer, Supervisor
 from app.queues import QUEUES, Queue
 
@@ -106,6 +106,18 @@ def web(port: int) -> list[str]:
     ]  # fmt: skip
 
 
+def stripe(env: dict[str, str]) -> list[str]:
+    """The command of the stand-in for Stripe, and its address into the environment."""
+    port = free_port()
+    env |= {
+        "STRIPE_API_BASE": f"http://127.0.0.1:{port}",
+        "STRIPE_SECRET_KEY": "sk_test_local",
+        "STRIPE_WEBHOOK_SECRET": "whsec_local",
+    }
+    # By path: it needs nothing of the application.
+    return [sys.executable, "-P", str(Path(__file__).with_name("stripe.py")), str(port), env["STRIPE_SECRET_KEY"]]
+
+
 def answers(url: str) -> bool:
     """Whether the web processes answer, and with the database behind them."""
     try:
@@ -139,7 +151,7 @@ Pressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.
     Feed            {base}/feed/
     Mail            {var / "mail"}
 
-    make demo       registers a reader and publishes a post to 1,000 subscribers
+    make demo       drives all of it: mails to 1,000 subscribers, a cover, a report, a payment, a summary
 """
 
 
@@ -155,7 +167,7 @@ def main() -> int:
 
     env = environment(var, port)
     workers = {f"worker-{queue.name}": worker(queue) for queue in QUEUES}
-    printer = Printer(sys.stdout, ["up", "web", *workers, "beat", "relay", "migrate", "demo-data"])
+    printer = Printer(sys.stdout, ["up", "web", *workers, "beat", "relay", "stripe", "migrate", "demo-data"])
     # It holds the lock too: until it has ended what is left of this run, there is no other.
     guardian = Guardian(keep_open=(held.fileno(),))
     supervisor = Supervisor(guardian, printer)
@@ -166,13 +178,16 @@ def main() -> int:
         printer("up", f"services answer after {time.monotonic() - started:.1f} s")
         supervisor.run("migrate", [*manage, "migrate", "--no-input", "--verbosity", "1"], env)
         supervisor.run("demo-data", [*manage, "demo_data"], env)
+        helpers = set() if env.get("STRIPE_SECRET_KEY") else {"stripe"}
+        if helpers:
+            supervisor.start("stripe", stripe(env), env, ready="stripe: ready")
         supervisor.start("web", web(port), env)
         for name, command in workers.items():
             supervisor.start(name, command, env, ready=" ready.")
         supervisor.start("beat", BEAT, env, ready="beat: Starting...")
         supervisor.start("relay", [*manage, "relay"], env, ready="relay: ready")
         base = f"http://127.0.0.1:{port}"
-        supervisor.wait_ready({*workers, "beat", "relay"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT)
+        supervisor.wait_ready({*workers, *helpers, "beat", "relay"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT)
         print(links(base, var, time.monotonic() - started), flush=True)
         supervisor.wait()
     except ServiceError as error:

@@ -1,6 +1,7 @@
 """`make up` and `make demo`, for real: the processes, the mails, and what is left after."""
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pypdf import PdfReader
 
 from app.local.services import data_folder, free_port
 from tests.plugin import settings_names
@@ -110,10 +112,17 @@ def test_all_of_it(up: Up) -> None:
         cwd=ROOT, env=up.env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert "1,001 mails sent" in demo.stdout
+    assert "1,002 mails sent" in demo.stdout
     mails = [message_from_bytes(path.read_bytes()) for path in (up.var / "mail").iterdir() if path.is_file()]
-    assert len(mails) == 1001
+    assert len(mails) == 1002
     assert set(Counter(mail["To"] for mail in mails).values()) == {1}
+    [summary] = [mail for mail in mails if mail["To"] == "admin@example.com"]
+    [attached] = [part for part in summary.walk() if part.get_content_type() == "application/pdf"]
+    [report] = (up.var / "demo").glob("report-*.pdf")
+    for pdf in (report.read_bytes(), attached.get_payload(decode=True)):
+        assert len(PdfReader(io.BytesIO(pdf)).pages) >= 2
+    for what in ("post ", "cover, ", "report, ", " KRW paid"):
+        assert what in demo.stdout
 
     second = up.second(PORT=str(free_port()))
     assert (second.returncode, second.stdout) == (1, "")
