@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.utils.dateparse import parse_datetime
 
 from app.blog import covers, notifications, search, services, statistics
@@ -87,7 +88,13 @@ def invalidate_caches(post_id: int) -> None:
     services.caches_invalidate()
 
 
-@shared_task(queue="default", autoretry_for=(OSError,), retry_backoff=True, max_retries=5)
+@shared_task(
+    queue="default",
+    autoretry_for=(Exception,),  # whatever the storage raises
+    dont_autoretry_for=(SoftTimeLimitExceeded,),
+    retry_backoff=True,
+    max_retries=5,
+)
 def resize_cover(cover_id: int) -> bool:
     """Make the sizes of a cover. Returns whether there is such a cover."""
     cover = Cover.objects.filter(pk=cover_id).first()

@@ -110,8 +110,7 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         """Where the result is to be had: of a task that returns ``{"url": "/a/path"}``."""
         result = self.get_result(run)
         path = result.get("url") if isinstance(result, dict) else None
-        request: Request | None = self.context.get("request")
-        return request.build_absolute_uri(path) if isinstance(path, str) and request is not None else path
+        return self.context["request"].build_absolute_uri(path) if isinstance(path, str) else None
 
     @extend_schema_field(ErrorSerializer(allow_null=True))
     def get_error(self, run: TaskRun) -> dict[str, Any] | None:
