@@ -22,7 +22,10 @@ def call(effects: str, numbers: range) -> None:
 
 def assert_once_each(effects: str, numbers: range) -> None:
     """Every line and every row is there, once; nothing failed."""
+    lines = Counter(map(int, noted(effects)))
     rows = Counter(int(name.split()[1]) for name in Group.objects.values_list("name", flat=True))
-    assert Counter(map(int, noted(effects))) == Counter(numbers)
-    assert rows == Counter(numbers)
-    assert set(TaskRun.objects.values_list("status", flat=True)) == {Status.SUCCEEDED}
+    for what, there in (("lines", lines), ("rows", rows)):
+        lost, again = Counter(numbers) - there, there - Counter(numbers)
+        assert not lost + again, f"{what} lost: {dict(lost)}, done again: {dict(again)}"
+    others = TaskRun.objects.exclude(status=Status.SUCCEEDED)
+    assert not others, [(run.name, run.status, run.error) for run in others]
