@@ -19,10 +19,10 @@ export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit backlog soak bench-fanout lint format update verify install install-local clean
+.PHONY: help up demo test test-unit reliability reliability-stock reliability-mutations backlog soak bench-fanout lint format update verify install install-local clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
 	@PORT=$(PORT) exec $(RUN) -m app.local.up
@@ -45,6 +45,18 @@ soak: install ## 15 minutes of load: are tables and indexes bounded? (SOAK_MINUT
 
 bench-fanout: install ## Tell a million subscribers of a post and print how fast and in how much memory (N=1000000)
 	@$(RUN) -m bench.fanout $(N)
+
+ORACLE = $(RUN) -m tests.oracle $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	$(if $(TASKS),--tasks $(TASKS))
+
+reliability: install ## Lose nothing while workers, relay, Redis and Postgres die (SEED=, MINUTES=10, TASKS=20000)
+	@$(ORACLE) ours
+
+reliability-stock: install ## The same calls and faults with stock Celery, which does lose some
+	@$(ORACLE) stock
+
+reliability-mutations: install ## The same with each guard switched off in turn, which must be noticed
+	@$(ORACLE) mutations
 
 lint: install ## Check format, rules, types and layers
 	@.venv/bin/ruff format --check --quiet . || { echo "ruff format: run \`make format\`" >&2; exit 1; }

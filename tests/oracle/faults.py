@@ -1,0 +1,171 @@
+"""What is done to the stack: how often, in which order and when is the seed's; to which process, chance as well."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from tests.oracle.stack import Role, Stack
+
+PATIENCE = {"pause": 30.0}
+USUAL_PATIENCE = 3.0
+"""Seconds to wait for a moment at which a fault hurts: a task under work, a message in Redis."""
+LONGEST_OUTAGE = 3.0
+"""Seconds that Redis or Postgres is away, at most."""
+BEHIND = 1.0
+"""Seconds that a replica is behind its primary."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One blow, no sooner than ``at`` seconds from the start."""
+
+    at: float
+    kind: str
+    rng: random.Random
+
+
+def plan(seed: str, counts: dict[str, int], seconds: float) -> list[Fault]:
+    """So many faults of each kind in random order, at random moments of the time."""
+    rng = random.Random(f"{seed} faults")
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
+    rng.shuffle(kinds)
+    moments = sorted(rng.uniform(0.03, 0.97) * seconds for _ in kinds)
+    return [
+        Fault(at, kind, random.Random(f"{seed} {number}"))
+        for number, (at, kind) in enumerate(zip(moments, kinds, strict=True))
+    ]
+
+
+Doing = Callable[[Stack, random.Random, bool], str | None]
+DO: dict[str, Doing] = {}
+"""By kind. Each does its fault and tells it, or returns None where there is nothing to hit; patience over (the third
+argument is False), it takes what is there."""
+
+
+def fault(function: Doing) -> Doing:
+    DO[function.__name__] = function
+    return function
+
+
+def _some_worker(stack: Stack, rng: random.Random, patient: bool) -> tuple[Role | None, list[int]]:
+    """A worker that works on a task, and its processes that do; patience over, any that is ready."""
+    at_work = stack.working()
+    ready = {role: sorted(at_work & set(role.children())) for role in stack.workers if role.ready(stack.timing.rest)}
+    candidates = [role for role in ready if ready[role]] or ([] if patient else list(ready))
+    if not candidates:
+        return None, []
+    role = rng.choice(candidates)
+    return role, ready[role]
+
+
+@fault
+def worker(stack: Stack, rng: random.Random, patient: bool) -> str | None:
+    role, at_work = _some_worker(stack, rng, patient)
+    if role is None:
+        return None
+    stack.restart(role)
+    return f"{role.name} killed with its children, {len(at_work)} tasks under work"
+
+
+@fault
+def child(stack: Stack, rng: random.Random, patient: bool) -> str | None:
+    role, at_work = _some_worker(stack, rng, patient)
+    children = at_work or (role.children() if role else [])
+    if role is None or not children:
+        return None
+    os.kill(rng.choice(children), signal.SIGKILL)
+    return f"{role.name}: a child killed, {min(len(at_work), 1)} tasks under work"
+
+
+@fault
+def pause(stack: Stack, rng: random.Random, patient: bool) -> str | None:
+    """Stopped for so long that it counts as dead, then it goes on where it was: a node that was cut off."""
+    role, at_work = _some_worker(stack, rng, patient)
+    if role is None:
+        return None
+    process = role.process
+    role.signal(signal.SIGSTOP)
+    role.paused = True
+
+    def go_on() -> None:
+        if role.process is process:
+            role.signal(signal.SIGCONT)
+            role.paused = False
+
+    seconds = stack.timing.silence * 1.5 + 2
+    stack.later(seconds, go_on)
+    return f"{role.name} stopped for {seconds:g} s, {len(at_work)} tasks under work"
+
+
+@fault
+def relay(stack: Stack, rng: random.Random, patient: bool) -> str | None:
+    if stack.relay is None:
+        return "there is no relay to kill"
+    if not stack.relay.ready(stack.timing.rest):
+        return None
+    stack.restart(stack.relay)
+    return "relay killed"
+
+
+def _away(service: Any, rng: random.Random, stack: Stack, signals: list[int]) -> str | None:
+    if not service.running:
+        return None
+    service.end_signal = rng.choice(signals)
+    seconds = rng.uniform(0, LONGEST_OUTAGE)
+    service.stop()
+    stack.later(seconds, service.start)
+    return f"{service.name} ended by {signal.Signals(service.end_signal).name}, back after {seconds:.1f} s"
+
+
+@fault
+def redis(stack: Stack, rng: random.Random, patient: bool) -> str | None:
+    return _away(stack.valkey, rng, stack, [signal.SIGTERM, signal.SIGKILL])
+
+
+@fault
+def postgres(stack: Stack, rng: random.Random, patient: bool) -> str | None:
+    """Shut down fast, or at once: then it recovers from its log, as after a crash."""
+    return _away(stack.postgres, rng, stack, [signal.SIGINT, signal.SIGQUIT])
+
+
+@fault
+def flushall(stack: Stack, rng: random.Random, patient: bool) -> str | None:
+    if not stack.valkey.running or (patient and not stack.waiting()):
+        return None
+    count = stack.waiting()
+    stack.valkey.client().flushall()
+    return f"FLUSHALL, {count} messages waited"
+
+
+@fault
+def failover(stack: Stack, rng: random.Random, patient: bool) -> str | None:
+    """To a replica one second behind: what was taken since is there again, what was pushed since is not."""
+    if not stack.valkey.running or (patient and not stack.waiting()):
+        return None
+    count = stack.waiting()
+    clients = [stack.valkey.client(), stack.valkey.client()]
+    clients[1].select(1)
+    before = []
+    for client in clients:
+        keys = list(client.scan_iter(count=1000))
+        before.append((client, [(key, client.pttl(key), client.dump(key)) for key in keys]))
+
+    def go_back() -> None:
+        if not stack.valkey.running:
+            stack.later(0.1, go_back)
+            return
+        for client, entries in before:
+            pipeline = client.pipeline()
+            pipeline.flushdb()
+            for key, life, value in entries:
+                if value is not None:
+                    pipeline.restore(key, max(0, life), value)
+            pipeline.execute()
+
+    stack.later(BEHIND, go_back)
+    return f"Redis fails over to a replica {BEHIND:g} s behind, {count} messages waited"
