@@ -126,13 +126,13 @@ def file_storage(**_: object) -> Iterator[checks.CheckMessage]:
         yield checks.Error(
             "S3 is half set: there is no S3_BUCKET, so files would go to Postgres.",
             hint="Set S3_BUCKET to the name of the bucket, or none of the S3_ variables.",
-            id="pressroom.E020",
+            id="pressroom.E011",
         )
     if len(given & {"access_key", "secret_key"}) == 1:
         yield checks.Error(
             "S3 is half set: of S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY one is missing.",
             hint="Set both, or neither where the machine's role gives access.",
-            id="pressroom.E021",
+            id="pressroom.E012",
         )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import signature
+from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import transaction
 from django.db.models import BigIntegerField, F, Func, Q, QuerySet, Value
@@ -181,11 +183,13 @@ class PostViewSet(CoverActions, viewsets.ModelViewSet[Post]):
         """Publish a post. Answered at once: telling subscribers, indexing and caches follow. Once is enough."""
         post = self.get_object()
         with transaction.atomic():
-            started = (
-                [task.delay(post.pk) for task in (notify_subscribers, reindex_post, invalidate_caches)]
-                if services.post_publish(post_id=post.pk)
-                else []
-            )
+            started = []
+            if services.post_publish(post_id=post.pk):
+                started = [task.delay(post.pk) for task in (notify_subscribers, reindex_post, invalidate_caches)]
+                if settings.SLACK_WEBHOOK_URL:
+                    text = f"{post.title} {settings.SITE_URL}{post.get_absolute_url()}"
+                    # By name: this app does not know that one.
+                    started.append(signature("app.integrations.tasks.notify_slack", [text]).delay())
         post.refresh_from_db()
         return Response({**self.get_serializer(post).data, "tasks": run_payloads(started, request)})
 

@@ -29,7 +29,22 @@ def test_settings_read_the_environment_in_no_other_way() -> None:
     assert "os.environ" not in (ROOT / "app" / "settings.py").read_text()
 
 
-@pytest.mark.parametrize("target", ["up", "demo", "test", "test-unit", "bench-fanout", "lint", "update", "verify"])
+TARGETS = (
+    "up",
+    "demo",
+    "test",
+    "test-unit",
+    "reliability",
+    "backlog",
+    "soak",
+    "bench-fanout",
+    "lint",
+    "update",
+    "verify",
+)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_help_tells_of_each_target(target: str) -> None:
     told = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -61,6 +76,16 @@ def test_a_skipped_test_fails_ci(tmp_path: Path, ci: str, code: int) -> None:
     )  # fmt: skip
     assert done.returncode == code, done.stdout
     assert "not today" in done.stdout
+
+
+def test_each_check_has_a_number_of_its_own() -> None:
+    numbers = [
+        number
+        for path in (ROOT / "app").rglob("checks*.py")
+        for number in re.findall(r'id="(pressroom\.\w+)"', path.read_text())
+    ]
+    assert len(numbers) > 20
+    assert len(set(numbers)) == len(numbers)
 
 
 def test_the_lock_names_public_hosts_alone() -> None:

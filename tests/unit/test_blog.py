@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from app.blog import services
 from app.blog.models import Post, Subscriber
+from app.integrations.tasks import notify_slack
 from app.taskruns.models import TaskRun
 
 pytestmark = pytest.mark.django_db
@@ -73,6 +74,13 @@ class TestPublish:
         }
         assert {run.owner for run in TaskRun.objects.all()} == {author}
         assert as_author.get(tasks["reindex_post"]["url"]).json()["status"] == "queued"
+
+    def test_tells_slack_where_there_is_one(self, draft: Post, as_author: APIClient, settings: Any) -> None:
+        settings.SLACK_WEBHOOK_URL = "https://hooks.example/1"
+        answer = as_author.post(f"/api/posts/{draft.pk}/publish/")
+        run = TaskRun.objects.get(name=notify_slack.name)
+        assert run.arguments == ([f"{draft.title} http://127.0.0.1:8000{draft.get_absolute_url()}"], {})
+        assert str(run.pk) in [task["id"] for task in answer.json()["tasks"]]
 
     def test_a_second_time_starts_nothing(self, draft: Post, as_author: APIClient) -> None:
         for expected in (3, 0):

@@ -99,9 +99,9 @@ def test_a_broker_that_is_not_redis(settings: Any, url: str, expected: list[str]
         ("", {}, []),
         ("b", {}, []),
         ("b", {"access_key": "k", "secret_key": "s", "region_name": "r"}, []),
-        ("", {"endpoint_url": "http://s3"}, ["pressroom.E020"]),
-        ("b", {"access_key": "k"}, ["pressroom.E021"]),
-        ("", {"secret_key": "very-secret"}, ["pressroom.E020", "pressroom.E021"]),
+        ("", {"endpoint_url": "http://s3"}, ["pressroom.E011"]),
+        ("b", {"access_key": "k"}, ["pressroom.E012"]),
+        ("", {"secret_key": "very-secret"}, ["pressroom.E011", "pressroom.E012"]),
     ],
 )
 def test_s3_half_set(settings: Any, bucket: str, given: dict[str, str], expected: list[str]) -> None:

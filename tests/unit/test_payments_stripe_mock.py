@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,13 +34,18 @@ pytestmark = [
 ]
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture(scope="module")
 def mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log, port = tmp_path_factory.mktemp("stripe-mock") / "log", free_port()
     with log.open("w") as output:
         process = subprocess.Popen([BINARY, "-http-addr", f"127.0.0.1:{port}"], stdout=output, stderr=subprocess.STDOUT)
     try:
-        until(lambda: "Listening for HTTP" in log.read_text() or process.poll() is not None, "stripe-mock listens")
+        until(lambda: listens(port) or process.poll() is not None, "stripe-mock listens")
         assert process.poll() is None, log.read_text()
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -283,11 +283,11 @@ class TestClaimAndFinish:
 
     def test_one_that_is_to_be_cancelled_does_not_go_on(self, worker_id: int) -> None:
         retried, lost = claimed(worker_id), claimed(worker_id)
-        message = ledger.Message("other", "probe.effect", "default", 0, "{}", "[[],{},{}]", "{}")
+        assert ends.cancel_claim(retried.run_id, retried.token, only_if_requested=True) == []
         for claim in (retried, lost):
             assert ends.cancel_running(claim.run_id)
         assert heartbeats.cancellations(worker_id) == {retried.token, lost.token}
-        assert ledger.reschedule(retried, message, ledger.LOST)
+        assert len(ends.cancel_claim(retried.run_id, retried.token, only_if_requested=True)) == 1
         assert [row.status for row in ledger.lose_claim(lost.run_id, lost.token)] == ["cancelled"]
         assert {run.status for run in TaskRun.objects.all()} == {Status.CANCELLED}
         assert all(run.finished_at for run in TaskRun.objects.all())
