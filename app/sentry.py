@@ -18,6 +18,7 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.scrubber import EventScrubber
 
 from app.logs import PERSONAL
+from app.taskruns.signals import run_lost
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -47,6 +48,14 @@ def start(*, dsn: str, environment: str, release: str, traces_sample_rate: float
         ],
     )
     sentry_sdk.get_global_scope().add_event_processor(_describe)
+    run_lost.connect(_report_lost, dispatch_uid="pressroom.sentry")
+
+
+def _report_lost(name: str, celery_id: str, args: Any, kwargs: Any, error: Exception, **_: object) -> None:
+    with sentry_sdk.new_scope() as scope:
+        scope.set_tags({"task": name, "task_id": celery_id})
+        scope.set_extra("task", {"name": name, "args": args, "kwargs": kwargs})
+        sentry_sdk.capture_exception(error)
 
 
 def _describe(event: Event, hint: Hint) -> Event:

@@ -21,6 +21,7 @@ from django.db import transaction
 from app.taskruns import ends, ledger
 from app.taskruns.ledger import Claim, Ended, Failure
 from app.taskruns.messages import HEADER
+from app.taskruns.signals import run_lost
 
 
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = ledger.LOST) -> int:
@@ -83,13 +84,22 @@ def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> i
         rows = write()
         for row in rows:
             if row.status == "dead":
-                _tell(row, lambda backend, id_, request: backend.mark_as_failure(
-                    id_, error or WorkerLostError(ledger.LOST.error), request=request
-                ))  # fmt: skip
+                reason = error or WorkerLostError(ledger.LOST.error)
+                _tell(row, partial(_failed, reason))
+                transaction.on_commit(partial(_announce, row, reason), robust=True)
             elif row.status in ("expired", "cancelled"):
                 # Celery's word for it.
                 _tell(row, partial(_revoked, "expired" if row.status == "expired" else "revoked"))
     return len(rows)
+
+
+def _failed(reason: Exception, backend: Any, celery_id: str, request: Context) -> None:
+    backend.mark_as_failure(celery_id, reason, request=request)
+
+
+def _announce(row: Ended, reason: Exception) -> None:
+    args, kwargs, _ = json.loads(row.body)
+    run_lost.send(None, name=row.name, celery_id=row.celery_id, args=args, kwargs=kwargs, error=reason)
 
 
 def _revoked(reason: str, backend: Any, celery_id: str, request: Context) -> None:

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +80,34 @@ def test_a_final_failure_is_one_event_and_a_retry_is_none(stack: Stack, sentry: 
     assert second["extra"]["task"]["args"] == [effects]
     assert second["tags"]["task_id"] == given_up.id
     assert TaskRun.of(recovers).status == Status.SUCCEEDED
+
+
+def test_a_run_whose_workers_died_is_one_event_when_it_is_given_up(stack: Stack, sentry: Web, effects: str) -> None:
+    """Five children die, each telling the worker's main process; only the last is the end."""
+    stack.relay(**dsn(sentry))
+    stack.worker(**dsn(sentry))
+    result = tasks.suicide.delay(effects)
+    until(done, "it is given up")
+    [event] = until(lambda: events(sentry), "it is told")
+
+    assert error(event)[0] == "WorkerLostError"
+    assert (event["tags"]["task"], event["tags"]["task_id"]) == ("probe.suicide", result.id)
+    assert event["extra"]["task"]["args"] == [effects]
+
+
+def test_a_run_whose_last_worker_vanished_is_told_by_the_relay(
+    stack: Stack, sentry: Web, effects: str, gate: Path
+) -> None:
+    stack.relay(**dsn(sentry))
+    worker = stack.worker(**dsn(sentry))
+    result = tasks.hold.delay(effects, "job", str(gate))
+    until(lambda: tasks.noted(effects), "it runs")
+    TaskRun.objects.update(losses=4)
+    worker.kill()
+    until(done, "it is given up")
+    [event] = until(lambda: events(sentry), "it is told")
+
+    assert (error(event)[0], event["tags"]["task_id"]) == ("WorkerLostError", result.id)
 
 
 def test_a_request_that_failed_is_one_event_with_its_id(stack: Stack, sentry: Web) -> None:
