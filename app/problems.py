@@ -18,6 +18,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from app.postgres import is_cut
+
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
@@ -103,7 +105,7 @@ class ProblemMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """What a view raised and DRF did not answer."""
-        if isinstance(error, OperationalError | InterfaceError):
+        if isinstance(error, OperationalError | InterfaceError) or is_cut(error):
             logger.error("Postgres gave no answer: %s", str(error).strip())
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.", request.path)
         if isinstance(error, RequestDataTooBig):

@@ -15,9 +15,10 @@ from celery import states
 from celery.app.task import Context
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
+from app.postgres import is_cut
 from app.taskruns import faults, ledger, terminal
 from app.taskruns.databases import give_back
 from app.taskruns.messages import HEADER
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DROPPED = "dropped: the run is done, running elsewhere, expired or not due"
-NO_ANSWER = (OperationalError, InterfaceError, SoftTimeLimitExceeded)
-"""What a statement raises whose outcome is not known: it is repeated, or asked for."""
 LONGEST_PAUSE = 5.0
 """Seconds between two tries to reach Postgres."""
 
@@ -121,8 +120,8 @@ class Execution:
                     return body()
                 except Ignore as error:
                     replaced = error
-        except (OperationalError, InterfaceError):
-            self.is_cut = connection.connection is None or connection.connection.closed
+        except (DatabaseError, InterfaceError) as error:
+            self.is_cut = is_cut(error) or connection.connection is None or connection.connection.closed
             raise
         raise replaced
 
@@ -283,7 +282,7 @@ def _in_one_transaction(attempt: Attempt) -> None:
         if verdict is not None and verdict.failure is not None and not was_cut:
             # What it did is undone; that it failed is true all the same.
             _finish(running, verdict)
-        elif was_cut or isinstance(error, NO_ANSWER):
+        elif was_cut or _is_no_answer(error):
             logger.warning("%s[%s] no answer to its commit: %s", running.task.name, claim.run_id, error)
             undone = describe(error)
             _until_written(lambda: ledger.ended(claim) or terminal.lose_claim(claim.run_id, claim.token, undone))
@@ -347,13 +346,20 @@ def _from_einfo(einfo: ExceptionInfo) -> ledger.Failure:
     )
 
 
+def _is_no_answer(error: Exception) -> bool:
+    """Whether the outcome of what raised it is not known: it is repeated, or asked for."""
+    return isinstance(error, OperationalError | InterfaceError | SoftTimeLimitExceeded) or is_cut(error)
+
+
 def _until_written(write: Callable[[], T]) -> T:
     """Repeat a fenced statement until Postgres has answered it. Each is safe to repeat."""
     pause = 0.1
     while True:
         try:
             return write()
-        except NO_ANSWER as error:
+        except Exception as error:
+            if not _is_no_answer(error):
+                raise
             logger.warning("Postgres gave no answer, trying again: %s", error)
         connection.close()
         time.sleep(pause)
