@@ -48,6 +48,11 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
         self.steps["worker"].add(LedgerStep)
 
+    @property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's name
+        """The program behind `celery beat`."""
+        return self.subclass_with_self("app.taskruns.beat_command:LedgerBeat")
+
     def _get_backend(self) -> Any:
         # `redis://` as Celery spells it, with chords that outlive Redis.
         ours = "app.taskruns.results:RedisLedgerBackend"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from app.taskruns.models import TaskRun
@@ -97,3 +98,18 @@ def test_embedded_in_a_worker(every_second: PeriodicTask, stack: Stack) -> None:
     until(lambda: runs() >= 2, "two ticks")
     worker.stop()
     assert runs() == ticks()
+
+
+def test_sigterm_while_it_reads_its_schedules(beats: Any) -> None:
+    """Celery's own handler would open the schedule again, by the connection that is just being used."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        # What it reads first waits for us.
+        cursor.execute("LOCK TABLE django_celery_beat_periodictask IN ACCESS EXCLUSIVE MODE")
+        beat = beats(1)
+        until(lambda: waiting_for_locks(cursor), "it waits for the table")
+        assert beat.stop() == 0
+
+
+def waiting_for_locks(cursor: Any) -> int:
+    cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    return int(cursor.fetchone()[0])

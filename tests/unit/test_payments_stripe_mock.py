@@ -43,7 +43,11 @@ def listens(port: int) -> bool:
 def mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log, port = tmp_path_factory.mktemp("stripe-mock") / "log", free_port()
     with log.open("w") as output:
-        process = subprocess.Popen([BINARY, "-http-addr", f"127.0.0.1:{port}"], stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [BINARY, "-http-addr", f"127.0.0.1:{port}", "-https-addr", "127.0.0.1:0"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     try:
         until(lambda: listens(port) or process.poll() is not None, "stripe-mock listens")
         assert process.poll() is None, log.read_text()
