@@ -61,7 +61,8 @@ def test_two_beats_one_killed_and_redis_away(every_second: PeriodicTask, beats: 
     assert runs() == ticks()
     moments = sorted(TaskRun.objects.filter(name="probe.effect").values_list("created_at", flat=True))
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(moments)]
-    assert min(gaps) > 0.9, "no tick was fired twice"
+    # Half of the schedule's second: a busy machine makes one late, but the same one twice would be there at once.
+    assert min(gaps) > 0.5, "no tick was fired twice"
 
 
 def test_an_edit_in_the_admin_outlives_a_restart(beats: Any, every_second: PeriodicTask) -> None:
