@@ -92,9 +92,11 @@ def _lock(mine: dict[str, Any]) -> None:
 def _store(view: Any, request: Request, mine: dict[str, Any], digest: str, response: Response) -> None:
     # Rendered here, for the renderer knows how dates and the like are told.
     body = request.accepted_renderer.render(response.data, request.accepted_media_type, view.get_renderer_context())
+    # The type is told by the renderer, later.
+    headers = {name: value for name, value in response.headers.items() if name != "Content-Type"}
     IdempotencyKey.objects.create(
         **mine, request=digest, status=response.status_code,
-        headers=dict(response.headers), body=body if isinstance(body, str) else body.decode(),
+        headers=headers, body=body if isinstance(body, str) else body.decode(),
     )  # fmt: skip
 
 

@@ -126,6 +126,7 @@ class TestIdempotencyKey:
         again = as_author.post(url, HTTP_IDEMPOTENCY_KEY="k")
         assert again.content == first.content
         assert (again.status_code, again["Idempotency-Replayed"]) == (first.status_code, "true")
+        assert again["Content-Type"] == first["Content-Type"] == "application/json"
         assert TaskRun.objects.count() == 3
         # Without the key it is a request of its own: published already, it starts nothing.
         assert as_author.post(url).json()["tasks"] == []
