@@ -112,8 +112,8 @@ def cover_urls(post: Post, request: Request) -> dict[str, str] | None:
 @require_safe
 def cover_file(request: HttpRequest, key: str, width: int) -> FileResponse:
     """A size of a cover. Another picture has another address, so whoever has this one need not ask again."""
-    cover = Cover.objects.filter(key=key, ready_at__isnull=False, widths__contains=[width]).first()
-    if cover is None:
+    cover = Cover.objects.filter(key=key, ready_at__isnull=False).first()
+    if cover is None or width not in cover.widths:
         raise Http404
     try:
         file = default_storage.open(cover.file(width))

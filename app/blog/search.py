@@ -15,6 +15,7 @@ import httpx
 from django.conf import settings
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
 from django.db.models import F
+from django.db.models.functions import Left
 
 from app.blog.models import Post
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 CONFIG = "simple"
 HITS = 200
 """Posts that a search finds at most, best first."""
+INDEXED = 100_000
+"""Characters of a body that Postgres searches: its index of a post ends at 1 MB, and compounds count twice."""
 BATCH = 100
 """Posts indexed at a time."""
 INDEX = "/indexes/posts"
@@ -120,7 +123,8 @@ def _replace(posts: list[Post], ids: str) -> None:
 
 
 def _update_vectors(ids: list[int]) -> None:
-    vector = SearchVector("title", weight="A", config=CONFIG) + SearchVector("body", weight="B", config=CONFIG)
+    body = SearchVector(Left("body", INDEXED), weight="B", config=CONFIG)
+    vector = SearchVector("title", weight="A", config=CONFIG) + body
     posts = Post.objects.filter(pk__in=ids)
     posts.filter(status=Post.Status.PUBLISHED).update(search=vector)
     posts.exclude(status=Post.Status.PUBLISHED).update(search=None)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -41,7 +43,7 @@ class PostgresStorage(Storage):
         with transaction.atomic():
             StoredFile.objects.filter(name=name).delete()
             file = StoredFile.objects.create(name=name, size=0)
-            for number, chunk in enumerate(content.chunks(CHUNK)):
+            for number, chunk in enumerate(_parts(content)):
                 file.size += len(chunk)
                 if file.size > self.max_size:
                     raise FileTooLarge(f"{name} is larger than {self.max_size} bytes")
@@ -82,6 +84,14 @@ class PostgresStorage(Storage):
         if row is None:
             raise FileNotFoundError(name)
         return row
+
+
+def _parts(content: File[Any]) -> Iterator[bytes]:
+    """All of it, by CHUNK: ``chunks()`` of an upload in memory is one part, whatever size it is asked for."""
+    with suppress(AttributeError, io.UnsupportedOperation):  # as in Django's chunks()
+        content.seek(0)
+    while part := content.read(CHUNK):
+        yield part
 
 
 class _Chunks(io.RawIOBase):

@@ -22,6 +22,8 @@ Resolve = Callable[[str], Sequence[str]]
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are an IPv4 address."""
+GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+"""RFC 4291: all that is given out to the world; of what is outside, ``is_global`` takes more for public."""
 
 
 class Refused(Exception):
@@ -68,6 +70,8 @@ def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
             return is_allowed(inner, allowed)
     if any(address in network for network in allowed):
         return True
+    if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
+        return False
     return address.is_global and not address.is_multicast
 
 

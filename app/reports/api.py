@@ -52,7 +52,7 @@ CONTENT_TYPES = {"pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}
 class ReportOrderSerializer(serializers.Serializer[Report]):
     """What a report is to be about."""
 
-    type = serializers.ChoiceField(choices=Report.Kind.choices)
+    type = serializers.ChoiceField(choices=Report.Kind.choices, help_text="Of subscribers: by staff only.")
     period = serializers.CharField(max_length=21, help_text="2026, 2026-01, 2026-01-31 or 2026-01-01/2026-03-31.")
     format = serializers.ChoiceField(choices=Report.Format.choices, default=Report.Format.PDF)
 
@@ -132,14 +132,18 @@ class ReportViewSet(
     def get_throttles(self) -> list[Any]:
         return [ScopedRateThrottle()] if self.action == "create" else []
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Links that open files are in the answers: no cache keeps them."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response["Cache-Control"] = "private, no-store"
+        return response
+
     def get_queryset(self) -> QuerySet[Report]:
-        """The user's reports, or all for staff: whatever else there is, is not found."""
+        """What the user may see: whatever else there is, is not found."""
         if getattr(self, "swagger_fake_view", False):
             return Report.objects.none()
-        reports = Report.objects.annotate(
-            sections_total=Count("sections"), sections_done=Count("sections__done_at")
-        )  # fmt: skip
-        return reports if self.request.user.is_staff else reports.filter(owner=self.request.user.pk)
+        reports = services.reports_seen_by(user=self.request.user)
+        return reports.annotate(sections_total=Count("sections"), sections_done=Count("sections__done_at"))
 
     @extend_schema(
         request=ReportOrderSerializer,
@@ -151,6 +155,8 @@ class ReportViewSet(
         order = ReportOrderSerializer(data=request.data)
         order.is_valid(raise_exception=True)
         wanted = order.validated_data
+        if wanted["type"] in services.STAFF_ONLY and not request.user.is_staff:
+            raise exceptions.PermissionDenied("It holds people's addresses: only staff may order it.")
         report_id = uuid.uuid4()
         with transaction.atomic():
             result = build_report.apply_async((str(report_id),), link_error=fail_report.s(str(report_id)))
@@ -165,9 +171,7 @@ class ReportViewSet(
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """How far a report is; once it is ready, a link to its file."""
-        response = super().retrieve(request, *args, **kwargs)
-        response["Cache-Control"] = "private, no-store"
-        return response
+        return super().retrieve(request, *args, **kwargs)
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Remove a report and its file. One that is being made is not made."""

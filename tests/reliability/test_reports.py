@@ -182,6 +182,7 @@ def test_the_daily_summary_is_about_the_day_before_it_was_due(user: User, stack:
 
 
 def test_a_hundred_thousand_rows_in_256_mb(client: APIClient, stack: Stack) -> None:
+    User.objects.update(is_staff=True)
     subscribe(100_000)
     stack.relay()
     worker = stack.worker("--concurrency=1")

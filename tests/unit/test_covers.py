@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from typing import Any
@@ -19,6 +20,7 @@ from app.blog import services
 from app.blog.models import Cover, Post
 from app.blog.tasks import resize_cover
 from app.files.models import StoredFile
+from app.files.storage import CHUNK
 from app.files.tasks import delete_files
 from app.taskruns.models import TaskRun
 
@@ -79,6 +81,14 @@ class TestUpload:
         assert {image.format for image in sizes.values()} == {"WEBP"}
         assert Cover.objects.get().original == ""
         assert StoredFile.objects.count() == 3, "the original is gone"
+
+    def test_as_a_form_of_more_than_a_row_of_the_storage(self, as_author: Any, post: Post, url: str) -> None:
+        out = io.BytesIO()
+        Image.frombytes("RGB", (700, 700), os.urandom(700 * 700 * 3)).save(out, "PNG")
+        assert CHUNK < out.tell() < 2 * CHUNK, "in memory, for Django"
+        file = SimpleUploadedFile("noise.png", out.getvalue(), "image/png")
+        assert as_author.post(url, {"image": file}, format="multipart").status_code == 202
+        assert set(resized(post)) == {"480", "700"}
 
     def test_as_a_form(self, as_author: Any, post: Post, url: str) -> None:
         file = SimpleUploadedFile("../../holiday.jpg", picture(), "image/jpeg")
@@ -262,7 +272,9 @@ class TestServing:
         assert answer["Content-Type"] == "image/webp"
         assert answer["Cache-Control"] == "public, max-age=31536000, immutable"
         assert Client().get(address, HTTP_IF_NONE_MATCH=answer["ETag"]).status_code == 304
-        assert Client().get(address.replace("480", "481")).status_code == 404
+        for width in ("481", "3000000000", "9" * 100):
+            assert Client().get(address.replace("480.webp", f"{width}.webp")).status_code == 404
+        assert Client().get("/covers/x/3000000000.webp").status_code == 404
         assert Client().post(address).status_code == 405
 
     def test_on_the_posts_page(self, as_author: Any, post: Post, url: str) -> None:

@@ -72,6 +72,10 @@ def inside(world: Web) -> Iterator[Web]:
         ("64:ff9b::a9fe:a9fe", False),
         ("64:ff9b::808:808", True),
         ("2001:0:808:808::80ff:fffe", False),  # Teredo of 127.0.0.1
+        ("64:ff9b:1::7f00:1", False),  # a network's own NAT64
+        ("::127.0.0.1", False),
+        ("fec0::1", False),  # site-local
+        ("5f00::1", False),  # segment routing
     ],
 )
 def test_which_addresses_are_public(address: str, expected: bool) -> None:

@@ -140,6 +140,24 @@ class TestOrders:
         reader.save()
         assert as_reader.get(url).status_code == 200
 
+    def test_subscribers_addresses_are_for_staff(self, as_reader: Any, reader: User) -> None:
+        answer = as_reader.post(REPORTS, ORDER | {"type": "subscribers"})
+        assert (answer.status_code, answer["Content-Type"]) == (403, "application/problem+json")
+        assert not TaskRun.objects.exists()
+        User.objects.update(is_staff=True)
+        report = make(order(as_reader, type="subscribers"))
+        link = told(as_reader, report)["download"]
+        assert Client().get(link).status_code == 200
+        # Whoever leaves the staff keeps none of it.
+        User.objects.update(is_staff=False)
+        assert as_reader.get(f"{REPORTS}{report.pk}/").status_code == 404
+        assert as_reader.get(REPORTS).json()["results"] == []
+        assert Client().get(link).status_code == 404
+
+    def test_no_cache_keeps_the_links(self, as_author: Any) -> None:
+        make(order(as_author))
+        assert as_author.get(REPORTS)["Cache-Control"] == "private, no-store"
+
     def test_every_type_has_two_sections_or_more(self) -> None:
         """A chord of one is a chain to Celery, which calls errbacks in another way."""
         assert set(BY_REPORT) == set(Report.Kind)
