@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from anymail.exceptions import AnymailError, AnymailRequestsAPIError
@@ -30,9 +30,13 @@ from app.mail import MailPutOff, MailRefused, MailUnavailable, message_id, send
 ONE_CLICK = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 """RFC 8058: one click, no page."""
 NONE_TAKEN = 20
-"""So many mails in a row that were not taken: it is the server, not the addresses."""
+"""So many mails in a row that were not taken: it may be the server, not the addresses."""
 BATCH_SIZES = {SENDGRID: 1000, SES: 50}
 """The providers' limits for one call, by Django's EMAIL_BACKEND."""
+
+
+class NoneTaken(MailUnavailable):
+    """Of NONE_TAKEN mails in a row none was taken, and that many were told of as put off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Outcome:
     verdict: Literal["taken", "refused", "put off"]
     reason: str = ""
     """The server's words, where it did not take the mail."""
+    by_name: bool = False
+    """It is this address that was refused, whatever became of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,67 +93,91 @@ def batch_size() -> int:
 def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Iterator[list[Outcome]]:
     """Send the letter to batches of ``batch_size()`` people, and tell what became of each as soon as it is known.
 
+    Told in the order of the batches: all who come before the last one told of have been told of too. A refusal is
+    believed where the letter was taken for somebody; else it may be the server's fault, and it is told as put off.
     Raises MailUnavailable when the server takes no mail now: who has not been told of by then has got none or, where
-    the connection broke, may have.
+    the connection broke, may have. NoneTaken is the one such error that may be the addresses' fault as well.
     """
+    believed = False
     try:
-        if settings.EMAIL_BACKEND not in BATCH_SIZES:
-            for batch in batches:
-                with get_connection() as connection:
-                    yield from _one_by_one(letter, batch, connection)
-            return
-        by_provider = _by_sendgrid if settings.EMAIL_BACKEND == SENDGRID else _by_ses
-        with get_connection() as connection:
-            for batch in batches:
-                valid, invalid = _sorted_out(batch)
-                if invalid:
-                    yield invalid
-                if valid:
-                    yield from by_provider(letter, valid, connection)
+        for batch in _sent(letter, batches):
+            streak: list[Outcome] = []
+            for outcomes in batch:
+                streak += outcomes
+                if any(outcome.verdict == "taken" for outcome in outcomes):
+                    believed = True
+                    # As one: who stops here must not have a mail that was taken and not told of.
+                    yield streak
+                    streak = []
+                elif sum(not outcome.by_name for outcome in streak) >= NONE_TAKEN:
+                    yield [_in_doubt(outcome) for outcome in streak]
+                    raise NoneTaken(f"{NONE_TAKEN} mails or more in a row were not taken: {streak[-1].reason}")
+            if streak:
+                # Of a short list too: to ask a dead address again costs little, to lose a good one to a bad relay much.
+                yield streak if believed else [_in_doubt(outcome) for outcome in streak]
     except (OSError, AnymailError, BotoCoreError, ClientError) as error:  # smtplib's are OSErrors
         raise MailUnavailable(str(error)) from error
 
 
-def _sorted_out(batch: list[Recipient]) -> tuple[list[Recipient], list[Outcome]]:
-    """One address that is none would have the whole batch refused."""
-    valid: list[Recipient] = []
-    invalid: list[Outcome] = []
-    for recipient in batch:
-        try:
-            validate_email(recipient.email)
-        except ValidationError as error:
-            invalid.append(Outcome(recipient, "refused", " ".join(error.messages)))
-        else:
-            valid.append(recipient)
-    return valid, invalid
+def _in_doubt(outcome: Outcome) -> Outcome:
+    return outcome if outcome.by_name else replace(outcome, verdict="put off")
+
+
+def _sent(letter: Letter, batches: Iterable[list[Recipient]]) -> Iterator[Iterable[list[Outcome]]]:
+    """For each batch what became of its people, in their order."""
+    if settings.EMAIL_BACKEND not in BATCH_SIZES:
+        for batch in batches:
+            with get_connection() as connection:
+                yield _one_by_one(letter, batch, connection)
+        return
+    by_provider = _by_sendgrid if settings.EMAIL_BACKEND == SENDGRID else _by_ses
+    with get_connection() as connection:
+        for batch in batches:
+            # One address that is none would have the whole batch refused.
+            invalid = [outcome for outcome in map(_invalid, batch) if outcome]
+            bad = {outcome.recipient.id for outcome in invalid}
+            valid = [recipient for recipient in batch if recipient.id not in bad]
+            told = {outcome.recipient.id: outcome for outcome in [*invalid, *by_provider(letter, valid, connection)]}
+            yield [[told[recipient.id] for recipient in batch]]
+
+
+def _invalid(recipient: Recipient) -> Outcome | None:
+    """The refusal of an address that no server needs to be asked about."""
+    try:
+        validate_email(recipient.email)
+        # What passes that may still have no form in DNS: a label that is too long, a letter that is not allowed.
+        sanitize_address(recipient.email, "utf-8")
+    except ValidationError as error:
+        return Outcome(recipient, "refused", " ".join(error.messages), by_name=True)
+    except ValueError as error:
+        return Outcome(recipient, "refused", str(error), by_name=True)
+    # Django's pattern, which ignores case, takes the few letters whose other case is ASCII, as in "\u017f".
+    if not recipient.email.rpartition("@")[0].isascii():
+        return Outcome(recipient, "refused", "What is before the @ is not ASCII.", by_name=True)
+    return None
 
 
 def _one_by_one(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> Iterator[list[Outcome]]:
-    valid, invalid = _sorted_out(people)
-    if invalid:
-        yield invalid
-    in_a_row = 0
-    for recipient in valid:
-        message = EmailMultiAlternatives(
-            letter.subject,
-            letter.text.replace(letter.mark, recipient.unsubscribe),
-            to=[recipient.email],
-            headers=_own_headers(recipient) | ONE_CLICK | {"Message-ID": message_id(recipient.key)},
-            connection=connection,
-        )
-        message.attach_alternative(letter.html.replace(letter.mark, recipient.unsubscribe), "text/html")
-        try:
-            send(message)
-        except MailRefused as error:
-            outcome = Outcome(recipient, "refused", str(error))
-        except MailPutOff as error:
-            outcome = Outcome(recipient, "put off", str(error))
-        else:
-            outcome = Outcome(recipient, "taken")
-        in_a_row = 0 if outcome.verdict == "taken" else in_a_row + 1
-        yield [outcome]
-        if in_a_row == NONE_TAKEN:
-            raise MailUnavailable(f"{NONE_TAKEN} mails in a row were not taken: {outcome.reason}")
+    for recipient in people:
+        yield [_invalid(recipient) or _one(letter, recipient, connection)]
+
+
+def _one(letter: Letter, recipient: Recipient, connection: BaseEmailBackend) -> Outcome:
+    message = EmailMultiAlternatives(
+        letter.subject,
+        letter.text.replace(letter.mark, recipient.unsubscribe),
+        to=[recipient.email],
+        headers=_own_headers(recipient) | ONE_CLICK | {"Message-ID": message_id(recipient.key)},
+        connection=connection,
+    )
+    message.attach_alternative(letter.html.replace(letter.mark, recipient.unsubscribe), "text/html")
+    try:
+        send(message)
+    except MailRefused as error:
+        return Outcome(recipient, "refused", str(error))
+    except MailPutOff as error:
+        return Outcome(recipient, "put off", str(error))
+    return Outcome(recipient, "taken")
 
 
 def _own_headers(recipient: Recipient) -> dict[str, str]:
@@ -163,8 +193,9 @@ def _ascii(email: str) -> str:
 # ---- SendGrid: POST /v3/mail/send, 1,000 personalizations a call -----------------------------------------------------
 
 
-def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> Iterator[list[Outcome]]:
+def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> list[Outcome]:
     """All are taken, or none is and the answer names who is to be left out."""
+    outcomes: list[Outcome] = []
     while people:
         try:
             _sendgrid_message(letter, people, connection).send()
@@ -172,11 +203,11 @@ def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailB
             refused = _named_by_sendgrid(error)
             if not refused:
                 raise
-            yield [Outcome(people[place], "refused", reason) for place, reason in refused.items()]
+            outcomes += [Outcome(people[place], "refused", why, by_name=True) for place, why in refused.items()]
             people = [recipient for place, recipient in enumerate(people) if place not in refused]
         else:
-            yield [Outcome(recipient, "taken") for recipient in people]
-            return
+            return outcomes + [Outcome(recipient, "taken") for recipient in people]
+    return outcomes
 
 
 def _sendgrid_message(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> EmailMultiAlternatives:
@@ -215,7 +246,9 @@ SES_REFUSED = ("MESSAGE_REJECTED", "INVALID_PARAMETER")
 """Statuses that are about the one mail. All others are about the account, or pass."""
 
 
-def _by_ses(letter: Letter, people: list[Recipient], connection: Any) -> Iterator[list[Outcome]]:
+def _by_ses(letter: Letter, people: list[Recipient], connection: Any) -> list[Outcome]:
+    if not people:
+        return []
     # By anymail's client and settings, but not by its message: that knows templates that are stored at SES alone.
     answer = connection.client.send_bulk_email(
         FromEmailAddress=sanitize_address(settings.DEFAULT_FROM_EMAIL, "utf-8"),
@@ -231,13 +264,10 @@ def _by_ses(letter: Letter, people: list[Recipient], connection: Any) -> Iterato
         },
         BulkEmailEntries=[_ses_entry(recipient) for recipient in people],
     )
-    outcomes = [
+    return [
         _ses_outcome(recipient, result)
         for recipient, result in zip(people, answer["BulkEmailEntryResults"], strict=True)
     ]
-    yield outcomes
-    if len(outcomes) >= NONE_TAKEN and not any(outcome.verdict == "taken" for outcome in outcomes):
-        raise MailUnavailable(f"SES took none of {len(outcomes)} mails: {outcomes[-1].reason}")
 
 
 def _handlebars(text: str, mark: str) -> str:

@@ -235,6 +235,7 @@ REST_FRAMEWORK = {
     "DEFAULT_THROTTLE_RATES": {
         "register": env.str("THROTTLE_REGISTER", default="60/hour"),
         "login": env.str("THROTTLE_LOGIN", default="30/min"),
+        "subscribe": env.str("THROTTLE_SUBSCRIBE", default="60/hour"),
         "publish": env.str("THROTTLE_PUBLISH", default="60/hour"),
         "reports": env.str("THROTTLE_REPORTS", default="60/hour"),
     },

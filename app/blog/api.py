@@ -209,6 +209,8 @@ class SubscribeView(APIView):
 
     permission_classes = (permissions.AllowAny,)
     authentication_classes = ()
+    throttle_classes = (ScopedRateThrottle,)
+    throttle_scope = "subscribe"
 
     @extend_schema(
         request=SubscriptionSerializer, responses={201: SubscriptionSerializer}, operation_id="subscriptions_create"

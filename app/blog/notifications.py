@@ -11,7 +11,7 @@ from django.db import connection
 from django.urls import reverse
 
 from app.blog.models import Delivery, Notification, Post, Subscriber
-from app.mailing import Letter, Outcome, Recipient, batch_size, send_letter
+from app.mailing import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 
 ROUNDS = 8
 """Tries at a subscriber whose mail is put off, before it counts as refused."""
@@ -39,23 +39,29 @@ def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, i
 
     Calls ``progress(told, total)`` after each hundred or batch. A subscriber is recorded once the mail server has taken
     the mail, or refused the address: killed in between, the one batch in flight (one mail by SMTP) is sent again.
-    Raises app.mail.MailUnavailable when the server takes no mail now; the next call goes on where this one stopped.
+    Raises app.mail.MailUnavailable when the server takes no mail now; the next call goes on where this one stopped,
+    with NoneTaken after those who were not taken: they have a later round.
     """
     notification = Notification.objects.filter(post=post).first() or _begin(post)
     url = settings.SITE_URL + post.get_absolute_url()
     letter = Letter.render("blog/notification", {"post": post, "url": url})
     deadline = time.monotonic() + seconds
     told = notification.told
-    for outcomes in send_letter(letter, _batches(post, notification.position, deadline)):
-        recorded = _record(post.pk, outcomes, is_last_try=notification.rounds >= ROUNDS)
-        if recorded is None:  # the post was deleted meanwhile
-            return Left.NOTHING
-        if recorded // EACH > told // EACH:
-            progress(recorded, max(recorded, notification.total))
-        told = recorded
-        # In the middle of a batch too: one by one, a slow mail server may need minutes for it.
-        if time.monotonic() >= deadline:
-            break
+    try:
+        for outcomes in send_letter(letter, _batches(post, notification.position, deadline)):
+            recorded = _record(post.pk, outcomes, is_last_try=notification.rounds >= ROUNDS)
+            if recorded is None:  # the post was deleted meanwhile
+                return Left.NOTHING
+            if recorded // EACH > told // EACH:
+                progress(recorded, max(recorded, notification.total))
+            told = recorded
+            # In the middle of a batch too: one by one, a slow mail server may need minutes for it.
+            if time.monotonic() >= deadline:
+                break
+    except NoneTaken:
+        # In a later round those put off are among themselves: that none is taken says nothing of the server.
+        if notification.rounds == 0:
+            raise
     progress(told, max(told, notification.total))
     return _left(post)
 
@@ -86,7 +92,7 @@ def _batches(post: Post, position: int, deadline: float) -> Iterator[list[Recipi
         ]
         for start in range(0, len(untold), size):
             yield untold[start : start + size]
-        # Not sooner: within a batch, what became of whom is told in no order.
+        # Beyond those who had been told before, too.
         position = ids[-1]
         Notification.objects.filter(post=post).update(position=position)
         if time.monotonic() >= deadline:
@@ -94,7 +100,7 @@ def _batches(post: Post, position: int, deadline: float) -> Iterator[list[Recipi
 
 
 def _record(post_id: int, outcomes: list[Outcome], is_last_try: bool) -> int | None:
-    """Write down what became of some. Returns how many were told of the post so far; None where it was deleted."""
+    """Write down what became of the next ones. Returns how many were told of the post so far, None where it is gone."""
     final = [outcome for outcome in outcomes if is_last_try or outcome.verdict != "put off"]
     put_off = [outcome.recipient.id for outcome in outcomes if not is_last_try and outcome.verdict == "put off"]
     with connection.cursor() as cursor:
@@ -113,6 +119,7 @@ def _record(post_id: int, outcomes: list[Outcome], is_last_try: bool) -> int | N
             )
             UPDATE blog_notification SET
                 told = told + (SELECT count(*) FROM delivered),
+                position = %(position)s,
                 put_off_from = least(put_off_from, %(put_off)s::bigint)
             WHERE post_id = %(post)s RETURNING told
             """,
@@ -122,6 +129,7 @@ def _record(post_id: int, outcomes: list[Outcome], is_last_try: bool) -> int | N
                 # Postgres takes no NUL, whatever a mail server says.
                 "reasons": [outcome.reason.replace("\x00", "") for outcome in final],
                 "put_off": min(put_off, default=None),
+                "position": outcomes[-1].recipient.id,
             },
         )
         row = cursor.fetchone()

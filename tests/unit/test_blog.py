@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 from rest_framework.test import APIClient
+from rest_framework.throttling import ScopedRateThrottle
 
 from app.accounts.models import User
 from app.blog import services
@@ -94,6 +95,13 @@ class TestSubscriptions:
     def test_the_answer_does_not_tell_who_is_known(self, anonymous: APIClient) -> None:
         answers = [anonymous.post("/api/subscriptions/", {"email": email}) for email in ("a@b.kr", "A@b.kr", "x@y.kr")]
         assert {answer.status_code for answer in answers} == {201}
+        assert Subscriber.objects.count() == 2
+
+    def test_too_often_from_one_address_is_429(self, anonymous: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ScopedRateThrottle, "THROTTLE_RATES", {"subscribe": "2/hour"})
+        emails = ("a@b.kr", "x@y.kr", "c@d.kr")
+        answers = [anonymous.post("/api/subscriptions/", {"email": email}) for email in emails]
+        assert [answer.status_code for answer in answers] == [201, 201, 429]
         assert Subscriber.objects.count() == 2
 
     def test_who_left_may_come_back(self, anonymous: APIClient) -> None:

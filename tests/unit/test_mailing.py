@@ -14,7 +14,7 @@ import pytest
 
 from app.email_url import SES, email_settings
 from app.mail import MailPutOff, MailRefused, MailUnavailable, compose, send
-from app.mailing import Letter, Outcome, Recipient, batch_size, send_letter
+from app.mailing import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 from tests.loopback import HANG, Asked, HttpServer, Reply, SmtpServer, http_server, smtp_server
 
 
@@ -203,8 +203,24 @@ class TestSES:
 
     def test_an_account_that_may_not_send_is_no_fault_of_the_addresses(self, server: HttpServer) -> None:
         server.answer = self.results_of(**{f"p{n}": "ACCOUNT_SENDING_PAUSED" for n in range(50)})
-        with pytest.raises(MailUnavailable, match="ACCOUNT_SENDING_PAUSED"):
+        with pytest.raises(NoneTaken, match="ACCOUNT_SENDING_PAUSED"):
             sent(people(50))
+
+    @pytest.mark.parametrize("status", ["MESSAGE_REJECTED", "TRANSIENT_FAILURE"])
+    def test_a_batch_of_which_none_is_taken_is_put_off(self, server: HttpServer, status: str) -> None:
+        server.answer = self.results_of(**{f"p{n}": status for n in range(50)})
+        told, why = until_unavailable(people(50, p3="nobody"))
+        assert verdicts(told) == {"put off": [n for n in range(50) if n != 3], "refused": [3]}
+        assert status in why
+        told = sent(people(5))
+        assert verdicts(told) == {"put off": list(range(5))}
+
+    @pytest.mark.parametrize("address", ["nobody", "\u017f@b.kr", f"a@{'한' * 60}.kr"])
+    def test_an_address_that_is_none_does_not_cost_the_batch(self, server: HttpServer, address: str) -> None:
+        assert verdicts(sent(people(3, p1=address))) == {"taken": [0, 2], "refused": [1]}
+        assert len(server.asked[0].json["BulkEmailEntries"]) == 2
+        assert verdicts(sent(people(1, p0=address))) == {"refused": [0]}
+        assert len(server.asked) == 1
 
     @pytest.mark.parametrize(
         "fault",
@@ -278,7 +294,7 @@ class TestSMTP:
         server.replies = {"p1@b.kr": "550 5.1.1 no such user", "p2@b.kr": "451 4.7.1 greylisted"}
         server.on_data = {"p3@b.kr": "554 5.7.1 spam", "p4@b.kr": "452 4.2.2 full"}
         outcomes = sent(people(7, p5="nobody"))
-        assert verdicts(outcomes) == {"refused": [5, 1, 3], "put off": [2, 4], "taken": [0, 6]}
+        assert verdicts(outcomes) == {"refused": [1, 3, 5], "put off": [2, 4], "taken": [0, 6]}
         reasons = {outcome.recipient.id: outcome.reason for outcome in outcomes}
         assert (reasons[1], reasons[4]) == ("550 5.1.1 no such user", "452 4.2.2 full")
 
@@ -293,8 +309,35 @@ class TestSMTP:
     def test_a_server_that_takes_none_is_not_asked_for_all(self, server: SmtpServer, reply: str) -> None:
         server.replies = {f"p{number}@b.kr": reply for number in range(100)}
         told, why = until_unavailable(people(100))
-        assert len(told) == 20
+        # Not refused: it may be the relay that is set up badly.
+        assert verdicts(told) == {"put off": list(range(20))}
         assert reply in why
+
+    def test_refusals_are_believed_once_a_mail_is_taken(self, server: SmtpServer) -> None:
+        server.replies = {f"p{number}@b.kr": "550 5.1.1 no such user" for number in (*range(19), 20, 39)}
+        outcomes = sent(people(40))
+        assert [outcome.recipient.id for outcome in outcomes] == list(range(40))
+        assert verdicts(outcomes)["refused"] == [*range(19), 20, 39]
+        assert "put off" not in verdicts(outcomes)
+
+    def test_a_short_list_of_whom_none_is_taken_is_put_off(self, server: SmtpServer) -> None:
+        server.replies = {f"p{number}@b.kr": "554 5.7.1 relay access denied" for number in range(3)}
+        outcomes = sent(people(3, p1="nobody"))
+        assert verdicts(outcomes) == {"put off": [0, 2], "refused": [1]}
+        assert outcomes[0].reason == "554 5.7.1 relay access denied"
+
+    def test_addresses_that_are_none_say_nothing_of_the_server(self, server: SmtpServer) -> None:
+        outcomes = sent(people(30, **{f"p{number}": "nobody" for number in range(29)}))
+        assert verdicts(outcomes) == {"refused": list(range(29)), "taken": [29]}
+
+    @pytest.mark.parametrize(
+        "address", ["\u017f@b.kr", f"a@{'한' * 60}.kr", "a@\u200d.com"], ids=["local part", "long label", "no letter"]
+    )
+    def test_an_address_that_no_server_can_be_told_of(self, server: SmtpServer, address: str) -> None:
+        outcomes = sent(people(3, p1=address))
+        assert verdicts(outcomes) == {"refused": [1], "taken": [0, 2]}
+        assert outcomes[1].reason
+        assert server.recipients() == ["p0@b.kr", "p2@b.kr"]
 
     def test_no_server_at_all(self, settings: Any) -> None:
         use(settings, "smtp://127.0.0.1:9")

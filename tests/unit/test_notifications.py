@@ -15,6 +15,7 @@ from app.blog.notifications import ROUNDS, Left, pause_before_next_round, subscr
 from app.blog.tasks import notify_subscribers
 from app.email_url import email_settings
 from app.mail import MailUnavailable
+from app.mailing import NoneTaken
 from tests.loopback import Asked, HttpServer, Reply, SmtpServer, http_server, smtp_server
 
 pytestmark = pytest.mark.django_db
@@ -172,6 +173,53 @@ class TestBySmtp:
         assert Counter(smtp.recipients()) == Counter(address(*range(130)))
         assert not Delivery.objects.exclude(refused="").exists()
 
+    @pytest.mark.parametrize("reply", ["450 4.1.2 domain not found", "550 5.1.2 domain not found"])
+    def test_many_bad_addresses_in_a_row_keep_nobody_from_theirs(
+        self, published: Post, smtp: SmtpServer, reply: str
+    ) -> None:
+        subscribe(130)
+        bad = range(5, 50)
+        smtp.replies = dict.fromkeys(address(*bad), reply)
+        for _ in range(2):
+            with pytest.raises(NoneTaken):
+                notify(published)
+        assert notify(published) is Left.PUT_OFF
+        good = [number for number in range(130) if number not in bad]
+        assert Counter(smtp.recipients()) == Counter(address(*good))
+        # Among themselves they are no reason to give up.
+        calls = 0
+        while (left := notify(published)) is not Left.NOTHING:
+            calls += 1
+            assert left is Left.MORE or Notification.objects.get().rounds <= ROUNDS
+            assert calls < 50
+        assert smtp.connections < 100
+        assert Notification.objects.get().rounds == ROUNDS
+        assert set(Delivery.objects.exclude(refused="").values_list("subscriber__email", "refused")) == {
+            (email, reply) for email in address(*bad)
+        }
+        assert Counter(smtp.recipients()) == Counter(address(*good))
+
+    @pytest.mark.parametrize("count", [3, 90])
+    def test_a_relay_that_is_set_up_badly_costs_nobody_theirs(
+        self, published: Post, smtp: SmtpServer, count: int
+    ) -> None:
+        subscribe(count)
+        smtp.replies = dict.fromkeys(address(*range(count)), "554 5.7.1 relay access denied")
+        for _ in range(count // 20):
+            with pytest.raises(NoneTaken, match="relay access denied"):
+                notify(published)
+        assert notify(published) is Left.PUT_OFF
+        assert not Delivery.objects.exists()
+        smtp.replies = {}
+        assert notify(published) is Left.NOTHING
+        assert Counter(smtp.recipients()) == Counter(address(*range(count)))
+
+    def test_its_turn_ends_among_those_who_are_put_off(self, published: Post, smtp: SmtpServer) -> None:
+        """A turn that took longer than it has still brings the position on."""
+        subscribe(10)
+        smtp.replies = dict.fromkeys(address(*range(10)), "451 4.7.1 greylisted")
+        assert notify(published, seconds=0) is Left.PUT_OFF
+
     def test_who_is_put_off_for_ever_counts_as_refused(self, published: Post, smtp: SmtpServer) -> None:
         subscribe(2)
         smtp.replies = dict.fromkeys(address(1), "451 4.7.1 greylisted")
@@ -205,10 +253,8 @@ class TestBySendGrid:
         assert mailed(sendgrid.asked) == Counter(address(*range(2500)))
         assert mailed([refused]) == Counter(address(*range(1000, 2000)))
 
-    def test_an_address_that_is_none_is_refused_though_it_comes_first(
-        self, published: Post, sendgrid: HttpServer
-    ) -> None:
-        """What is told of one subscriber says nothing of those before: a fault in between must not skip them."""
+    def test_an_address_that_is_none_skips_nobody(self, published: Post, sendgrid: HttpServer) -> None:
+        """It is known before the others are asked for: a fault in between must not skip them."""
         subscribe(10)
         Subscriber.objects.filter(email="s9@example.com").update(email="nobody")
         sendgrid.answer = lambda asked: Reply(500 if not sendgrid.asked else 202)
