@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import psycopg
+from django.db import InterfaceError, OperationalError
 
 # The classes and states of https://www.postgresql.org/docs/current/errcodes-appendix.html; PgBouncer's own is 08P01.
 CONNECTION_STATES = re.compile(r"08|57P0[123]")
@@ -20,3 +21,8 @@ def is_cut(error: BaseException) -> bool:
     if not isinstance(cause, psycopg.OperationalError | psycopg.InternalError):
         return False
     return cause.sqlstate is None or bool(CONNECTION_STATES.match(cause.sqlstate))
+
+
+def is_no_answer(error: BaseException) -> bool:
+    """Whether Postgres has not answered: the outcome of a statement is not known, and it is repeated or asked for."""
+    return isinstance(error, OperationalError | InterfaceError) or is_cut(error)

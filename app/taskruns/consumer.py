@@ -23,9 +23,9 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """A name from a newer release, or of nothing at all: a run of ours waits, any other message is kept."""
-        name, header = message.headers["task"], message.headers.get(HEADER)
-        if header is None:
-            self._keep(message, f"no task is called {name!r}")
+        name, header = message.headers.get("task"), message.headers.get(HEADER)
+        if header is None or name is None:
+            self._keep(message, f"no task is called {name or message.payload['task']!r}")
             return
         logger.warning("no task is called %r here: run %s waits for a worker that knows it", name, header["id"])
         write_now_or_later(lambda: terminal.postpone_unknown(uuid.UUID(header["id"]), name))

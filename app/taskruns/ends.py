@@ -19,7 +19,7 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
         f"""
         WITH old AS (
             SELECT id, coalesce(unknown_since, clock_timestamp()) AS since FROM taskruns_taskrun
-            WHERE id = %s AND status IN {WAITING} FOR UPDATE
+            WHERE id = %s AND status IN {WAITING} AND run_at <= clock_timestamp() FOR UPDATE
         ),
         due AS (SELECT id, since, since + make_interval(secs => %s) <= clock_timestamp() AS over FROM old)
         UPDATE taskruns_taskrun t

@@ -15,10 +15,10 @@ from celery import states
 from celery.app.task import Context
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
-from app.postgres import is_cut
+from app.postgres import is_cut, is_no_answer
 from app.taskruns import faults, ledger, terminal
 from app.taskruns.databases import give_back
 from app.taskruns.messages import HEADER
@@ -60,6 +60,8 @@ class Execution:
         self.atomic = bool(getattr(task, "atomic", False))
         self.is_cut = False
         """The transaction of an atomic body was cut off from outside."""
+        self.progress: tuple[int, int | None, str] | None = None
+        """What an atomic task told of its progress; written with its finish, for its row shall not be locked before."""
         self.result: str | None = None
         self._body_begun = False
         self._body_ended = False
@@ -129,10 +131,10 @@ class Execution:
         """Write the outcome and the calls that belong to it, in one transaction. False: the claim was lost."""
         self._in_finish = True
         with transaction.atomic():
-            if (self._next or verdict.state == states.IGNORED) and self._is_stopped():
-                return True
+            if self.progress is not None:
+                ledger.progress(self.claim, *self.progress)
             if not self._write(verdict):
-                return False
+                return bool(self._next or verdict.state == states.IGNORED) and self._is_stopped()
             if self._calls:
                 self._store_calls()
             for write in self._writes:
@@ -199,34 +201,37 @@ def execute(
     close_old_connections()
     try:
         claim = _until_written(lambda: ledger.claim(run_id, token, header["worker"], header.get("attempt")))
-    finally:
         # Not held while the body runs, which may be slow and not need it.
         give_back()
-    if claim is None:
-        logger.info("%s[%s] %s", task.name, run_id, DROPPED)
-        return trace_ok_t(None, None, 0.0, DROPPED)
-    # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
-    request["eta"] = header["eta"]
-    request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
-    running = Execution(claim, uuid_, task, request)
-    reset = _current.set(running)
-    try:
-        faults.reach("worker.claimed")
-        attempt = Attempt(running, lambda: tracer(uuid_, args, kwargs, request))
-        if running.atomic:
-            _in_one_transaction(attempt)
-        else:
-            _finish(running, attempt.run())
-        faults.reach("worker.finished")
-        return attempt.outcome()
+        if claim is None:
+            logger.info("%s[%s] %s", task.name, run_id, DROPPED)
+            return trace_ok_t(None, None, 0.0, DROPPED)
+        # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
+        request["eta"] = header["eta"]
+        request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
+        return _execute(Execution(claim, uuid_, task, request), lambda: tracer(uuid_, args, kwargs, request))
     except GreenletExit:
         # Ended from outside, perhaps in the middle of a statement.
         connection.close()
         _until_written(lambda: terminal.cancel_claim(run_id, token, only_if_requested=True))
         raise
     finally:
-        _current.reset(reset)
         give_back()
+
+
+def _execute(running: Execution, trace: Callable[[], trace_ok_t]) -> trace_ok_t:
+    reset = _current.set(running)
+    try:
+        faults.reach("worker.claimed")
+        attempt = Attempt(running, trace)
+        if running.atomic:
+            _in_one_transaction(attempt)
+        else:
+            _finish(running, attempt.run())
+        faults.reach("worker.finished")
+        return attempt.outcome()
+    finally:
+        _current.reset(reset)
 
 
 class Attempt:
@@ -270,6 +275,8 @@ class Attempt:
 def _in_one_transaction(attempt: Attempt) -> None:
     """Body and finish are committed together. Where that is not known to have happened, the ledger is asked."""
     running, claim = attempt.running, attempt.running.claim
+    # To wait for a place in the pool, or for Postgres, is no attempt.
+    _until_written(connection.ensure_connection)
     try:
         with transaction.atomic():
             _run_and_finish(attempt)
@@ -308,7 +315,13 @@ def _finish(running: Execution, verdict: Verdict) -> None:
 def _refused(running: Execution, error: Exception) -> None:
     """An outcome that Postgres refuses (say, a callback owned by a user just deleted) is a failure, not a hang."""
     logger.error("%s[%s] the outcome could not be written", running.task.name, running.claim.run_id, exc_info=error)
-    if not _until_written(lambda: terminal.fail(running.claim, error) or ledger.ended(running.claim)):
+    try:
+        written = _until_written(lambda: terminal.fail(running.claim, error) or ledger.ended(running.claim))
+    except Exception:
+        logger.exception("%s[%s] nor can its errbacks be called", running.task.name, running.claim.run_id)
+        failure = describe(error)
+        written = _until_written(lambda: ledger.fail(running.claim, failure, None) or ledger.ended(running.claim))
+    if not written:
         _log_lost(running)
 
 
@@ -348,19 +361,21 @@ def _from_einfo(einfo: ExceptionInfo) -> ledger.Failure:
 
 def _is_no_answer(error: Exception) -> bool:
     """Whether the outcome of what raised it is not known: it is repeated, or asked for."""
-    return isinstance(error, OperationalError | InterfaceError | SoftTimeLimitExceeded) or is_cut(error)
+    return isinstance(error, SoftTimeLimitExceeded) or is_no_answer(error)
 
 
 def _until_written(write: Callable[[], T]) -> T:
     """Repeat a fenced statement until Postgres has answered it. Each is safe to repeat."""
-    pause = 0.1
+    pause = 0.0
     while True:
+        # All of it within: a soft time limit may come at any moment, and most of them are spent waiting.
         try:
+            if pause:
+                connection.close()
+                time.sleep(pause)
             return write()
         except Exception as error:
             if not _is_no_answer(error):
                 raise
             logger.warning("Postgres gave no answer, trying again: %s", error)
-        connection.close()
-        time.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        pause = min(max(pause * 2, 0.1), LONGEST_PAUSE)

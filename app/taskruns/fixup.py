@@ -11,6 +11,7 @@ import signal
 import sys
 from typing import Any
 
+from billiard.process import current_process
 from celery.fixups.django import DjangoFixup, DjangoWorkerFixup  # type: ignore[attr-defined]  # not in the stubs
 from django.db import connections
 
@@ -23,7 +24,8 @@ def _follow_parent() -> None:
 
     So a SIGTERM to the whole group is the main process's to answer (airflow#18066): the child leaves the group.
     """
-    if sys.platform == "linux":
+    is_child = current_process().name != "MainProcess"  # which the solo pool runs in
+    if sys.platform == "linux" and is_child:
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

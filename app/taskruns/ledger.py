@@ -121,7 +121,7 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | No
             f"""
             UPDATE taskruns_taskrun
             SET status = 'running', claim = %(token)s, worker_id = %(worker)s, started_at = clock_timestamp(),
-                attempt = attempt + (claim IS DISTINCT FROM %(token)s)::int, progress_message = ''
+                attempt = attempt + (claim IS DISTINCT FROM %(token)s)::int, progress_message = '', unknown_since = NULL
             WHERE id = %(id)s
               AND EXISTS (SELECT 1 FROM taskruns_worker w WHERE w.id = %(worker)s AND w.dead_at IS NULL)
               AND ((status IN {WAITING} AND run_at <= clock_timestamp()
@@ -148,7 +148,7 @@ def succeed(claim: Claim, result: str | None, children: str | None = None) -> bo
 
 def ignore(claim: Claim) -> bool:
     """End a run without a verdict: it was replaced, or asked to be ignored."""
-    return _update("status = 'replaced', finished_at = clock_timestamp()", [], claim)
+    return _update("status = 'replaced', finished_at = clock_timestamp()", [], claim, unless_cancelled=True)
 
 
 def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
@@ -173,6 +173,7 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
         ],
         claim,
         attempt=("retried", failure) if failure else None,
+        unless_cancelled=True,
     )
 
 
@@ -187,9 +188,17 @@ def fail(claim: Claim, failure: Failure, result: str | None, children: str | Non
     )
 
 
-def _update(assignments: str, values: list[Any], claim: Claim, attempt: tuple[str, Failure] | None = None) -> bool:
+def _update(
+    assignments: str,
+    values: list[Any],
+    claim: Claim,
+    attempt: tuple[str, Failure] | None = None,
+    unless_cancelled: bool = False,
+) -> bool:
     """One fenced UPDATE of a run that we hold, and the record of its attempt in the same statement."""
     update = f"UPDATE taskruns_taskrun SET {assignments} WHERE id = %s AND claim = %s AND status = 'running'"
+    if unless_cancelled:
+        update += " AND cancel_requested_at IS NULL"
     values = [*values, claim.run_id, claim.token]
     with connection.cursor() as cursor:
         if attempt is None:
@@ -236,10 +245,11 @@ def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> 
 
 def lose_orphans() -> list[Ended]:
     """Every attempt whose worker is dead."""
-    return _lose("t.worker_id IN (SELECT id FROM taskruns_worker WHERE dead_at IS NOT NULL)", [], LOST)
+    # What is locked just now is looked at again with the next pass.
+    return _lose("t.worker_id IN (SELECT id FROM taskruns_worker WHERE dead_at IS NOT NULL)", [], LOST, "SKIP LOCKED")
 
 
-def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
+def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> list[Ended]:
     """Running rows of which ``where`` holds: due again, or a dead letter after the queue's ``max_attempts``.
 
     Due since when they first were: what was lost does not wait behind all that came after it.
@@ -251,7 +261,7 @@ def _lose(where: str, values: list[Any], failure: Failure) -> list[Ended]:
         gone AS (
             SELECT t.id, t.losses + 1 >= l.max_attempts AS dead, t.cancel_requested_at IS NOT NULL AS cancelled
             FROM taskruns_taskrun t LEFT JOIN limits l ON l.queue = t.queue
-            WHERE t.status = 'running' AND {where} FOR UPDATE OF t SKIP LOCKED
+            WHERE t.status = 'running' AND {where} FOR UPDATE OF t {locked}
         ),
         changed AS (
             UPDATE taskruns_taskrun t
@@ -332,13 +342,16 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
 
 
 def release(worker_id: int, after: float = 0.0) -> int:
-    """Runs that a leaving worker gave up: due in ``after`` seconds, the attempt not counted. Returns how many."""
+    """Runs that a leaving worker gave up: due in ``after`` seconds, the attempt not counted. Returns how many.
+
+    What was to be cancelled is left to `lose_orphans`, which cancels it.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             UPDATE taskruns_taskrun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
                 run_at = clock_timestamp() + make_interval(secs => %s)
-            WHERE worker_id = %s AND status = 'running'
+            WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NULL
             """,
             [after, worker_id],
         )

@@ -53,5 +53,5 @@ def run_id_in(message: bytes | str) -> uuid.UUID | None:
     try:
         decoded: Any = json.loads(message)
         return uuid.UUID(decoded["headers"][HEADER]["id"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

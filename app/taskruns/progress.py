@@ -12,7 +12,12 @@ def report_progress(current: int, total: int | None = None, message: str = "") -
     One small UPDATE: call it per chunk, not per item.
     """
     running = execution.current()
-    if running is not None:
+    if running is None:
+        return
+    if running.atomic:
+        # Not its row, which would be locked until the task ends. Others see nothing of it before that anyway.
+        running.progress = current, total, message
+    else:
         ledger.progress(running.claim, current, total, message)
 
 

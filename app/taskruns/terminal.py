@@ -7,6 +7,7 @@ of its chain and its chord learn of it here.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -16,12 +17,15 @@ from celery import current_app, states
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
+from app.postgres import is_no_answer
 from app.taskruns import ends, ledger
 from app.taskruns.ledger import Claim, Ended, Failure
 from app.taskruns.messages import HEADER
 from app.taskruns.signals import run_lost
+
+logger = logging.getLogger(__name__)
 
 
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = ledger.LOST) -> int:
@@ -107,6 +111,20 @@ def _revoked(reason: str, backend: Any, celery_id: str, request: Context) -> Non
 
 
 def _tell(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
+    """Tell Celery of a row's end. What fails in a callback of one row must not keep the others, nor the end itself."""
+    try:
+        with transaction.atomic():
+            _tell_celery(row, tell)
+            # Celery swallows what an errback raises: a database error among it would undo all at the commit.
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+    except Exception as error:
+        if is_no_answer(error):
+            raise
+        logger.exception("%s[%s] has ended, but its callbacks could not be called", row.name, row.run_id)
+
+
+def _tell_celery(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
     headers = json.loads(row.headers)
     args, kwargs, embed = json.loads(row.body)
     request = Context({**headers, **embed, "args": args, "kwargs": kwargs, "delivery_info": {}})

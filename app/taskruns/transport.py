@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from typing import Any
@@ -9,14 +10,22 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
 
+from app.taskruns.messages import HEADER
+
 logger = logging.getLogger(__name__)
 
 
 def _is_message(item: bytes | str) -> bool:
     """Whether kombu can take it apart: it would end the worker otherwise."""
     try:
-        return bool(json.loads(item)["properties"]["delivery_tag"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        decoded = json.loads(item)
+        base64.b64decode(decoded["body"], validate=True).decode()
+        headers = decoded.get("headers") or {}
+        names_task = isinstance(headers.get("task", ""), str)
+        names_run = HEADER not in headers or isinstance(headers[HEADER]["id"], str)
+        encoding = decoded["properties"].get("body_encoding")
+        return bool(decoded["properties"]["delivery_tag"]) and encoding == "base64" and names_task and names_run
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

@@ -54,7 +54,7 @@ class Waker:
     def _reset(self) -> None:
         self._messages: deque[tuple[str, str]] = deque()
         self._wanted = threading.Event()
-        self._idle = threading.Event()
+        self._sending = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -65,7 +65,6 @@ class Waker:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="taskruns-wake", daemon=True)
                     self._thread.start()
-        self._idle.clear()
         self._wanted.set()
 
     def send(self, queue: str, message: str) -> None:
@@ -82,6 +81,7 @@ class Waker:
         while True:
             self._wanted.wait()
             self._wanted.clear()
+            self._sending = True
             batch = [self._messages.popleft() for _ in range(min(BATCH, len(self._messages)))]
             try:
                 pipeline = client.pipeline(transaction=False)
@@ -97,14 +97,14 @@ class Waker:
                 logger.warning("Redis does not answer: no wake-up for the relay, which polls; dropped %s messages of "
                                "tasks that are not durable: %s", len(batch), error)  # fmt: skip
                 time.sleep(PAUSE_AFTER_FAILURE)
+            self._sending = False
             if self._messages:
                 self._wanted.set()
-            elif not self._wanted.is_set():
-                self._idle.set()
 
     def _last_call(self) -> None:
-        if self._messages:
-            self._idle.wait(LAST_CALL)
+        end = time.monotonic() + LAST_CALL
+        while (self._messages or self._sending) and time.monotonic() < end:
+            time.sleep(0.01)
 
 
 waker = Waker()

@@ -28,6 +28,7 @@ from celery.worker.request import Request
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
+from app.postgres import is_no_answer
 from app.taskruns import faults, heartbeats, ledger, terminal
 from app.taskruns.databases import own_connection, pool_connections
 from app.taskruns.messages import HEADER
@@ -69,12 +70,34 @@ def start_native_thread(run: Callable[[], None]) -> None:
 def write_now_or_later(write: Callable[[], object]) -> None:
     """For the main process, which must not wait for Postgres: the heartbeat writes it when Postgres answers again."""
     try:
-        write()
-    except (DatabaseError, InterfaceError):
-        logger.exception("it could not be written yet")
-        _unwritten.append(write)
+        _write(write)
+    except (DatabaseError, InterfaceError) as error:
+        logger.exception("it could not be written")
+        if is_no_answer(error):
+            _unwritten.append(write)
     finally:
         connection.close()
+
+
+def _write(write: Callable[[], object]) -> None:
+    """In a transaction that waits for no lock of a child, which may be waiting for us."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '1s'")
+        write()
+
+
+def _write_rest() -> None:
+    """What could not be written before; what Postgres refuses for good is given up."""
+    while _unwritten:
+        write = _unwritten.popleft()
+        try:
+            _write(write)
+        except (DatabaseError, InterfaceError) as error:
+            if is_no_answer(error):
+                _unwritten.appendleft(write)
+                raise
+            logger.exception("it cannot be written")
 
 
 class LedgerRequest(Request):
@@ -177,17 +200,14 @@ class LedgerStep(bootsteps.StartStopStep):
                 return
             try:
                 assert identity.worker_id is not None
-                alive = heartbeats.beat(identity.worker_id)
+                if not heartbeats.beat(identity.worker_id):
+                    self._start_over()
+                    continue
                 self._cancel(heartbeats.cancellations(identity.worker_id))
-                while _unwritten:
-                    _unwritten[0]()
-                    _unwritten.popleft()
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("no heartbeat: %s", str(error).strip())
+                _write_rest()
+            except Exception as error:  # noqa: BLE001 - this thread must not end while the process lives
+                logger.warning("no heartbeat: %r", error)
                 connection.close()
-                continue
-            if not alive:
-                self._start_over()
 
     def _cancel(self, claims: set[uuid.UUID]) -> None:
         """End what runs these. Threads cannot be ended: theirs are told, see `progress.is_cancel_requested`."""
@@ -230,6 +250,7 @@ class LedgerStep(bootsteps.StartStopStep):
     def _give_up(self) -> None:
         """The grace period is over: kill the children, and once they are gone release what they ran."""
         native("time", "sleep")(settings.TASKRUNS_GRACE)
+        own_connection()
         identity.giving_up = True
         logger.warning("still running after %s s of grace: killed, and due again", settings.TASKRUNS_GRACE)
         # Without children to kill the process itself must be gone before its runs are due.
@@ -261,6 +282,7 @@ class LedgerStep(bootsteps.StartStopStep):
         if identity.worker_id is None:
             return
         try:
+            _write_rest()
             # Together: the reconciler must not find them running on a dead worker, and count that as a loss.
             with transaction.atomic():
                 given_up = ledger.release(identity.worker_id, after)
