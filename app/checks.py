@@ -18,7 +18,7 @@ from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
 from app.checks_outside import mail_transport, search_server
-from app.checks_services import external_calls, log_settings, payments, sentry_settings
+from app.checks_services import external_calls, host_of, log_settings, payments, sentry_settings
 from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS
 
 TAG = "pressroom"
@@ -72,6 +72,12 @@ def required_settings(**_: object) -> Iterator[checks.CheckMessage]:
             "ALLOWED_HOSTS is empty: every request would be answered with 400.",
             hint="Set it to the host names that the site is reached by, separated by commas.",
             id="pressroom.E003",
+        )
+    if host_of(settings.SITE_URL) in (None, "127.0.0.1", *LOOPBACK):
+        yield checks.Error(
+            f"SITE_URL is {settings.SITE_URL!r}: mails would link to it.",
+            hint="Set it to the address that readers reach the site by, for example https://press.example.com.",
+            id="pressroom.E013",
         )
 
 

@@ -31,6 +31,7 @@ SECRET_PARTS = ("token",)
 """Names of URL parts whose value gives a right to whoever has it."""
 PERSONAL = re.compile(
     r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(\.[\w-]+)+)"  # the name in an e-mail address, the password in a URL
+    r"|(?<=://)[^\s/@:]*+:[^\s/@]++(?=@)"  # a name and its password in a URL, whatever the host
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # a JSON Web Token
     r"|\b(?:sk|rk|whsec)_\w+"  # Stripe's keys
 )
@@ -84,6 +85,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "celery.worker.strategy": {"level": "WARNING"},
             # A line for each call: the address with what is secret in it, which ours has not.
             "httpx": {"level": "WARNING"},
+            "slack_sdk": {"level": "WARNING"},
             # Others wait for its word that it is ready, at any level.
             "app.taskruns.management": {"level": "INFO"},
         },

@@ -238,6 +238,7 @@ REST_FRAMEWORK = {
         "subscribe": env.str("THROTTLE_SUBSCRIBE", default="60/hour"),
         "publish": env.str("THROTTLE_PUBLISH", default="60/hour"),
         "reports": env.str("THROTTLE_REPORTS", default="60/hour"),
+        "payments": env.str("THROTTLE_PAYMENTS", default="30/hour"),
     },
     # Proxies in front whose X-Forwarded-For is believed; with 0 the address is the connection's.
     "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
@@ -278,6 +279,8 @@ AUTH_PASSWORD_VALIDATORS = [
 STATIC_URL = "static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles"))
 WHITENOISE_USE_FINDERS = LOCAL
+# Over https alone, where the site is there.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_PROXY", default=False) else None
 
 # ---- Mail -----------------------------------------------------------------------------------------------------------

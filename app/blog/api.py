@@ -155,7 +155,7 @@ class PostViewSet(CoverActions, viewsets.ModelViewSet[Post]):
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         post = self.get_object()
-        if post.status == Post.Status.PUBLISHED:
+        if post.status == Post.Status.PUBLISHED and request.method == "GET":
             record_view.delay(post.pk, timezone.now().isoformat())
         return Response(self.get_serializer(post).data)
 

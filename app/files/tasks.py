@@ -20,7 +20,7 @@ M = TypeVar("M", bound=Model)
     dont_autoretry_for=(SoftTimeLimitExceeded,),
     retry_backoff=True,
     retry_backoff_max=600,
-    max_retries=10,
+    max_retries=20,
 )
 def delete_files(names: list[str]) -> None:
     """Delete files whose row is gone. Tried again for about an hour while the storage does not answer."""

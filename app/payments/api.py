@@ -15,6 +15,7 @@ from rest_framework import mixins, permissions, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
 from app.openapi import examples
@@ -80,6 +81,10 @@ class OrderViewSet(
     permission_classes = (permissions.IsAuthenticated,)
     pagination_class = OrderPagination
     lookup_value_converter = "uuid"
+    throttle_scope = "payments"
+
+    def get_throttles(self) -> list[Any]:
+        return [ScopedRateThrottle()] if self.action in ("create", "pay") else []
 
     def get_queryset(self) -> QuerySet[Order]:
         """What the user may see; the rest is not found."""

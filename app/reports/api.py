@@ -98,7 +98,7 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
         if report.status != Report.Status.READY:
             return None
         request = self.context["request"]
-        token = services.link_token(report=report, user=request.user)
+        token = services.link_token(report=report, user_id=request.user.pk)
         return reverse("report-download", args=[token], request=request)
 
 

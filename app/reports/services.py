@@ -151,9 +151,9 @@ def reports_cleanup() -> int:
     return deleted
 
 
-def link_token(*, report: Report, user: Any) -> str:
+def link_token(*, report: Report, user_id: int) -> str:
     """What opens the report's file for REPORT_LINK_LIFETIME seconds; it ends with the user it was given to."""
-    return LINKS.sign_object([str(report.pk), user.pk], compress=False)
+    return LINKS.sign_object([str(report.pk), user_id], compress=False)
 
 
 def link_open(*, token: str) -> Report | None:

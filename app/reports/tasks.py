@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from celery import chord, shared_task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from celery.result import AsyncResult
 from django.urls import reverse
 
+from app.files.storage import FileTooLarge
 from app.mail import MailUnavailable
 from app.reports import services, summaries
 from app.reports.models import Report, ReportSection
@@ -72,8 +73,21 @@ def assemble_report(report_id: str) -> dict[str, str] | None:
 @shared_task(bind=True, queue="default")
 def fail_report(self: Any, failed_id: str, report_id: str) -> bool:
     """An errback: record why a report was not made. Bound, so that Celery calls it as a task of its own."""
-    reason = AsyncResult(failed_id).result
-    return services.report_fail(report_id=uuid.UUID(report_id), reason=str(reason))
+    reason = reason_told(AsyncResult(failed_id).result)
+    return services.report_fail(report_id=uuid.UUID(report_id), reason=reason)
+
+
+def reason_told(error: object) -> str:
+    """Why, for whoever ordered it: of an error that we do not know, the text may hold what is not theirs to read."""
+    match error:
+        case FileTooLarge():
+            return "Its file would be too large: order a shorter period."
+        case SoftTimeLimitExceeded() | TimeLimitExceeded():
+            return "It took too long: order a shorter period."
+        case TaskRevokedError():
+            return "It was cancelled."
+        case _:
+            return "It could not be made; the task has the reason."
 
 
 @shared_task(queue="default")
@@ -84,7 +98,7 @@ def cleanup_reports() -> int:
 
 @shared_task(
     bind=True, queue="emails", autoretry_for=(OSError, MailUnavailable), retry_backoff=True, retry_backoff_max=600,
-    max_retries=10,
+    max_retries=20,
 )  # fmt: skip
 def send_daily_summary(self: Any, day: str | None = None) -> int:
     """Mail the staff a day's summary; yesterday's where none is given. Returns to how many it was sent."""

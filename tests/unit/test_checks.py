@@ -15,7 +15,10 @@ from app.queues import BY_NAME, Queue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-SERVED = {"LOCAL": False, "SECRET_KEY_IS_SET": True, "DATABASE_URL": "postgres://db/x", "ALLOWED_HOSTS": ["x.example"]}
+SERVED = {
+    "LOCAL": False, "SECRET_KEY_IS_SET": True, "DATABASE_URL": "postgres://db/x", "ALLOWED_HOSTS": ["x.example"],
+    "SITE_URL": "https://x.example",
+}  # fmt: skip
 
 
 def ids(found: Any) -> list[str | None]:
@@ -45,6 +48,11 @@ def app_with(**options: Any) -> Celery:
         ("SECRET_KEY_IS_SET", False, ["pressroom.E001"]),
         ("DATABASE_URL", "", ["pressroom.E002"]),
         ("ALLOWED_HOSTS", [], ["pressroom.E003"]),
+        ("SITE_URL", "http://127.0.0.1:8000", ["pressroom.E013"]),
+        ("SITE_URL", "https://[::1]", ["pressroom.E013"]),
+        ("SITE_URL", "http://[x", ["pressroom.E013"]),
+        ("SITE_URL", "x.example", ["pressroom.E013"]),
+        ("SITE_URL", "", ["pressroom.E013"]),
     ],
 )
 def test_what_only_local_mode_has_defaults_for(settings: Any, setting: str, value: Any, expected: list[str]) -> None:
@@ -168,12 +176,20 @@ def test_a_limit_that_the_pool_cannot_enforce(
     assert ids(found) == expected
 
 
+@pytest.mark.parametrize(("site", "secure"), [("https://x.example", True), ("http://127.0.0.1:8000", False)])
+def test_cookies_of_a_site_over_https_travel_over_https_alone(site: str, secure: bool) -> None:
+    code = "from django.conf import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE)"
+    done = run("-c", code, SITE_URL=site, DJANGO_SETTINGS_MODULE="app.settings")
+    assert done.stdout.split() == [str(secure)] * 2, done.stderr
+
+
 def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The command outside local mode, with a configuration that is right but for ``env``."""
     right = {
         "SECRET_KEY": "x" * 50,
         "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
         "ALLOWED_HOSTS": "x.example",
+        "SITE_URL": "https://x.example",
         "PATH": os.environ["PATH"],
     }
     return subprocess.run(
@@ -185,9 +201,9 @@ CHECK = ("manage.py", "check")
 
 
 def test_manage_py_check_says_what_is_wrong_with_a_hint() -> None:
-    done = run(*CHECK, CELERY_BROKER_URL="amqp://rabbit//", ALLOWED_HOSTS="")
+    done = run(*CHECK, CELERY_BROKER_URL="amqp://rabbit//", ALLOWED_HOSTS="", PING_URLS="http://[x")
     assert done.returncode == 1
-    assert all(text in done.stderr for text in ("pressroom.E005", "relay writes Redis lists", "pressroom.E003"))
+    assert all(text in done.stderr for text in ("pressroom.E005", "relay writes Redis lists", "pressroom.E003", "E032"))
     assert run(*CHECK).returncode == 0
 
 

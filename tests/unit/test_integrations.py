@@ -130,7 +130,8 @@ def test_retry_after(server: Web, header: str | int, least: float, most: float) 
     assert least <= told.value.retry_after <= most
 
 
-@pytest.mark.parametrize("header", [None, "", "soon", "-1", "1.5", "Wed, 99 Foo 2026 00:00:00 GMT"])
+@pytest.mark.parametrize("header", [None, "", "soon", "-1", "1.5", "Wed, 99 Foo 2026 00:00:00 GMT",
+                                    "Mon, 01 Jan 2024 00:00:00 +99999999999999"])  # fmt: skip
 def test_a_retry_after_that_says_nothing(header: str | None) -> None:
     assert retry_after(header) is None
 
@@ -221,10 +222,11 @@ def test_pings_in_the_admin_are_only_looked_at(client: Client) -> None:
         ("EXTERNAL_ALLOWED_NETWORKS", ["10.0.0.1/8"], True, ["pressroom.E030"]),
         ("EXTERNAL_ALLOWED_NETWORKS", ["somewhere"], True, ["pressroom.E030"]),
         ("PING_URLS", ["https://x.example/"], False, []),
-        ("PING_URLS", ["x.example", "ftp://x.example"], False, ["pressroom.E032"] * 2),
+        ("PING_URLS", ["x.example", "ftp://x.example", "http://[x"], False, ["pressroom.E032"] * 3),
         ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/x", False, []),
         ("SLACK_WEBHOOK_URL", "http://127.0.0.1/x", True, []),
         ("SLACK_WEBHOOK_URL", "http://hooks.slack.com/services/x", False, ["pressroom.E033"]),
+        ("SLACK_WEBHOOK_URL", "https://[x", False, ["pressroom.E033"]),
     ],
 )
 def test_settings_that_are_wrong(settings: Any, name: str, value: Any, local: bool, expected: list[str]) -> None:

@@ -212,6 +212,7 @@ def test_orders_in_the_admin_are_only_looked_at(client: Client, author: User) ->
         ("sk_x", "", "https://api.stripe.com", ["pressroom.E040"]),
         ("", "whsec_x", "https://api.stripe.com", ["pressroom.E040"]),
         ("sk_x", "whsec_x", "http://127.0.0.1:12111", ["pressroom.E041"]),
+        ("sk_x", "whsec_x", "https://[x", ["pressroom.E041"]),
     ],
 )
 def test_settings_half_set(settings: Any, key: str, secret: str, base: str, expected: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.test import Client
@@ -18,11 +19,12 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from app.blog.models import DailyViews, Delivery, Post, Subscriber
 from app.files.models import StoredFile
+from app.files.storage import FileTooLarge
 from app.reports import services
 from app.reports.models import Report
 from app.reports.periods import Period
 from app.reports.sections import BY_REPORT, SECTIONS, Column, Section
-from app.reports.tasks import assemble_report, build_section, cleanup_reports
+from app.reports.tasks import assemble_report, build_section, cleanup_reports, reason_told
 from app.taskruns.models import TaskRun
 from tests.unit.conftest import client_of
 
@@ -329,6 +331,21 @@ class TestMaking:
         assert services.report_fail(report_id=report.pk, reason="late") is False
         assert told(as_author, report)["status"] == "ready"
 
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (OSError("postgres://press:secret@db/press"), "could not be made"),
+            ("postgres://press:secret@db/press", "could not be made"),
+            (FileTooLarge("reports/x.pdf is larger than 1 bytes"), "too large"),
+            (SoftTimeLimitExceeded(), "too long"),
+            (TimeLimitExceeded(1800), "too long"),
+            (TaskRevokedError("revoked"), "cancelled"),
+        ],
+    )
+    def test_whoever_ordered_it_reads_why_and_no_more(self, error: object, told: str) -> None:
+        assert told in reason_told(error)
+        assert "secret" not in reason_told(error)
+
     def test_old_ones_are_removed_with_their_files(self, as_author: Any, settings: Any, monkeypatch: Any) -> None:
         monkeypatch.setattr(services, "BATCH", 2)
         old = [order(as_author) for _ in range(3)]
@@ -345,6 +362,11 @@ class TestMaking:
         report = make(order(as_author))
         default_storage.save("x", ContentFile(b""))
         page = admin_client.get("/admin/reports/report/").content.decode()
+        # The link is the reader's, not the owner's: it is good without the owner.
+        report.owner.is_active = False
+        report.owner.save()
+        link = page.partition("/api/reports/download/")[2].partition('"')[0]
+        assert Client().get(f"/api/reports/download/{link}").status_code == 200
         assert f"/admin/taskruns/taskrun/{report.task}/change/" in page
         assert "/api/reports/download/" in page
         detail = admin_client.get(f"/admin/reports/report/{report.pk}/change/")

@@ -17,6 +17,7 @@ from tests.unit.test_checks import ids, run
         ("sentry.example.com/12", 0.0, ["pressroom.E052"]),
         ("https://sentry.example.com/12", 0.0, ["pressroom.E052"]),
         ("https://key@sentry.example.com/", 0.0, ["pressroom.E052"]),
+        ("https://[key@sentry/12", 0.0, ["pressroom.E052"]),
         ("", 1.5, ["pressroom.E053"]),
     ],
 )

@@ -66,6 +66,7 @@ class TestRecording:
     def test_nothing_else_does(self, published: Post, author: User, as_author: APIClient, redis_server: Any) -> None:
         as_author.get("/api/posts/")
         as_author.head(published.get_absolute_url())
+        as_author.head(f"/api/posts/{published.pk}/")
         draft = services.post_create(author=author, title="t", body="b")
         assert as_author.get(f"/api/posts/{draft.pk}/").status_code == 200
         assert as_author.get("/api/posts/404/").status_code == 404
