@@ -11,10 +11,10 @@ from django.http import HttpRequest
 M = TypeVar("M", bound=Model)
 
 
-class ReadOnlyAdmin(admin.ModelAdmin[M]):
-    """Neither adds, changes nor deletes, whoever asks."""
+class ReadOnly:
+    """Neither adds, changes nor deletes, whoever asks: before an admin's or an inline's own class."""
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -22,3 +22,7 @@ class ReadOnlyAdmin(admin.ModelAdmin[M]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+class ReadOnlyAdmin(ReadOnly, admin.ModelAdmin[M]):
+    """A page of such rows."""

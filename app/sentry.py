@@ -6,6 +6,7 @@ arguments, which are ids by the house's rule; the request's address and body are
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import sentry_sdk
@@ -19,6 +20,8 @@ from sentry_sdk.scrubber import EventScrubber
 
 from app.logs import PERSONAL
 from app.taskruns.signals import run_lost
+
+QUERY = re.compile(r"(?<=://)([^\s?]++)\?\S*")
 
 if TYPE_CHECKING:
     from sentry_sdk.types import Event, Hint
@@ -54,7 +57,7 @@ def start(*, dsn: str, environment: str, release: str, traces_sample_rate: float
 def _report_lost(name: str, celery_id: str, args: Any, kwargs: Any, error: Exception, **_: object) -> None:
     with sentry_sdk.new_scope() as scope:
         scope.set_tags({"task": name, "task_id": celery_id})
-        scope.set_extra("task", {"name": name, "args": args, "kwargs": kwargs})
+        scope.set_extra("task", {"name": name, "args": _masked(args), "kwargs": _masked(kwargs)})
         sentry_sdk.capture_exception(error)
 
 
@@ -66,9 +69,18 @@ def _describe(event: Event, hint: Hint) -> Event:
     task: Any = current_task
     if task and task.request.id:
         tags["task"] = task.name
-        details = {"name": task.name, "args": task.request.args, "kwargs": task.request.kwargs}
+        details = {"name": task.name, "args": _masked(task.request.args), "kwargs": _masked(task.request.kwargs)}
         event.setdefault("extra", {})["task"] = details
     return event
+
+
+def _masked(value: Any) -> Any:
+    """Arguments without what is personal or secret in their texts, a URL's query included."""
+    if isinstance(value, str):
+        return PERSONAL.sub("***", QUERY.sub(r"\1?***", value))
+    if isinstance(value, dict):
+        return {name: _masked(one) for name, one in value.items()}
+    return [_masked(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _hide(event: Event, hint: Hint) -> Event:

@@ -178,8 +178,8 @@ def main() -> int:
         printer("up", f"services answer after {time.monotonic() - started:.1f} s")
         supervisor.run("migrate", [*manage, "migrate", "--no-input", "--verbosity", "1"], env)
         supervisor.run("demo-data", [*manage, "demo_data"], env)
-        helpers = set() if env.get("STRIPE_SECRET_KEY") else {"stripe"}
-        if helpers:
+        stand_ins = set() if env.get("STRIPE_SECRET_KEY") else {"stripe"}
+        if stand_ins:
             supervisor.start("stripe", stripe(env), env, ready="stripe: ready")
         supervisor.start("web", web(port), env)
         for name, command in workers.items():
@@ -187,7 +187,7 @@ def main() -> int:
         supervisor.start("beat", BEAT, env, ready="beat: Starting...")
         supervisor.start("relay", [*manage, "relay"], env, ready="relay: ready")
         base = f"http://127.0.0.1:{port}"
-        supervisor.wait_ready({*workers, *helpers, "beat", "relay"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT)
+        supervisor.wait_ready({*workers, *stand_ins, "beat", "relay"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT)
         print(links(base, var, time.monotonic() - started), flush=True)
         supervisor.wait()
     except ServiceError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO
 
 from app.reports.sections import Section
@@ -13,13 +13,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is a formula to spreadsheets, and its text may be anybody's."""
 
 
-def write_csv(
-    file: IO[bytes],
-    *,
-    titles: Sequence[str],
-    sections: Iterable[Section],
-    progress: Callable[[int], None] | None = None,
-) -> None:
+def write_csv(file: IO[bytes], *, titles: Sequence[str], sections: Iterable[Section]) -> None:
     """Write to ``file`` as UTF-8 with a byte order mark, without which Excel takes Korean for something else."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
     out = csv.writer(text)
@@ -34,8 +28,6 @@ def write_csv(
         elif section.chart is not None:
             out.writerow(["", section.chart.title])
             out.writerows(zip(section.chart.labels, section.chart.values, strict=True))
-        if progress is not None:
-            progress(number)
     text.flush()
     text.detach()
 

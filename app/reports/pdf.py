@@ -7,7 +7,7 @@ of any length takes a page's memory, and its finished pages. Everything is vecto
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -36,8 +36,6 @@ ROW, CELL = 6 * mm, 2 * mm
 LARGEST_LABELS = 16
 """Labels under a chart at most: more would run into each other."""
 
-Progress = Callable[[int], None]
-
 
 @functools.cache
 def set_up() -> None:
@@ -61,19 +59,16 @@ def write_pdf(
     made: str,
     titles: Sequence[str],
     sections: Iterable[Section],
-    progress: Progress | None = None,
 ) -> None:
     """Write a report to ``file``. ``made`` says by whom and when; ``sections`` are read one by one, as ``titles`` names
-    them. Calls ``progress`` with the number of sections that are drawn.
+    them.
     """
     set_up()
     book = _Book(file, title, period)
     book.title_page(made)
     book.contents_page(titles)
-    for number, (heading, section) in enumerate(zip(titles, sections, strict=True), 1):
+    for heading, section in zip(titles, sections, strict=True):
         book.section(heading, section)
-        if progress is not None:
-            progress(number)
     book.close()
 
 

@@ -12,21 +12,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from redis import RedisError
 
+from app.readonly import ReadOnly
 from app.taskruns import actions, undeliverable
 from app.taskruns.models import DeadLetter, Status, TaskAttempt, TaskRun, Undeliverable, Worker
-
-
-class ReadOnly:
-    """Nobody adds or changes these by hand."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class AttemptInline(ReadOnly, admin.TabularInline[TaskAttempt, TaskRun]):

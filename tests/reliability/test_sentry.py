@@ -72,7 +72,7 @@ def test_a_final_failure_is_one_event_and_a_retry_is_none(stack: Stack, sentry: 
     assert len(events(sentry)) == len(by_task) == 2
     first = by_task["probe.fail"]
     assert error(first) == ("KeyError", "'***@example.com is no number'")
-    assert first["extra"]["task"] == {"name": "probe.fail", "args": ["kim@example.com is no number"], "kwargs": {}}
+    assert first["extra"]["task"] == {"name": "probe.fail", "args": ["***@example.com is no number"], "kwargs": {}}
     assert (first["tags"]["task_id"], first["tags"]["request_id"]) == (failed.id, "from-the-edge")
     assert (first["release"], first["environment"]) == ("1.2.3", "test")
     second = by_task["probe.retry_by_itself"]

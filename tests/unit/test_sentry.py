@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from app import checks_services as checks
+from app.sentry import _masked
 from tests.unit.test_checks import ids, run
 
 
@@ -24,6 +25,11 @@ from tests.unit.test_checks import ids, run
 def test_addresses_and_shares(settings: Any, dsn: str, rate: float, expected: list[str]) -> None:
     settings.SENTRY_DSN, settings.SENTRY_TRACES_SAMPLE_RATE = dsn, rate
     assert ids(checks.sentry_settings()) == expected
+
+
+def test_arguments_are_masked() -> None:
+    called = (["https://u:s3cret@host/a?token=s3cret#x", 7, {"to": "kim@example.com"}], "why? none")
+    assert _masked(called) == [["https://***@host/a?***", 7, {"to": "***@example.com"}], "why? none"]
 
 
 def test_a_wrong_address_is_told_of_by_the_check_and_by_no_traceback() -> None:
