@@ -221,3 +221,9 @@ def test_settings_half_set(settings: Any, key: str, secret: str, base: str, expe
     found = list(checks.payments())
     assert ids(found) == expected
     assert not any("sk_x" in str(message) or "whsec_x" in str(message) for message in found)
+
+
+def test_too_many_orders_are_429(as_author: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rest_framework.throttling.ScopedRateThrottle.THROTTLE_RATES", {"payments": "2/min"})
+    assert [as_author.post(ORDERS, {"plan": "monthly"}).status_code for _ in range(3)] == [201, 201, 429]
+    assert as_author.get(ORDERS).status_code == 200
