@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import django_stubs_ext
 import environ
@@ -63,6 +64,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "app.health.HealthMiddleware",
     "app.logs.RequestLogMiddleware",
     "app.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -106,7 +108,21 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379").rstrip("/")
-CACHE_URL = env.str("CACHE_URL", default=f"{REDIS_URL}/2")
+REDIS_PASSWORD = env.str("REDIS_PASSWORD", default="")
+REDIS_CA = env.str("REDIS_CA", default="")
+
+
+def redis_database(number: int) -> str:
+    """The URL of a database of ``REDIS_URL``, with what is given besides it."""
+    scheme, _, rest = REDIS_URL.partition("://")
+    user, _, host = rest.rpartition("@")
+    if REDIS_PASSWORD:
+        rest = f"{user}:{quote(REDIS_PASSWORD, safe='')}@{host}"
+    trust = f"?ssl_cert_reqs=required&ssl_ca_certs={quote(REDIS_CA)}" if REDIS_CA else ""
+    return f"{scheme}://{rest}/{number}{trust}"
+
+
+CACHE_URL = env.str("CACHE_URL", default=redis_database(2))
 CACHES = {
     "default": {
         "BACKEND": "app.cache.FailOpenRedisCache",
@@ -138,7 +154,7 @@ if S3_BUCKET:
     }
 
 # ---- Celery ---------------------------------------------------------------------------------------------------------
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=f"{REDIS_URL}/0")
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=redis_database(0))
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="app.taskruns.results:LedgerBackend")
 CELERY_BROKER_TRANSPORT_OPTIONS = env.json("CELERY_BROKER_TRANSPORT_OPTIONS", default={})
 CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
@@ -203,6 +219,8 @@ TASKRUNS_UNCLAIMED = env.float("TASKRUNS_UNCLAIMED", default=10.0)
 # Seconds until a task whose name a worker did not know is tried again, and after which it is given up.
 TASKRUNS_UNKNOWN_PAUSE = env.float("TASKRUNS_UNKNOWN_PAUSE", default=30.0)
 TASKRUNS_UNKNOWN_LIMIT = env.float("TASKRUNS_UNKNOWN_LIMIT", default=900.0)
+# Where a worker, beat or relay shows a supervisor that it lives; nowhere without.
+ALIVE_FILE = env.str("ALIVE_FILE", default="")
 # Days that what has ended is kept, by its status; named ones change these.
 TASKRUNS_RETENTION = {
     "succeeded": 7, "replaced": 7, "cancelled": 30, "expired": 30, "dead": 90,

@@ -18,6 +18,8 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 
+from app import schema
+from app.taskruns import alive
 from app.taskruns.celery import NO_PRODUCER
 from app.taskruns.models import CodeSchedule
 
@@ -44,14 +46,17 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
     def setup_schedule(self) -> None:
         """Wait for the schema, then bring the code's schedules into it."""
+        alive.start()
+        schema.wait()
         while True:
             try:
                 self.update_from_dict(self.app.conf.beat_schedule)
             except NO_ANSWER as error:
-                logger.warning("waiting for Postgres and its schema: %s", str(error).strip().splitlines()[0])
+                logger.warning("waiting for Postgres: %s", str(error).strip().splitlines()[0])
                 connection.close()
                 time.sleep(PAUSE)
             else:
+                alive.ready()
                 return
 
     def update_from_dict(self, mapping: dict[str, Any]) -> None:

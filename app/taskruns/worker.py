@@ -6,13 +6,11 @@ runs others have by then, and goes on under a new identity.
 
 from __future__ import annotations
 
-import _thread  # noqa: F401 - for `native`
 import atexit
 import json
 import logging
 import os
 import signal
-import sys
 import time
 import uuid
 from collections import deque
@@ -28,10 +26,12 @@ from celery.worker.request import Request
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
+from app import schema
 from app.postgres import is_no_answer
-from app.taskruns import faults, heartbeats, ledger, terminal
+from app.taskruns import alive, faults, heartbeats, ledger, terminal
 from app.taskruns.databases import own_connection, pool_connections
 from app.taskruns.messages import HEADER
+from app.taskruns.native import native, start_native_thread
 
 logger = logging.getLogger(__name__)
 
@@ -53,18 +53,6 @@ class Identity:
 
 identity = Identity()
 _unwritten: deque[Callable[[], object]] = deque()
-
-
-def native(module: str, name: str) -> Any:
-    """The standard library's own, where gevent has put its own in its place."""
-    if "gevent.monkey" in sys.modules:
-        return sys.modules["gevent.monkey"].get_original(module, name)
-    return getattr(sys.modules[module], name)
-
-
-def start_native_thread(run: Callable[[], None]) -> None:
-    """A thread of the operating system, under every pool: a busy hub of greenlets cannot starve it."""
-    native("_thread", "start_new_thread")(run, ())
 
 
 def write_now_or_later(write: Callable[[], object]) -> None:
@@ -170,13 +158,19 @@ class LedgerStep(bootsteps.StartStopStep):
             from gevent import get_hub  # type: ignore[import-untyped]  # brings none that mypy finds
 
             self._hub = get_hub()
+        alive.start()
+        schema.wait(self._pause)
         while not self._register():
-            # Raises WorkerShutdown after SIGTERM.
-            state.maybe_shutdown()
-            time.sleep(1.0)
+            self._pause(1.0)
+        alive.ready()
         atexit.register(self._leave)
         signals.worker_shutting_down.connect(self._start_grace, weak=False)
         start_native_thread(self._beat)
+
+    def _pause(self, seconds: float) -> None:
+        # Raises WorkerShutdown after SIGTERM.
+        state.maybe_shutdown()
+        time.sleep(seconds)
 
     def _register(self) -> bool:
         worker = self._worker
@@ -184,7 +178,7 @@ class LedgerStep(bootsteps.StartStopStep):
         try:
             identity.worker_id = heartbeats.register(worker.hostname, queues, worker.concurrency)
         except (DatabaseError, InterfaceError) as error:
-            logger.warning("waiting for Postgres and its schema: %s", str(error).strip().splitlines()[0])
+            logger.warning("waiting for Postgres: %s", str(error).strip().splitlines()[0])
             return False
         finally:
             # Not kept: children are forked from here.

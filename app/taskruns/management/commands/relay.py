@@ -8,6 +8,8 @@ from typing import Any
 from celery import current_app as celery_app
 from django.core.management.base import BaseCommand
 
+from app import schema
+from app.taskruns import alive
 from app.taskruns.relay import Relay
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,9 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stopping.set())
         # Errbacks and chords of what it declares dead are called by name.
         celery_app.loader.import_default_modules()
-        logger.info("relay: ready")
-        Relay(stopping).run()
+        alive.start()
+        if schema.wait(stopping.wait):
+            alive.ready()
+            logger.info("relay: ready")
+            Relay(stopping).run()
         logger.info("relay: stopped")

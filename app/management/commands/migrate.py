@@ -1,0 +1,60 @@
+"""``manage.py migrate``: Django's, for a Job that starts together with its database and while others use it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.core.management.commands.migrate import Command as DjangoCommand
+from django.db import DatabaseError, OperationalError, connections
+from psycopg.errors import LockNotAvailable
+
+PAUSE = 1.0
+"""Seconds between two tries."""
+
+
+class Command(DjangoCommand):
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--wait", type=float, default=0.0, metavar="SECONDS", help="how long to wait for a database that is not up"
+        )
+        parser.add_argument(
+            "--lock-timeout", type=float, default=0.0, metavar="SECONDS",
+            help="how long a migration may wait for a lock, while it holds up whoever comes after it; then it steps "
+            "back and tries again, for as long as --wait says",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Django's. Raises CommandError when a table stays locked for longer than ``--wait``."""
+        deadline = time.monotonic() + options["wait"]
+        self._wait_for_database(options["database"], deadline)
+        while True:
+            with connections[options["database"]].cursor() as cursor:
+                cursor.execute(
+                    "SELECT set_config('lock_timeout', %s, false)", [f"{options['lock_timeout'] * 1000:.0f}"]
+                )
+            try:
+                super().handle(*args, **options)
+            except OperationalError as error:
+                if not isinstance(error.__cause__, LockNotAvailable):
+                    raise
+                if time.monotonic() > deadline:
+                    raise CommandError("a table stayed locked: see pg_stat_activity for who holds it") from error
+                self.stderr.write("a table is locked: once more")
+                time.sleep(PAUSE)
+            else:
+                return
+
+    def _wait_for_database(self, alias: str, deadline: float) -> None:
+        while True:
+            try:
+                connections[alias].ensure_connection()
+            except DatabaseError as error:
+                if time.monotonic() > deadline:
+                    raise
+                self.stderr.write(f"waiting for the database: {str(error).strip().splitlines()[0]}")
+                time.sleep(PAUSE)
+            else:
+                return

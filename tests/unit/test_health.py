@@ -1,0 +1,112 @@
+"""What a supervisor asks: alive, ready, and whether the schema is as far as the code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import psycopg
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client, RequestFactory
+
+from app import schema
+from app.health import HealthMiddleware
+
+LAST = ("taskruns", "0004_autovacuum")
+
+
+@pytest.fixture
+def behind(transactional_db: None) -> Iterator[Any]:
+    """The record of a migration, gone: the database of an older release, or so it seems."""
+    recorder = MigrationRecorder(connection)
+    row = recorder.migration_qs.get(app=LAST[0], name=LAST[1])
+    recorder.record_unapplied(*LAST)
+    yield row
+    recorder.record_unapplied(*LAST)
+    recorder.record_applied(*LAST)
+
+
+def test_probes_need_no_known_host(client: Client, settings: Any, db: None) -> None:
+    settings.ALLOWED_HOSTS = ["press.example.com"]
+    assert client.get("/feed/", headers={"host": "10.1.2.3:8000"}).status_code == 400
+    assert client.get("/livez", headers={"host": "10.1.2.3:8000"}).content == b"alive\n"
+    assert client.get("/readyz", headers={"host": "10.1.2.3:8000"}).content == b"ready\n"
+
+
+def test_ready_once_migrated_and_from_then_on(behind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = HealthMiddleware(lambda request: pytest.fail("it is not for the application"))
+    request = RequestFactory().get("/readyz")
+    answer = probe(request)
+    assert answer.status_code == 503
+    assert answer.content == b"migration taskruns.0004_autovacuum not applied: `manage.py migrate`\n"
+    behind.save(force_insert=True)
+    assert probe(request).status_code == 200
+    behind.delete()
+    assert probe(request).status_code == 200
+
+
+def test_a_schema_further_than_the_code_is_as_good(db: None) -> None:
+    MigrationRecorder(connection).record_applied("taskruns", "9999_of_the_next_release")
+    assert schema.missing() is None
+
+
+def test_without_postgres_it_says_so(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
+    nowhere = connection.copy()
+    nowhere.settings_dict = nowhere.settings_dict | {"PORT": 1}
+    monkeypatch.setattr(schema, "connection", nowhere)
+    assert str(schema.missing()).startswith("Postgres gave no answer: connection failed")
+
+
+def test_waiting_ends_when_told(behind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        pauses.append(seconds)
+        return len(pauses) == 3
+
+    assert not schema.wait(pause)
+    assert [record.message for record in caplog.records] == [
+        "waiting: migration taskruns.0004_autovacuum not applied: `manage.py migrate`"
+    ]
+    behind.save(force_insert=True)
+    assert schema.wait(pause)
+    assert len(pauses) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_a_migration_steps_back_from_a_locked_table(patience: float) -> None:
+    """Else everybody who needs the table waits behind it."""
+    call_command("migrate", "taskruns", "0003", verbosity=0)
+    told = StringIO()
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other:
+        other.execute("SELECT 1 FROM taskruns_taskrun")
+        other.execute("LOCK TABLE taskruns_taskrun IN ACCESS EXCLUSIVE MODE")
+        release = threading.Timer(1.0, other.rollback)
+        release.start()
+        try:
+            call_command("migrate", "taskruns", wait=patience, lock_timeout=0.1, verbosity=0, stderr=told)
+        except CommandError as error:
+            assert not patience and "locked" in str(error)
+        else:
+            assert patience and "once more" in told.getvalue()
+        finally:
+            release.join()
+            call_command("migrate", "taskruns", verbosity=0)
+
+
+def test_a_migration_waits_for_its_database(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
+    from app.management.commands import migrate
+
+    nowhere = connection.copy()
+    nowhere.settings_dict = nowhere.settings_dict | {"PORT": 1}
+    monkeypatch.setattr(migrate, "connections", {"default": nowhere})
+    told = StringIO()
+    with pytest.raises(Exception, match="connection failed"):
+        call_command("migrate", wait=1.5, stderr=told)
+    assert told.getvalue().count("waiting for the database: connection failed") == 2

@@ -1,0 +1,37 @@
+"""What settings make of the environment."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SHOW = "from app import settings as s; print(s.CELERY_BROKER_URL, s.CACHE_URL)"
+
+
+@pytest.mark.parametrize(
+    ("given", "broker"),
+    [
+        ({"REDIS_URL": "redis://r:6379"}, "redis://r:6379/0"),
+        ({"REDIS_URL": "redis://:old@r/"}, "redis://:old@r/0"),
+        ({"REDIS_URL": "redis://r", "REDIS_PASSWORD": "a/b@c:d"}, "redis://:a%2Fb%40c%3Ad@r/0"),
+        ({"REDIS_URL": "redis://press@r", "REDIS_PASSWORD": "x"}, "redis://press:x@r/0"),
+        (
+            {"REDIS_URL": "rediss://r", "REDIS_CA": "/etc/redis/ca.crt"},
+            "rediss://r/0?ssl_cert_reqs=required&ssl_ca_certs=/etc/redis/ca.crt",
+        ),
+        ({"REDIS_URL": "redis://r", "REDIS_PASSWORD": "x", "CELERY_BROKER_URL": "redis://b/7"}, "redis://b/7"),
+    ],
+)
+def test_redis_password_and_authority_may_stand_beside_the_url(given: dict[str, str], broker: str) -> None:
+    env = {name: value for name, value in os.environ.items() if "REDIS" not in name} | given
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert shown[0] == broker
+    assert urlsplit(shown[1]).path == "/2"
+    if "REDIS_PASSWORD" in given:
+        assert unquote(urlsplit(shown[1]).password or "") == given["REDIS_PASSWORD"]
