@@ -2,6 +2,13 @@
 
 UV_VERSION := 0.13.9
 STRIPE_MOCK_VERSION := 0.197.0
+HELM_VERSION := 4.3.1
+HELM3_VERSION := 3.22.0
+KUSTOMIZE_VERSION := 5.8.1
+KUBECONFORM_VERSION := 0.8.0
+HELM_DOCS_VERSION := 1.14.2
+# Its schemas hold for the chart.
+KUBERNETES_VERSION := 1.37.2
 PORT ?= 8000
 # More than cores: most tests wait for a worker.
 JOBS ?= 4
@@ -11,6 +18,12 @@ N ?= 1000000
 UV := .tools/bin/uv
 RUN := .venv/bin/python
 STRIPE_MOCK := .tools/stripe-mock-$(STRIPE_MOCK_VERSION)/stripe-mock
+HELM := .tools/helm-$(HELM_VERSION)/helm
+HELM3 := .tools/helm-$(HELM3_VERSION)/helm
+KUSTOMIZE := .tools/kustomize-$(KUSTOMIZE_VERSION)/kustomize
+KUBECONFORM := .tools/kubeconform-$(KUBECONFORM_VERSION)/kubeconform
+HELM_DOCS := .tools/helm-docs-$(HELM_DOCS_VERSION)/helm-docs
+GO_TOOLS := $(STRIPE_MOCK) $(HELM) $(HELM3) $(KUSTOMIZE) $(KUBECONFORM) $(HELM_DOCS)
 
 # The interpreter that is there already is the one to use.
 export UV_PYTHON_DOWNLOADS := never
@@ -30,11 +43,11 @@ up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
 demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
 	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
-test: install $(STRIPE_MOCK) ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=4 at a time, ARGS="-k name")
+test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=4 at a time, ARGS="-k name")
 	@$(RUN) -m tests.pgbouncer
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
-test-unit: install $(STRIPE_MOCK) ## Run the quick tests only
+test-unit: install $(GO_TOOLS) ## Run the quick tests only
 	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
 
 backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
@@ -98,10 +111,16 @@ $(UV): .tools/uv-$(UV_VERSION)
 	done; \
 	echo "Python 3.11 or later is needed: make PYTHON=/path/to/python" >&2; exit 1
 
-# Stripe's own test server. Without Go its tests are skipped, and say so.
-$(STRIPE_MOCK): | $(UV)
+# Built where there is Go. Without, the tests that need one are skipped, and say so.
+$(STRIPE_MOCK): package := github.com/stripe/stripe-mock@v$(STRIPE_MOCK_VERSION)
+$(HELM): package := helm.sh/helm/v4/cmd/helm@v$(HELM_VERSION)
+$(HELM3): package := helm.sh/helm/v3/cmd/helm@v$(HELM3_VERSION)
+$(KUSTOMIZE): package := sigs.k8s.io/kustomize/kustomize/v5@v$(KUSTOMIZE_VERSION)
+$(KUBECONFORM): package := github.com/yannh/kubeconform/cmd/kubeconform@v$(KUBECONFORM_VERSION)
+$(HELM_DOCS): package := github.com/norwoodj/helm-docs/cmd/helm-docs@v$(HELM_DOCS_VERSION)
+$(GO_TOOLS): | $(UV)
 	@if command -v go >/dev/null; then \
-		GOBIN="$(CURDIR)/$(@D)" go install github.com/stripe/stripe-mock@v$(STRIPE_MOCK_VERSION); \
+		echo "building $(@F) (once)"; CGO_ENABLED=0 GOBIN="$(CURDIR)/$(@D)" go install $(package); \
 	fi
 
 clean: ## Remove .venv/, .tools/ and caches; the data in var/ stays

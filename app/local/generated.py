@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 from app.queues import QUEUES
@@ -17,7 +19,28 @@ def queues_json() -> str:
     return json.dumps([dataclasses.asdict(queue) for queue in QUEUES], indent=2) + "\n"
 
 
-FILES = {"deploy/helm/pressroom/files/queues.json": queues_json}
+def values_schema() -> str:
+    """The chart's schema, which knows the queues: a worker of any other is refused. The rest of it is written by hand."""
+    schema = json.loads((PROJECT / VALUES_SCHEMA).read_text())
+    schema["properties"]["workers"]["properties"] = {queue.name: {"$ref": "#/definitions/worker"} for queue in QUEUES}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def chart() -> str:
+    """Chart.yaml with the project's version, as the chart's and as its image's tag."""
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    text = (PROJECT / CHART).read_text()
+    text = re.sub(r"^version: .*$", f"version: {version}", text, flags=re.MULTILINE)
+    return re.sub(r"^appVersion: .*$", f'appVersion: "{version}"', text, flags=re.MULTILINE)
+
+
+VALUES_SCHEMA = "deploy/helm/pressroom/values.schema.json"
+CHART = "deploy/helm/pressroom/Chart.yaml"
+FILES = {
+    "deploy/helm/pressroom/files/queues.json": queues_json,
+    VALUES_SCHEMA: values_schema,
+    CHART: chart,
+}
 
 
 def stale(project: Path = PROJECT) -> list[str]:

@@ -1,0 +1,28 @@
+# One image for every process of the stack; the command is the Deployment's.
+ARG PYTHON_IMAGE=python:3.13-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS build
+ARG UV_VERSION=0.13.9
+RUN python -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
+ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
+WORKDIR /srv/pressroom
+# What changes seldom comes first: a change of code leaves the layer of the dependencies as it is.
+COPY pyproject.toml uv.lock ./
+RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups
+COPY manage.py gunicorn.conf.py ./
+COPY app app
+RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic --no-input --verbosity 0 \
+    && /opt/venv/bin/python -m compileall -q app manage.py
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin pressroom \
+    && python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__file__).parent)" \
+    && rm -f /usr/bin/pip* /usr/local/bin/pip*
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /srv /srv
+# No bytecode is written: the root file system may be read-only. Output is not held back: a kill would lose it.
+ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 STATIC_ROOT=/srv/static
+WORKDIR /srv/pressroom
+USER 10001:10001
+EXPOSE 8000
+CMD ["gunicorn", "app.wsgi", "--bind", "0.0.0.0:8000"]

@@ -1,0 +1,9 @@
+{{/* For a process without a port: the file's text says ready, its age alive. As JSON. */}}
+{{- define "pressroom.aliveFile" -}}
+{{- dict
+      "env" (dict "ALIVE_FILE" "/tmp/alive")
+      "startup" (dict "exec" (dict "command" (list "test" "-s" "/tmp/alive")) "periodSeconds" 1 "timeoutSeconds" 5 "failureThreshold" 180)
+      "readiness" (dict "exec" (dict "command" (list "grep" "-qx" "ready" "/tmp/alive")) "periodSeconds" 3 "timeoutSeconds" 5)
+      "liveness" (dict "exec" (dict "command" (list "sh" "-c" "find /tmp/alive -mmin -1 | grep -q .")) "periodSeconds" 20 "timeoutSeconds" 10 "failureThreshold" 3)
+    | toJson -}}
+{{- end }}
