@@ -142,13 +142,14 @@ def services(env: dict[str, str], guardian: Guardian, supervisor: Supervisor) ->
         env[name] = service.url
 
 
-def links(base: str, var: Path, seconds: float) -> str:
+def links(base: str, exporter: int, var: Path, seconds: float) -> str:
     return f"""
 Pressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.
 
     API documents   {base}/api/docs/
     Admin           {base}/admin/   (admin, admin-demo-1)
     Feed            {base}/feed/
+    Figures         http://127.0.0.1:{exporter}/metrics
     Mail            {var / "mail"}
 
     make demo       drives all of it: mails to 1,000 subscribers, a cover, a report, a payment, a summary
@@ -167,7 +168,9 @@ def main() -> int:
 
     env = environment(var, port)
     workers = {f"worker-{queue.name}": worker(queue) for queue in QUEUES}
-    printer = Printer(sys.stdout, ["up", "web", *workers, "beat", "relay", "stripe", "migrate", "demo-data"])
+    printer = Printer(
+        sys.stdout, ["up", "web", *workers, "beat", "relay", "exporter", "stripe", "migrate", "demo-data"]
+    )
     # It holds the lock too: until it has ended what is left of this run, there is no other.
     guardian = Guardian(keep_open=(held.fileno(),))
     supervisor = Supervisor(guardian, printer)
@@ -186,9 +189,13 @@ def main() -> int:
             supervisor.start(name, command, env, ready=" ready.")
         supervisor.start("beat", BEAT, env, ready="beat: Starting...")
         supervisor.start("relay", [*manage, "relay"], env, ready="relay: ready")
+        exporter = free_port()
+        supervisor.start("exporter", [*manage, "exporter", f"--port={exporter}"], env, ready="exporter: ready")
         base = f"http://127.0.0.1:{port}"
-        supervisor.wait_ready({*workers, *stand_ins, "beat", "relay"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT)
-        print(links(base, var, time.monotonic() - started), flush=True)
+        supervisor.wait_ready(
+            {*workers, *stand_ins, "beat", "relay", "exporter"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT
+        )
+        print(links(base, exporter, var, time.monotonic() - started), flush=True)
         supervisor.wait()
     except ServiceError as error:
         printer("up", str(error))

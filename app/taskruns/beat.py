@@ -22,6 +22,7 @@ from app import schema
 from app.taskruns import alive
 from app.taskruns.celery import NO_PRODUCER
 from app.taskruns.models import CodeSchedule
+from app.taskruns.ticks import Ticker
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
     Entry = LedgerEntry
     producer = NO_PRODUCER
+    ticker = Ticker("beat")
 
     def setup_schedule(self) -> None:
         """Wait for the schema, then bring the code's schedules into it."""
@@ -73,11 +75,13 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Seconds until the next look. Without Postgres nothing is due: what was missed is, once it answers."""
         try:
-            return float(super().tick(*args, **kwargs))
+            pause = float(super().tick(*args, **kwargs))
+            self.ticker.tick()
         except NO_ANSWER as error:
             logger.warning("no tick: Postgres gave no answer: %s", str(error).strip())
             self._read_again()
             return PAUSE
+        return pause
 
     def apply_entry(self, entry: LedgerEntry, producer: Any = None) -> None:
         """One tick: whoever moves `last_run_at` on from what was read makes the call, in the same transaction."""

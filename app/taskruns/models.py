@@ -121,6 +121,8 @@ class TaskRun(models.Model):
                 fields=["queue"], name="taskrun_suspect", condition=Q(status__in=LIVE, losses__gte=SUSPECT_AFTER)
             ),
             models.Index(fields=["celery_id"], name="taskrun_celery_id"),
+            models.Index(fields=["queue"], name="taskrun_dead", condition=Q(status=Status.DEAD)),
+            models.Index(fields=["queue", "finished_at"], name="taskrun_ended", condition=Q(finished_at__isnull=False)),
         ]
 
     def __str__(self) -> str:
@@ -224,6 +226,16 @@ class CodeSchedule(models.Model):
 
     name = models.TextField(primary_key=True)
     fingerprint = models.TextField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Tick(models.Model):
+    """When a kind of process last did its round."""
+
+    name = models.TextField(primary_key=True)
+    at = models.DateTimeField()
 
     def __str__(self) -> str:
         return self.name

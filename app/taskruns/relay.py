@@ -19,6 +19,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from app.queues import QUEUES
 from app.taskruns import faults, heartbeats, outgoing, terminal
 from app.taskruns.messages import envelope, run_id_in
+from app.taskruns.ticks import Ticker
 from app.taskruns.wake import KEY, broker_client, prefixed
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Relay:
         self.stopping = stopping
         self.redis = broker_client(socket_timeout=5.0)
         self.reconciler = Reconciler(self.redis)
+        self.ticker = Ticker("relay")
         self._redis_failed = False
         self._pause = POLL
 
@@ -53,6 +55,7 @@ class Relay:
                     logger.info("Redis is back")
                 moved = self.publish()
                 self.reconciler.tick()
+                self.ticker.tick()
                 # A window that was full has room again soon: look often, then ever less so.
                 self._pause = POLL_BACKLOG if moved else min(self._pause * 2, POLL)
                 self._wait(self._pause)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -106,6 +107,9 @@ def test_all_of_it(up: Up) -> None:
     for link in ("/api/docs/", "/admin/", "/feed/"):
         assert f"{up.url}{link}" in up.output()
     assert str(up.var / "mail") in up.output()
+    figures = re.search(r"http://127.0.0.1:\d+/metrics", up.output())[0]
+    with urllib.request.urlopen(figures) as answer:
+        assert b'celery_active_worker_count{queue_name="reports"} 1.0' in answer.read()
 
     demo = subprocess.run(
         ["make", "--no-print-directory", "-o", "install-local", "demo", f"BASE_URL={up.url}"],

@@ -1,0 +1,190 @@
+"""The exporter: figures of queues, workers and services for Prometheus, and for KEDA without it.
+
+However many ask at once, Postgres and Redis are asked once a second. What cannot be known is left out, never 0.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from http import HTTPStatus
+from typing import Generic, TypeVar
+
+import redis
+from celery.utils import nodesplit
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from app.metrics_server import Answer, exposition
+from app.queues import BY_NAME, QUEUES
+from app.taskruns.figures import Broker, Ledger, QueueFigures, read_broker, read_ledger
+from app.taskruns.wake import broker_client
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FRESH = 1.0
+"""Seconds for which what was read is told again."""
+PATIENCE = 2.5
+"""Seconds that an answer waits for a service: less than the 3 s that KEDA waits for it."""
+
+
+class Source(Generic[T]):
+    """A service that is asked once a second at most, in a thread of its own: one that hangs holds up nobody."""
+
+    def __init__(self, name: str, read: Callable[[], T]) -> None:
+        self._name = name
+        self._read = read
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._lock = threading.Lock()
+        self._asked: Future[T | None] | None = None
+        self._told_at = 0.0
+        self._is_up = True
+
+    def read(self) -> T | None:
+        """What it told within the last second, or tells now. None where it is away."""
+        with self._lock:
+            if self._asked is None or (self._asked.done() and self._is_old()):
+                self._asked = self._thread.submit(self._ask)
+            asked = self._asked
+        try:
+            return asked.result(timeout=PATIENCE)
+        except FutureTimeoutError:
+            return None
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._told_at >= FRESH
+
+    def _ask(self) -> T | None:
+        answer, reason = None, ""
+        try:
+            answer = self._read()
+        except (DatabaseError, InterfaceError, redis.RedisError, OSError) as error:
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+        self._told_at = time.monotonic()
+        if self._is_up != (answer is not None):
+            self._is_up = not self._is_up
+            log = logger.info if self._is_up else logger.warning
+            log("%s %s", self._name, "answers again" if self._is_up else f"does not answer: {reason}")
+        return answer
+
+
+def _ask_postgres() -> Ledger:
+    close_old_connections()
+    try:
+        return read_ledger()
+    except (DatabaseError, InterfaceError):
+        connection.close()
+        raise
+
+
+class Exporter(Collector):
+    """Collects what Prometheus asks for, and answers over HTTP."""
+
+    def __init__(self) -> None:
+        client = broker_client(socket_timeout=2.0)
+        self.postgres = Source("Postgres", _ask_postgres)
+        self.redis = Source("Redis", lambda: read_broker(client))
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: to be registered asks no service."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics of one scrape."""
+        ledger, broker = self.postgres.read(), self.redis.read()
+        yield GaugeMetricFamily("pressroom_postgres_up", "Whether Postgres answers.", ledger is not None)
+        yield GaugeMetricFamily("pressroom_redis_up", "Whether Redis answers.", broker is not None)
+        yield _by_queue(
+            "pressroom_queue_max_wait_seconds",
+            "How long a due task of the queue may wait.",
+            {queue.name: queue.max_wait for queue in QUEUES},
+        )
+        if ledger is not None:
+            yield from _of_ledger(ledger)
+        if broker is not None:
+            yield from _of_broker(broker)
+
+    def route(self, path: str, accept: str) -> Answer | None:
+        """``/metrics``, ``/livez`` and ``/queues/<name>``."""
+        if path == "/metrics":
+            return exposition(self.registry, accept)
+        if path == "/livez":
+            return HTTPStatus.OK, "text/plain", b"ok\n"
+        if path.startswith("/queues/"):
+            return self._queue(path.removeprefix("/queues/"), path)
+        return None
+
+    def _queue(self, name: str, path: str) -> Answer:
+        if name not in BY_NAME:
+            return _problem(HTTPStatus.NOT_FOUND, f"No such queue; there are {', '.join(BY_NAME)}.", path)
+        ledger = self.postgres.read()
+        if ledger is None:
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "Postgres does not answer: the depth is not known.", path)
+        figures = ledger.queues[name]
+        told = {"depth": figures.depth, "due": figures.due, "running": figures.running}
+        return HTTPStatus.OK, "application/json", json.dumps(told).encode()
+
+
+def _problem(status: HTTPStatus, detail: str, path: str) -> Answer:
+    body = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "instance": path}
+    return status, "application/problem+json", json.dumps(body).encode()
+
+
+def _by_queue(name: str, text: str, values: dict[str, float]) -> Metric:
+    return _labelled(name, text, "queue_name", values)
+
+
+def _labelled(name: str, text: str, label: str, values: dict[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for one, value in values.items():
+        family.add_metric([one], value)
+    return family
+
+
+_OF_QUEUE: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] = (
+    ("celery_queue_length", "Tasks due and not started, in Redis or not.", lambda q: q.due),
+    ("pressroom_queue_depth", "Tasks due or running: what to scale on.", lambda q: q.depth),
+    ("pressroom_queue_published", "Tasks given to Redis and not started.", lambda q: q.published),
+    ("pressroom_queue_running", "Tasks that run.", lambda q: q.running),
+    ("pressroom_queue_dead", "Tasks that were given up, and are kept.", lambda q: q.dead),
+    ("pressroom_queue_capped", "Whether a count of the queue ended at 10,000.", lambda q: q.is_capped),
+    ("pressroom_queue_oldest_due_age_seconds", "How long the oldest task has been due.", lambda q: q.oldest),
+    ("pressroom_relay_lag_seconds", "How long one is due that the relay has room for.", lambda q: q.relay_lag),
+    ("pressroom_queue_mean_runtime_seconds", "Mean of the latest that succeeded.", lambda q: q.mean_runtime),
+    ("celery_active_worker_count", "Workers alive that consume the queue.", lambda q: q.workers),
+    ("celery_active_process_count", "Slots of these workers.", lambda q: q.slots),
+)
+
+
+def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
+    for name, text, figure in _OF_QUEUE:
+        values = {queue: figure(figures) for queue, figures in ledger.queues.items()}
+        yield _by_queue(name, text, {queue: value for queue, value in values.items() if value is not None})
+    by_host: dict[str, float] = {}
+    for node, alive in ledger.workers.items():
+        host = nodesplit(node)[1] or node
+        by_host[host] = max(by_host.get(host, 0), alive)
+    yield _labelled("celery_worker_up", "Whether a worker gives signs of life.", "hostname", by_host)
+    yield _labelled("pressroom_tick_age_seconds", "Time since its last round.", "process", ledger.tick_ages)
+    yield _labelled("pressroom_schedule_lateness_seconds", "How late it is.", "schedule", ledger.lateness)
+    yield GaugeMetricFamily("pressroom_postgres_connections", "Connections of all clients.", ledger.connections)
+    yield GaugeMetricFamily("pressroom_postgres_max_connections", "How many there may be.", ledger.max_connections)
+
+
+def _of_broker(broker: Broker) -> Iterator[Metric]:
+    yield _by_queue("pressroom_queue_messages", "Length of the queue's list in Redis.", dict(broker.lengths))
+    if broker.memory_used is not None:
+        yield GaugeMetricFamily("pressroom_redis_memory_used_bytes", "Memory that Redis uses.", broker.memory_used)
+    if broker.memory_max is not None:
+        yield GaugeMetricFamily("pressroom_redis_memory_max_bytes", "Memory that Redis may use.", broker.memory_max)

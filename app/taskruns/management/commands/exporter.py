@@ -1,0 +1,34 @@
+"""``manage.py exporter``."""
+
+import logging
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from app.metrics_server import MetricsServer
+from app.taskruns.exporter import Exporter
+
+logger = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = "Serves /metrics for Prometheus and /queues/<name> for KEDA. Reads only; one is enough."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=9808, help="To listen on, at all addresses: 9808.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+        try:
+            server = MetricsServer(options["port"], Exporter().route)
+        except OSError as error:
+            raise CommandError(f"port {options['port']}: {error.strerror}") from error
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        logger.info("exporter: ready on port %s", server.port)
+        stopping.wait()
+        server.shutdown()
+        logger.info("exporter: stopped")
