@@ -32,10 +32,10 @@ export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit reliability reliability-stock reliability-mutations backlog soak bench-fanout lint format update verify install install-local clean
+.PHONY: help up demo test test-unit e2e reliability reliability-stock reliability-mutations backlog soak bench-fanout lint format update verify install install-local clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
 	@PORT=$(PORT) exec $(RUN) -m app.local.up
@@ -49,6 +49,9 @@ test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of i
 
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
 	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
+
+e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load (RATE=50, SECONDS=150)
+	@$(RUN) -m tests.e2e.cluster
 
 backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
 	@BACKLOG_TASKS=50000 BACKLOG_SECONDS=600 $(RUN) -m pytest -s tests/reliability/test_backlog.py
@@ -81,10 +84,10 @@ format: install ## Write the format and what ruff can repair
 	@.venv/bin/ruff check --quiet --fix-only .
 	@.venv/bin/ruff format --quiet .
 
-update: install ## Write the generated files
+update: install $(HELM) $(HELM_DOCS) ## Write the generated files
 	@$(RUN) -m app.local.generated write
 
-verify: install ## Fail when a generated file is stale
+verify: install $(HELM) $(HELM_DOCS) ## Fail when a generated file is stale
 	@$(RUN) -m app.local.generated verify
 
 # ---- Tools -----------------------------------------------------------------------------------------------------------

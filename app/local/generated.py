@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.queues import QUEUES
@@ -36,27 +38,81 @@ def chart() -> str:
 
 VALUES_SCHEMA = "deploy/helm/pressroom/values.schema.json"
 CHART = "deploy/helm/pressroom/Chart.yaml"
-FILES = {
+
+
+class NotBuilt(Exception):
+    """A tool is not there, as on a machine without Go."""
+
+
+def tool(name: str, *arguments: str) -> str:
+    """What a tool of the Makefile's prints. Raises NotBuilt."""
+    variable = name.upper().replace("-", "_")
+    [version] = re.findall(rf"^{variable}_VERSION := (.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    binary = PROJECT / ".tools" / f"{name}-{version}" / name
+    if not binary.exists():
+        raise NotBuilt(name)
+    return subprocess.run([str(binary), *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+
+
+def manifests(*arguments: str) -> Callable[[], str]:
+    """What the chart renders for kustomize."""
+    chart = ["template", "pressroom", "deploy/helm/pressroom", "-n", "pressroom", "-f", f"{KUSTOMIZE}/values.yaml"]
+    return lambda: tool("helm", *chart, "--skip-tests", *arguments)
+
+
+def chart_readme() -> str:
+    """The chart's README, from the comments in its values."""
+    return tool(
+        "helm-docs",
+        "--chart-search-root=deploy/helm/pressroom",
+        "--chart-to-generate=deploy/helm/pressroom",
+        "--dry-run",
+    )
+
+
+KUSTOMIZE = "deploy/kustomize"
+FILES: dict[str, Callable[[], str]] = {
     "deploy/helm/pressroom/files/queues.json": queues_json,
     VALUES_SCHEMA: values_schema,
     CHART: chart,
+    "deploy/helm/pressroom/README.md": chart_readme,
+    f"{KUSTOMIZE}/base/pressroom.yaml": manifests(),
+    f"{KUSTOMIZE}/components/autoscaling/scaledobjects.yaml": manifests(
+        "--set=autoscaling.provider=keda", "--show-only=templates/autoscaling.yaml"
+    ),
+    f"{KUSTOMIZE}/components/monitoring/monitoring.yaml": manifests(
+        "--set=metrics.podMonitor=true,metrics.prometheusRule=true,metrics.dashboard=true",
+        "--show-only=templates/monitoring.yaml",
+    ),
 }
 
 
+def fresh(project: Path = PROJECT) -> Iterator[tuple[Path, str]]:
+    """Each file that is not as it would be written now, and how it would be. Some are made of those before them."""
+    missing = set()
+    for name, content in FILES.items():
+        try:
+            text = content()
+        except NotBuilt as error:
+            missing.add(str(error))
+            continue
+        path = project / name
+        if not path.exists() or path.read_text() != text:
+            yield path, text
+    if missing:
+        print(f"{', '.join(sorted(missing))} not built: what needs it is left as it is", file=sys.stderr)
+
+
 def stale(project: Path = PROJECT) -> list[str]:
-    """The files that are not as they would be written now."""
-    return [
-        name
-        for name, content in FILES.items()
-        if not (project / name).exists() or (project / name).read_text() != content()
-    ]
+    """The names of those files."""
+    return [str(path.relative_to(project)) for path, _ in fresh(project)]
 
 
 def write(project: Path = PROJECT) -> None:
-    for name in stale(project):
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(FILES[name]())
-        print(f"written: {name}")
+    for path, text in fresh(project):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(f"written: {path.relative_to(project)}")
 
 
 def main(what: str) -> int:

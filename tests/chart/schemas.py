@@ -13,10 +13,10 @@ from tests.chart.tools import VERSIONS
 def write(folder: Path) -> None:
     """A file for each kind, as `kubeconform -schema-location` looks for it; unknown fields are errors."""
     module = f"k8s.io/kubernetes@v{VERSIONS['KUBERNETES']}"
-    told = subprocess.run(
-        ["go", "mod", "download", "-json", module], capture_output=True, text=True, check=True
-    ).stdout
-    definitions = json.loads((Path(json.loads(told)["Dir"]) / "api/openapi-spec/swagger.json").read_text())["definitions"]
+    told = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, text=True, check=True).stdout
+    definitions = json.loads((Path(json.loads(told)["Dir"]) / "api/openapi-spec/swagger.json").read_text())[
+        "definitions"
+    ]
     for definition in definitions.values():
         for kind in definition.get("x-kubernetes-group-version-kind", []):
             group = f"{kind['group'].split('.')[0]}-" if kind["group"] else ""

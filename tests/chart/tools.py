@@ -57,7 +57,8 @@ def one(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     [found] = [
         manifest
         for manifest in manifests
-        if manifest["kind"] == kind and re.fullmatch(rf"{re.escape(name)}(-[0-9a-f]{{10}})?", manifest["metadata"]["name"])
+        if manifest["kind"] == kind
+        and re.fullmatch(rf"{re.escape(name)}(-[0-9a-f]{{10}})?", manifest["metadata"]["name"])
     ]
     return found
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from app.accounts.models import User
+from app.local.services import free_port
+from app.local.up import web
+from app.reports.models import Report
+from app.taskruns.models import TaskRun
 from tests.processes import Stack
 from tests.waiting import until
 
@@ -45,3 +53,22 @@ def test_a_relay_that_waits_ends_when_told(stack: Stack) -> None:
         assert stack.start(COMMANDS["relay"], "waiting: migration").stop() == 0
     finally:
         recorder.record_applied("taskruns", "0004_autovacuum")
+
+
+def test_helm_test_finds_what_does_not_work(stack: Stack) -> None:
+    """It needs web, relay and workers."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    stack.start(web(port), "Booting worker")
+    with pytest.raises(CommandError, match="the report's task is still queued after 2 s"):
+        call_command("smoke_test", url, timeout=2.0)
+    with pytest.raises(CommandError, match="http://127.0.0.1:1: "):
+        call_command("smoke_test", "http://127.0.0.1:1")
+    TaskRun.objects.all().delete()
+    stack.relay()
+    stack.worker("-Q", "reports,default")
+    told = StringIO()
+    call_command("smoke_test", url, stdout=told)
+    assert re.fullmatch(r"a report of \d{4,} bytes, made by a worker, in .* s: ok\n", told.getvalue())
+    assert not User.objects.exists()
+    assert not Report.objects.exists()

@@ -37,7 +37,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $queues := list -}}
 {{- range .Files.Get "files/queues.json" | fromJsonArray -}}
 {{- $sizing := mergeOverwrite (deepCopy $.Values.worker) (deepCopy (index $.Values.workers .name | default dict)) -}}
-{{- $needed := add10 (coalesce .soft_time_limit .time_limit 50) -}}
+{{- $needed := add 10 (coalesce .soft_time_limit .time_limit 50) -}}
 {{- $grace := ternary $needed $sizing.terminationGracePeriodSeconds (kindIs "invalid" $sizing.terminationGracePeriodSeconds) -}}
 {{- $queues = append $queues (merge (dict "sizing" $sizing "grace" $grace "needed" $needed) .) -}}
 {{- end -}}

@@ -1,0 +1,300 @@
+"""From an empty namespace to serving, upgraded under load, rolled back, taken away and installed again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.cluster.kube import (
+    CHART,
+    HELM,
+    ROOT,
+    Failed,
+    Namespace,
+    Steps,
+    image_exists,
+    load_image,
+    need,
+    run,
+    until,
+)  # fmt: skip
+
+HERE = Path(__file__).resolve().parent
+IMAGE, NEXT = "pressroom:e2e", "pressroom:e2e-next"
+RATE = float(os.environ.get("RATE", "50"))
+"""Requests a second during upgrades; a third of them publish, which starts three tasks each."""
+INSTALL = ["--set=extraEnv.EMAIL_URL=consolemail://", "--set=extraEnv.THROTTLE_PUBLISH=1000000/hour"]
+
+
+def install(namespace: Namespace, *arguments: str, image: str = IMAGE, timeout: str = "5m") -> float:
+    """Install or upgrade the release ``press``, and wait. Returns the seconds it took."""
+    repository, _, tag = image.partition(":")
+    started = time.monotonic()
+    namespace.helm(
+        "upgrade", "--install", "press", str(CHART), "--wait", "--timeout", timeout, *INSTALL,
+        f"--set=image.repository={repository},image.tag={tag}", *arguments,
+    )  # fmt: skip
+    return time.monotonic() - started
+
+
+def images(found: list[str]) -> None:
+    run("docker", "build", "--network", "host", "-t", IMAGE, ".", timeout=1800.0)
+    run("docker", "build", "-t", NEXT, "--build-arg", f"BASE={IMAGE}", str(HERE / "next"))
+    # Such as are here need not be pulled.
+    public = [image for image in ("redis:8", "postgres:17") if image_exists(image)]
+    load_image(IMAGE, NEXT, *public)
+    size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", IMAGE)) / 1e6
+    found.append(f"{size:.0f} MB")
+
+
+def restricted(namespace: Namespace) -> int:
+    """How many pods run as nobody in particular, on a root file system that they cannot write. Raises Failed."""
+    found = namespace.get("pods")
+    for pod in found:
+        for container in pod["spec"]["containers"]:
+            security = pod["spec"].get("securityContext", {}) | container.get("securityContext", {})
+            if not (security.get("runAsNonRoot") and security.get("readOnlyRootFilesystem")):
+                raise Failed(f"{pod['metadata']['name']} is not restricted: {security}")
+    for component in ("web", "worker-emails", "beat", "relay", "exporter"):
+        deployment = f"deploy/press-pressroom-{component}"
+        uid = namespace.kubectl("exec", deployment, "--", "id", "-u").strip()
+        try:
+            namespace.kubectl("exec", deployment, "--", "touch", "/srv/pressroom/written")
+        except Failed as error:
+            if "Read-only file system" not in str(error):
+                raise
+        else:
+            raise Failed(f"{component} can write to its root file system")
+        if uid != "10001":
+            raise Failed(f"{component} runs as {uid}")
+    return len(found)
+
+
+def token(namespace: Namespace) -> str:
+    """Of a new author, good for a quarter of an hour."""
+    code = (
+        "from app.accounts.models import User; from rest_framework_simplejwt.tokens import AccessToken; import secrets;"
+        "print(AccessToken.for_user(User.objects.create_user('e2e-' + secrets.token_hex(4), 'e2e@example.com')))"
+    )
+    return namespace.shell(code).split()[-1]
+
+
+class Background:
+    """Readers and authors, in a pod of their own, for as long as ``seconds`` says."""
+
+    def __init__(self, outside: Namespace, namespace: Namespace, seconds: float) -> None:
+        url = f"http://press-pressroom-web.{namespace.name}.svc"
+        command = ["exec", "-i", "load", "--", "python", "-", url, token(namespace), str(RATE), str(seconds)]
+        self.error: Exception | None = None
+        self.told: dict[str, Any] = {}
+
+        def work() -> None:
+            try:
+                script = (HERE / "load.py").read_text()
+                self.told = json.loads(outside.kubectl(*command, given=script, timeout=seconds * 10 + 120))
+            except Exception as error:
+                self.error = error
+
+        self.thread = threading.Thread(target=work)
+        self.thread.start()
+
+    def result(self, namespace: Namespace) -> str:
+        """What became of the requests, and of every task that they started. Raises Failed where one was lost."""
+        self.thread.join()
+        if self.error is not None:
+            raise self.error
+        told = self.told
+        tasks = told.pop("tasks")
+        unfinished = until(lambda: statuses(namespace, tasks), f"{len(tasks)} tasks end", timeout=300.0)
+        line = (
+            f"{told['requests']} requests in {told['seconds']} s, failed {told['failed']}, p50 {told['p50']} s, "
+            f"p99 {told['p99']} s, longest {told['longest']} s; {len(tasks)} tasks: {unfinished}"
+        )
+        if told["failed"] or unfinished != f"succeeded {len(tasks)}":
+            raise Failed(f"{line}\n{told['failures']}")
+        return line
+
+
+def statuses(namespace: Namespace, tasks: list[str]) -> str | None:
+    """How many of the tasks have which status; None while one is not at its end."""
+    code = (
+        "import json, sys; from collections import Counter; from app.taskruns.models import TaskRun, LIVE;"
+        "ids = json.load(sys.stdin); found = dict(TaskRun.objects.filter(pk__in=ids).values_list('pk', 'status'));"
+        "print(json.dumps({'live': sum(s in LIVE for s in found.values()), 'missing': len(set(ids)) - len(found),"
+        "'counts': Counter(found.values())}))"
+    )
+    told = json.loads(namespace.shell(code, given=json.dumps(tasks)).splitlines()[-1])
+    if told["live"]:
+        return None
+    return ", ".join(
+        f"{name} {count}" for name, count in {**told["counts"], "missing": told["missing"]}.items() if count
+    )
+
+
+def under_load(outside: Namespace, namespace: Namespace, change: Callable[[], object], seconds: float) -> str:
+    """The change while requests and tasks come, for ``seconds``, or until it is done, and 10 s more."""
+    load = Background(outside, namespace, seconds)
+    time.sleep(5)  # the load's own start: what is changed is changed under it
+    started = time.monotonic()
+    change()
+    took = time.monotonic() - started
+    if took > seconds - 10:
+        raise Failed(f"the change took {took:.0f} s, and the load lasted {seconds} s: set SECONDS")
+    return f"{took:.0f} s; {load.result(namespace)}"
+
+
+def refusals(found: list[str]) -> None:
+    """What cannot work says so in a line."""
+    namespace = Namespace("pressroom-e2e-refused")
+    try:
+        for title, arguments, where in (
+            ("unknown queue", ["--set=workers.payments.replicas=2"], None),
+            ("no such storage class", ["--set=postgres.persistence.storageClass=missing"], "persistentvolumeclaim"),
+            ("no such image", ["--set=image.tag=missing"], "pod"),
+        ):
+            command = ["install", "press", str(CHART), "--set=image.repository=pressroom,image.tag=e2e", *arguments]
+            if where is None:
+                try:
+                    namespace.helm(*command)
+                except Failed as error:
+                    [line] = [line for line in str(error).splitlines() if "payments" in line and "workers" in line][:1]
+                    found.append(f"{title}: {line.strip()}")
+                    continue
+                raise Failed(f"{title}: it was installed")
+            namespace.helm(*command)
+            found.append(f"{title}: {event(namespace, where)}")
+            namespace.helm("uninstall", "press", "--wait")
+            namespace.kubectl("delete", "pvc,secret", "--all")
+    finally:
+        namespace.delete()
+
+
+def event(namespace: Namespace, kind: str) -> str:
+    """The first warning about something of that kind."""
+
+    def warned() -> str | None:
+        for event in namespace.get("events"):
+            about = event["involvedObject"]["kind"].lower()
+            if about == kind and (event["type"] == "Warning" or "missing" in event["message"]):
+                return str(event["message"]).strip().splitlines()[0]
+        return None
+
+    return str(until(warned, f"an event about a {kind}", timeout=120.0))
+
+
+def wrong_password(found: list[str], first: Namespace) -> None:
+    """Another release, on the first one's Postgres with a password that is not its."""
+    namespace = Namespace("pressroom-e2e-password")
+    try:
+        namespace.kubectl("create", "secret", "generic", "database", "--from-literal=password=wrong")
+        namespace.helm(
+            "install", "press", str(CHART), "--set=image.repository=pressroom,image.tag=e2e,postgres.enabled=false",
+            f"--set=externalDatabase.host=press-postgres.{first.name}.svc,externalDatabase.existingSecret=database",
+        )  # fmt: skip
+
+        def told() -> str | None:
+            log = namespace.kubectl("logs", "-l", "app.kubernetes.io/component=migrate", "--tail=20")
+            return next((line for line in log.splitlines() if "password" in line), None)
+
+        found.append(str(until(told, "the migration's log says it")))
+        try:
+            namespace.helm("test", "press", "--timeout", "2m")
+        except Failed:
+            log = namespace.kubectl("logs", "press-pressroom-test").splitlines()
+            found.append(f"helm test: {log[-1] if log else 'no log'}")
+        else:
+            raise Failed("helm test passed with a wrong password")
+    finally:
+        namespace.delete()
+
+
+def main() -> int:
+    need("kubectl", "docker")
+    if not Path(HELM).exists():
+        raise Failed(f"{HELM} is not there: `make e2e` builds it")
+    print(run("kubectl", "version"), file=sys.stderr)
+    steps = Steps()
+    namespace = outside = None
+    try:
+        with steps.step("images built and loaded") as found:
+            images(found)
+        namespace, outside = Namespace("pressroom-e2e"), Namespace("pressroom-e2e-outside", restricted=False)
+        outside.kubectl(
+            "run", "load", f"--image={IMAGE}", "--image-pull-policy=IfNotPresent", "--command", "--", "sleep", "86400"
+        )
+        with steps.step("install to ready") as found:
+            found.append(f"{install(namespace):.0f} s")
+        with steps.step("helm test") as found:
+            namespace.helm("test", "press", "--timeout", "5m")
+            found.append(namespace.kubectl("logs", "press-pressroom-test").strip().splitlines()[-1])
+        with steps.step("restricted, nobody's, read-only") as found:
+            found.append(f"{restricted(namespace)} pods")
+        outside.kubectl("wait", "--for=condition=Ready", "pod/load", "--timeout=180s")
+        seconds = float(os.environ.get("SECONDS", "150"))
+        with steps.step("upgrade with a migration, under load") as found:
+            found.append(under_load(outside, namespace, lambda: install(namespace, image=NEXT), seconds))
+            found.append(
+                namespace.shell(
+                    "from app.schema import missing; print('schema:', missing() or 'as far as the code')"
+                ).strip()
+            )
+        with steps.step("rollback to the old code on the new schema, under load") as found:
+            back = ["rollback", "press", "1", "--wait", "--timeout", "5m"]
+            found.append(under_load(outside, namespace, lambda: namespace.helm(*back), seconds))
+        with steps.step("uninstall, and install again") as found:
+            count = "from app.blog.models import Post; print(Post.objects.count())"
+            before = namespace.shell(count).split()[-1]
+            namespace.helm("uninstall", "press", "--wait", "--timeout", "5m")
+            found.append(f"{install(namespace):.0f} s to ready")
+            after = namespace.shell(count).split()[-1]
+            if before != after:
+                raise Failed(f"{before} posts before, {after} after")
+            found.append(f"all {after} posts are there")
+        with steps.step("wrong password of an external database") as found:
+            wrong_password(found, namespace)
+        with steps.step("what is refused, or told by an event") as found:
+            refusals(found)
+        namespace.delete()
+        with steps.step("kubectl apply -k overlays/dev") as found:
+            kustomized(found)
+    except Failed as error:
+        print(f"\n{error}\n", file=sys.stderr)
+        if namespace is not None:
+            print(namespace.state(), file=sys.stderr)
+        print(steps.table())
+        return 1
+    finally:
+        for one in (namespace, outside):
+            if one is not None and not os.environ.get("KEEP"):
+                one.delete()
+    print(steps.table())
+    return 0
+
+
+def kustomized(found: list[str]) -> None:
+    """The overlay for development, from nothing to a report."""
+    overlay = ROOT / "deploy" / "kustomize" / "overlays" / "dev"
+    run("docker", "tag", IMAGE, "pressroom:dev")
+    load_image("pressroom:dev")
+    namespace = Namespace("pressroom")
+    try:
+        started = time.monotonic()
+        namespace.kubectl("apply", "-k", str(overlay))
+        namespace.kubectl("rollout", "status", "deployment", "--timeout=300s", timeout=400.0)
+        found.append(f"{time.monotonic() - started:.0f} s to ready")
+        told = namespace.kubectl(
+            "exec", "deploy/pressroom-web", "--", "python", "manage.py", "smoke_test", "http://pressroom-web"
+        )
+        found.append(told.strip().splitlines()[-1])
+    finally:
+        namespace.delete()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""kubectl, helm and docker, as a user has them; and steps that are timed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+CHART = ROOT / "deploy" / "helm" / "pressroom"
+VERSIONS = dict(re.findall(r"^(\w+)_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+HELM = str(ROOT / ".tools" / f"helm-{VERSIONS['HELM']}" / "helm")
+
+
+class Failed(Exception):
+    """It does not work; the text says what."""
+
+
+def run(*command: str, given: str | None = None, timeout: float = 900.0) -> str:
+    """Standard output. Raises Failed with what was said when the exit code is not 0, or nothing came in time."""
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, input=given, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Failed(f"{shlex.join(command)[:300]}: not within {timeout:g} s") from error
+    if done.returncode:
+        raise Failed(f"{shlex.join(command)[:300]}: exit {done.returncode}\n{(done.stderr or done.stdout)[-3000:]}")
+    return done.stdout
+
+
+def helm(*arguments: str, timeout: float = 900.0) -> str:
+    return run(HELM, *arguments, timeout=timeout)
+
+
+class Namespace:
+    """A namespace of its own, in which Pods must be restricted unless said otherwise."""
+
+    def __init__(self, name: str, restricted: bool = True) -> None:
+        self.name = name
+        self.delete()
+        self.kubectl("create", "namespace", name)
+        if restricted:
+            self.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+
+    def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 300.0) -> str:
+        return run("kubectl", "-n", self.name, *arguments, given=given, timeout=timeout)
+
+    def get(self, *what: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", *what, "-o", "json"))["items"]
+        return found
+
+    def helm(self, *arguments: str, timeout: float = 900.0) -> str:
+        return helm("-n", self.name, *arguments, timeout=timeout)
+
+    def delete(self) -> None:
+        run("kubectl", "delete", "namespace", self.name, "--ignore-not-found", "--wait", "--timeout=180s")
+
+    def shell(self, code: str, given: str | None = None) -> str:
+        """What the Python code prints in a web pod, with Django set up."""
+        command = [
+            "exec",
+            "-i",
+            "deploy/press-pressroom-web",
+            "--",
+            "python",
+            "manage.py",
+            "shell",
+            "-v",
+            "0",
+            "-c",
+            code,
+        ]
+        return self.kubectl(*command, given=given)
+
+    def state(self) -> str:
+        """For a failure: pods, events and the last lines of what does not run."""
+        parts = [self.kubectl("get", "pods", "-o", "wide"), self.kubectl("get", "events", "--sort-by=.lastTimestamp")]
+        for pod in self.get("pods"):
+            if not all(status.get("ready") for status in pod["status"].get("containerStatuses", [])):
+                parts.append(self.kubectl("logs", pod["metadata"]["name"], "--tail=15", "--all-containers"))
+        return "\n".join(part[-4000:] for part in parts)
+
+
+def load_image(*images: str) -> None:
+    """Give the cluster images of this machine: kind's way, minikube's, or as LOAD_IMAGE says, which gets the name."""
+    import os
+
+    context = run("kubectl", "config", "current-context").strip()
+    if os.environ.get("LOAD_IMAGE"):
+        command = shlex.split(os.environ["LOAD_IMAGE"])
+    elif context.startswith("kind-"):
+        command = ["kind", "load", "docker-image", "--name", context.removeprefix("kind-")]
+    elif context == "minikube":
+        command = ["minikube", "image", "load"]
+    else:
+        raise Failed(f"context {context}: set LOAD_IMAGE to a command that gives the cluster an image of this machine")
+    for image in images:
+        run(*command, image)
+
+
+def image_exists(image: str) -> bool:
+    return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+
+
+def until(condition: Any, what: str, timeout: float = 180.0) -> Any:
+    """The first true value of ``condition()``, asked every half second. Raises Failed."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise Failed(f"not within {timeout:g} s: {what}")
+        time.sleep(0.5)
+    return value
+
+
+class Steps:
+    """What was done, how long it took, and what was found."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, float, str]] = []
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[list[str]]:
+        """A step; what is appended to the list stands in its line."""
+        print(f"… {title}", file=sys.stderr, flush=True)
+        found: list[str] = []
+        started = time.monotonic()
+        yield found
+        self.done.append((title, time.monotonic() - started, "; ".join(found)))
+        print(f"  {self.done[-1][1]:6.1f} s  {title}: {self.done[-1][2]}", file=sys.stderr, flush=True)
+
+    def table(self) -> str:
+        width = max(len(title) for title, _, _ in self.done)
+        lines = [f"{title:{width}}  {seconds:6.1f} s  {found}" for title, seconds, found in self.done]
+        total = sum(seconds for _, seconds, _ in self.done)
+        return "\n".join([*lines, f"{'in all':{width}}  {total:6.1f} s"])
+
+
+def need(*programs: str) -> None:
+    """Raises Failed where one is not there."""
+    for program in programs:
+        if shutil.which(program) is None:
+            raise Failed(f"{program} is not there")
