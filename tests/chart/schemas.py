@@ -30,7 +30,7 @@ def _strict(schema: Any, definitions: dict[str, Any], within: tuple[str, ...]) -
         return [_strict(part, definitions, within) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    if "$ref" in schema:
+    if isinstance(schema.get("$ref"), str):
         name = schema["$ref"].rpartition("/")[2]
         if name in within:  # a schema of schemas
             return {}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 
 from app.queues import QUEUES
-from tests.chart import schemas
-from tests.chart.tools import CHART, environment, one, pod_of, pods, render, run, template, tool
+from tests.chart.tools import CHART, Refused, environment, one, pod_of, pods, render, run, template, tool
 
 WAYS = sorted(path.name for path in (CHART / "ci").glob("*-values.yaml"))
 HELMS = ["HELM", "HELM3"]
@@ -18,14 +17,6 @@ HELMS = ["HELM", "HELM3"]
 
 def way(name: str, version: str = "HELM") -> list[dict[str, Any]]:
     return render(None, "-f", str(CHART / "ci" / name), version=version)
-
-
-@pytest.fixture(scope="session")
-def kubernetes_schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tool("kubeconform", "KUBECONFORM")
-    folder = tmp_path_factory.mktemp("schemas")
-    schemas.write(folder)
-    return folder
 
 
 @pytest.mark.parametrize("helm", HELMS)
@@ -37,15 +28,13 @@ def test_lint(name: str, helm: str) -> None:
 
 @pytest.mark.parametrize("helm", HELMS)
 @pytest.mark.parametrize("name", WAYS)
-def test_kubernetes_takes_it(name: str, helm: str, kubernetes_schemas: Path) -> None:
-    manifests = template("-f", str(CHART / "ci" / name), version=helm)
-    run(
-        tool("kubeconform", "KUBECONFORM"), "-strict", "-summary",
-        "-schema-location", f"{kubernetes_schemas}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json",
-        # Others' kinds: an installation tries them.
-        "-skip", "ScaledObject,PodMonitor,PrometheusRule,HTTPRoute", "-",
-        given=manifests,
-    )  # fmt: skip
+def test_kubernetes_takes_it(name: str, helm: str, conforms: Callable[[str], str]) -> None:
+    conforms(template("-f", str(CHART / "ci" / name), version=helm))
+
+
+def test_kubernetes_would_not_take_what_is_misspelt(conforms: Callable[[str], str]) -> None:
+    with pytest.raises(Refused, match="replica"):
+        conforms(template().replace("replicas: 1", "replica: 1"))
 
 
 @pytest.mark.parametrize("name", WAYS)
@@ -76,7 +65,7 @@ def test_two_renderings_are_the_same_but_for_new_passwords(name: str) -> None:
 
 def test_every_queue_has_one_deployment_with_the_numbers_of_the_table() -> None:
     manifests = render()
-    workers = {name for name, pod in pods(manifests).items() if "worker" in pod["containers"][0]["command"]}
+    workers = {name for name, pod in pods(manifests).items() if "worker" in pod["containers"][0].get("command", [])}
     assert workers == {f"press-pressroom-worker-{queue.name}" for queue in QUEUES}
     for queue in QUEUES:
         deployment = one(manifests, "Deployment", f"press-pressroom-worker-{queue.name}")

@@ -43,7 +43,9 @@ def run(*command: str, given: str = "") -> str:
 @cache
 def template(*arguments: str, version: str = "HELM", release: str = "press") -> str:
     """What `helm template` prints. Raises Refused."""
-    return run(tool("helm", version), "template", release, str(CHART), "-n", "news", *arguments)
+    # Not of the helm's making: built with `go install`, helm 3 takes the cluster for one of 1.20.
+    at = f"--kube-version={VERSIONS['KUBERNETES']}"
+    return run(tool("helm", version), "template", release, str(CHART), "-n", "news", at, *arguments)
 
 
 def render(values: dict[str, Any] | None = None, *arguments: str, version: str = "HELM") -> list[Manifest]:

@@ -62,7 +62,7 @@ def test_helm_test_finds_what_does_not_work(stack: Stack) -> None:
     stack.start(web(port), "Booting worker")
     with pytest.raises(CommandError, match="the report's task is still queued after 2 s"):
         call_command("smoke_test", url, timeout=2.0)
-    with pytest.raises(CommandError, match="http://127.0.0.1:1: "):
+    with pytest.raises(CommandError, match=r"http://127\.0\.0\.1:1: "):
         call_command("smoke_test", "http://127.0.0.1:1")
     TaskRun.objects.all().delete()
     stack.relay()
