@@ -9,7 +9,7 @@ WORKDIR /srv/pressroom
 # What changes seldom comes first: a change of code leaves the layer of the dependencies as it is.
 COPY pyproject.toml uv.lock ./
 RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups
-COPY manage.py gunicorn.conf.p[y] ./
+COPY manage.py gunicorn.conf.py ./
 COPY app app
 RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic --no-input --verbosity 0 \
     && /opt/venv/bin/python -m compileall -q app manage.py

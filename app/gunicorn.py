@@ -1,12 +1,21 @@
-"""gunicorn's own log lines in the format of all others: ``gunicorn --logger-class app.gunicorn.Logger``."""
+"""What gunicorn's settings (``gunicorn.conf.py``) name: its log lines in the format of all others, and its metrics."""
 
 from __future__ import annotations
 
 import logging.config
+import os
+import threading
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from gunicorn.glogging import Logger as GunicornLogger
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from app.metrics_server import Answer, MetricsServer, exposition
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # without types
@@ -19,3 +28,38 @@ class Logger(GunicornLogger):  # type: ignore[misc]  # without types
         for log in (self.error_log, self.access_log):
             log.handlers.clear()
             log.propagate = True
+
+
+def when_ready(server: Any) -> None:
+    """The master serves what its processes count, on a port of its own: no route of the site leads there."""
+    if not settings.METRICS_PORT:
+        return
+    folder = Path(os.environ[FOLDER])
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of an earlier start, whose process ids may come again.
+    for file in folder.glob("*.db"):
+        file.unlink()
+    metrics = MetricsServer(settings.METRICS_PORT, _route)
+    threading.Thread(target=metrics.serve_forever, daemon=True).start()
+    server.log.info("metrics on port %s", metrics.port)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """What a process counted stays; what it was just doing does not."""
+    if settings.METRICS_PORT:
+        mark_process_dead(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    """Nobody asks any more."""
+    if settings.METRICS_PORT:
+        for file in Path(os.environ[FOLDER]).glob("*.db"):
+            file.unlink(missing_ok=True)
+
+
+def _route(path: str, accept: str) -> Answer | None:
+    if path != "/metrics":
+        return None
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return exposition(registry, accept)

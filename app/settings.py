@@ -339,6 +339,12 @@ DJANGO_STRUCTLOG_USER_ID_FIELD = ""
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
 DJANGO_STRUCTLOG_STATUS_4XX_LOG_LEVEL = logging.INFO
 
+# ---- Metrics --------------------------------------------------------------------------------------------------------
+# Where a worker, the relay and gunicorn's master serve /metrics, at all addresses; 0: nowhere.
+METRICS_PORT = env.int("METRICS_PORT", default=0)
+if METRICS_PORT:
+    MIDDLEWARE.insert(0, "app.metrics.MetricsMiddleware")
+
 # ---- Sentry ---------------------------------------------------------------------------------------------------------
 SENTRY_DSN = env.str("SENTRY_DSN", default="")
 SENTRY_TRACES_SAMPLE_RATE = env.float("SENTRY_TRACES_SAMPLE_RATE", default=0.0)

@@ -79,7 +79,8 @@ def environment(var: Path, port: int) -> dict[str, str]:
         defaults["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
     if sys.stdout.isatty():
         defaults["FORCE_COLOR"] = "1"  # what we show is theirs, though they write to a pipe
-    env = defaults | given | {"LOCAL": "1", "VAR_DIR": str(var), "PYTHONUNBUFFERED": "1"}
+    # The exporter's is enough here: the others would want a port each.
+    env = defaults | given | {"METRICS_PORT": "0", "LOCAL": "1", "VAR_DIR": str(var), "PYTHONUNBUFFERED": "1"}
     Path(env["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
     return env
 
@@ -97,12 +98,10 @@ BEAT = [sys.executable, "-m", "celery", "-q", "-A", "app", "beat", "-l", "info",
 
 
 def web(port: int) -> list[str]:
+    """The rest stands in gunicorn.conf.py."""
     return [
         sys.executable, "-m", "gunicorn", "app.wsgi", "--bind", f"127.0.0.1:{port}",
-        "--workers", "2", "--worker-class", "gthread", "--threads", "4",
-        "--graceful-timeout", "6", "--no-control-socket",
-        "--limit-request-line", "4094", "--limit-request-fields", "50",
-        "--logger-class", "app.gunicorn.Logger",
+        "--workers", "2", "--graceful-timeout", "6",
     ]  # fmt: skip
 
 

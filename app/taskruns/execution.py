@@ -58,6 +58,8 @@ class Execution:
         self.celery_id = celery_id
         self.task = task
         self.atomic = bool(getattr(task, "atomic", False))
+        self.is_lost = False
+        """Another worker has the run, or had it: nothing of this attempt's end was written."""
         self.is_cut = False
         """The transaction of an atomic body was cut off from outside."""
         self.progress: tuple[int, int | None, str] | None = None
@@ -205,7 +207,7 @@ def execute(
         give_back()
         if claim is None:
             logger.info("%s[%s] %s", task.name, run_id, DROPPED)
-            return trace_ok_t(None, None, 0.0, DROPPED)
+            return _dropped()
         # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
         request["eta"] = header["eta"]
         request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
@@ -219,6 +221,11 @@ def execute(
         give_back()
 
 
+def _dropped() -> trace_ok_t:
+    """What a worker's main process is told of an attempt that counts for nothing."""
+    return trace_ok_t(None, None, 0.0, DROPPED)
+
+
 def _execute(running: Execution, trace: Callable[[], trace_ok_t]) -> trace_ok_t:
     reset = _current.set(running)
     try:
@@ -229,7 +236,7 @@ def _execute(running: Execution, trace: Callable[[], trace_ok_t]) -> trace_ok_t:
         else:
             _finish(running, attempt.run())
         faults.reach("worker.finished")
-        return attempt.outcome()
+        return _dropped() if running.is_lost else attempt.outcome()
     finally:
         _current.reset(reset)
 
@@ -326,6 +333,7 @@ def _refused(running: Execution, error: Exception) -> None:
 
 
 def _log_lost(running: Execution) -> None:
+    running.is_lost = True
     logger.error(
         "%s[%s] attempt %s ended after it was given to another worker: nothing of its end was written",
         running.task.name, running.claim.run_id, running.claim.attempt,

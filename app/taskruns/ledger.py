@@ -307,6 +307,19 @@ def ended(claim: Claim) -> bool:
         return cursor.fetchone() is not None
 
 
+def standing(claim: Claim) -> tuple[str, str]:
+    """Status and error's class after the attempt under this claim; empty where the run went on or was replaced."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT status, error_type FROM taskruns_taskrun
+            WHERE id = %s AND (claim = %s AND status <> 'queued' OR claim IS NULL)
+            """,
+            [claim.run_id, claim.token],
+        )
+        return cursor.fetchone() or ("", "")
+
+
 def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
     """A new run of what has ended without success, linked to it. None where there is no such run.
 

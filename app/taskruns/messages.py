@@ -19,16 +19,17 @@ def envelope(
     run_id: uuid.UUID | None = None,
     attempt: int = 0,
     redelivered: bool = False,
+    due: float | None = None,
 ) -> str:
     """The message as JSON text, for LPUSH; headers, body and properties are JSON texts, too.
 
-    With ``run_id`` its header ``taskrun`` names the run, and how often it was claimed before; without, it is a
-    message of plain Celery.
+    With ``run_id`` its header ``taskrun`` names the run, and how often it was claimed before, and since when it is
+    ``due`` (Unix time); without, it is a message of plain Celery.
     ``redelivered``: a worker had it before, and handed it back or died over it.
     """
     all_headers = json.loads(headers)
     if run_id is not None:
-        all_headers[HEADER] |= {"id": str(run_id), "attempt": attempt}
+        all_headers[HEADER] |= {"id": str(run_id), "attempt": attempt, "due": due}
     # At both places where kombu says so, and only when it is so.
     mark = {"redelivered": True} if redelivered else {}
     return json.dumps(

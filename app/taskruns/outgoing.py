@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import uuid
 from collections.abc import Iterable
 
 from django.db import connection
 
 from app.taskruns.ledger import LIVE, SUSPECT_AFTER, WAITING
+from app.taskruns.messages import envelope
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
     """A due run as the relay takes it."""
 
+    run_at: datetime.datetime
     run_id: uuid.UUID
     queue: str
     headers: str
@@ -22,6 +25,14 @@ class Published:
     properties: str
     losses: int
     attempt: int
+    name: str
+
+    def message(self) -> str:
+        """What is pushed to Redis. One that was lost before says that a worker had it."""
+        return envelope(
+            self.queue, self.headers, self.body, self.properties, self.run_id,
+            attempt=self.attempt, redelivered=self.losses > 0, due=self.run_at.timestamp(),
+        )  # fmt: skip
 
 
 def take_due(windows: dict[str, int]) -> list[Published]:
@@ -66,12 +77,12 @@ def take_due(windows: dict[str, int]) -> list[Published]:
             UPDATE taskruns_taskrun t SET published_at = clock_timestamp()
             FROM (SELECT id FROM due UNION ALL SELECT id FROM suspect) chosen WHERE t.id = chosen.id
             RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties, t.losses,
-                t.attempt
+                t.attempt, t.name
             """,
             [item for pair in windows.items() for item in pair],
         )
         rows = sorted(cursor.fetchall(), key=lambda row: row[:3])
-    return [Published(*row[2:]) for row in rows]
+    return [Published(*row[1:]) for row in rows]
 
 
 def unpublish(run_ids: Iterable[uuid.UUID]) -> int:

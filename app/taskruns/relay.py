@@ -13,12 +13,14 @@ import uuid
 from collections import defaultdict
 
 import redis
+from celery.utils.nodenames import gethostname
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from app.queues import QUEUES
 from app.taskruns import faults, heartbeats, outgoing, terminal
-from app.taskruns.messages import envelope, run_id_in
+from app.taskruns.messages import run_id_in
+from app.taskruns.metrics import Metrics
 from app.taskruns.ticks import Ticker
 from app.taskruns.wake import KEY, broker_client, prefixed
 
@@ -42,6 +44,7 @@ class Relay:
         self.redis = broker_client(socket_timeout=5.0)
         self.reconciler = Reconciler(self.redis)
         self.ticker = Ticker("relay")
+        self.metrics = Metrics(gethostname())
         self._redis_failed = False
         self._pause = POLL
 
@@ -81,9 +84,7 @@ class Relay:
             return 0
         by_queue: dict[str, list[str]] = defaultdict(list)
         for row in rows:
-            by_queue[row.queue].append(
-                envelope(row.queue, row.headers, row.body, row.properties, row.run_id, row.attempt, row.losses > 0)
-            )
+            by_queue[row.queue].append(row.message())
         faults.reach("relay.marked")
         pipeline = self.redis.pipeline(transaction=False)
         for queue, messages in by_queue.items():
@@ -94,6 +95,8 @@ class Relay:
             outgoing.unpublish(row.run_id for row in rows)
             raise
         faults.reach("relay.pushed")
+        for row in rows:
+            self.metrics.sent.labels(*self.metrics.task(row.name, row.queue)).inc()
         return len(rows)
 
     def _wait(self, seconds: float) -> None:

@@ -19,18 +19,18 @@ from contextlib import suppress
 from typing import Any
 
 from celery import bootsteps, signals
-from celery.exceptions import WorkerLostError
 from celery.utils.functional import noop
 from celery.worker import state
-from celery.worker.request import Request
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from app import schema
 from app.postgres import is_no_answer
 from app.taskruns import alive, faults, heartbeats, ledger, terminal
+from app.taskruns.counted import NO_VERDICT, CountedRequest
 from app.taskruns.databases import own_connection, pool_connections
 from app.taskruns.messages import HEADER
+from app.taskruns.metrics import WorkerMetrics
 from app.taskruns.native import native, start_native_thread
 
 logger = logging.getLogger(__name__)
@@ -88,10 +88,8 @@ def _write_rest() -> None:
             logger.exception("it cannot be written")
 
 
-class LedgerRequest(Request):
+class LedgerRequest(CountedRequest):
     """Celery's request of a task; runs of the ledger carry the worker's id and a claim token to the child."""
-
-    _request_dict: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -108,6 +106,8 @@ class LedgerRequest(Request):
         """A hard limit is a verdict: the run is a dead letter."""
         if not soft and self._run is not None:
             self._tell(lambda claim: terminal.overrun(claim, timeout))
+        elif not soft:
+            self._count_failure("TimeLimitExceeded")
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
@@ -115,7 +115,9 @@ class LedgerRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if identity.giving_up:
             return
-        if self._run is not None and isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+        if self._run is None and isinstance(error, NO_VERDICT):
+            self._count_failure("WorkerLostError")
+        elif self._run is not None and isinstance(error, NO_VERDICT):
             lost = ledger.Failure("WorkerLostError", str(error), "")
             if uuid.UUID(self._run["claim"]) in identity.cancelled:
                 self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
@@ -130,12 +132,21 @@ class LedgerRequest(Request):
                 self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
             else:
                 self._tell(lambda claim: terminal.cancel_waiting(claim.run_id))
-        super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]  # not in the stubs
+        else:
+            self._count_once("revoked")
+        super()._announce_revoked(reason, terminated, signum, expired)
 
     def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
         assert self._run is not None
         claim = ledger.Claim(uuid.UUID(self._run["id"]), uuid.UUID(self._run["claim"]), 0, None)
-        write_now_or_later(lambda: write(claim))
+
+        def write_and_count() -> None:
+            write(claim)
+            # The child may have ended it before it died.
+            status, error_type = ledger.standing(claim)
+            transaction.on_commit(lambda: self._count_status(status, error_type))
+
+        write_now_or_later(write_and_count)
 
 
 class LedgerStep(bootsteps.StartStopStep):
@@ -154,6 +165,9 @@ class LedgerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Wait for the schema, register, start the heartbeat. The consumer starts after this step."""
         self._worker = worker
+        if settings.METRICS_PORT:
+            WorkerMetrics.current = WorkerMetrics(worker.hostname, worker.app.amqp.queues.consume_from)
+            start_native_thread(WorkerMetrics.current.serve(settings.METRICS_PORT).serve_forever)
         if "gevent" in worker.pool_cls.__module__:
             from gevent import get_hub  # type: ignore[import-untyped]  # brings none that mypy finds
 

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from celery import current_app as celery_app
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from app import schema
@@ -25,8 +26,11 @@ class Command(BaseCommand):
         # Errbacks and chords of what it declares dead are called by name.
         celery_app.loader.import_default_modules()
         alive.start()
+        relay = Relay(stopping)
+        if settings.METRICS_PORT:
+            threading.Thread(target=relay.metrics.serve(settings.METRICS_PORT).serve_forever, daemon=True).start()
         if schema.wait(stopping.wait):
             alive.ready()
             logger.info("relay: ready")
-            Relay(stopping).run()
+            relay.run()
         logger.info("relay: stopped")

@@ -1,0 +1,44 @@
+"""What the web processes count. gunicorn's master puts it together and serves it: see ``app.gunicorn``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cache
+from http import HTTPMethod
+
+from django.contrib.admindocs.views import simplify_regex
+from django.http import HttpRequest, HttpResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+ROUTE = ("method", "route")
+REQUESTS = Counter("pressroom_http_requests", "Requests answered.", [*ROUTE, "status"], registry=REGISTRY)
+DURATION = Histogram("pressroom_http_request_duration_seconds", "Time to the answer.", ROUTE, registry=REGISTRY)
+IN_FLIGHT = Gauge(
+    "pressroom_http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum", registry=REGISTRY
+)
+# /api/posts/<pk>/, also where the route is a regular expression.
+template = cache(simplify_regex)
+METHODS = frozenset(method.value for method in HTTPMethod)
+OTHER = "other"
+
+
+class MetricsMiddleware:
+    """Outermost of all. Routes are told by their template, so neither ids nor made-up paths become labels."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        began = time.perf_counter()
+        with IN_FLIGHT.track_inprogress():
+            response = self.get_response(request)
+        match = request.resolver_match
+        labels = (
+            request.method if request.method in METHODS else OTHER,
+            template(match.route) if match is not None else OTHER,
+        )
+        REQUESTS.labels(*labels, str(response.status_code)).inc()
+        DURATION.labels(*labels).observe(time.perf_counter() - began)
+        return response

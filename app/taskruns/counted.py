@@ -1,0 +1,99 @@
+"""Celery's request of a task, counted by what it is told of it: accepted, succeeded, failed, to be retried, revoked."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from billiard.exceptions import TimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
+from celery.worker.request import Request
+
+from app.taskruns.execution import DROPPED
+from app.taskruns.messages import HEADER
+from app.taskruns.metrics import WorkerMetrics, exception_name
+
+NO_VERDICT = (WorkerLostError, SystemExit, KeyboardInterrupt)
+"""What a child dies of."""
+
+
+# The stubs know half of this class.
+_Request: Any = Request
+
+
+class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
+    """One outcome is counted, however often Celery tells of it. What a died child did is not known here."""
+
+    _request_dict: dict[str, Any]
+    _is_counted = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Celery makes of each task's request a quicker class, whose ``on_success`` asks no base class."""
+        super().__init_subclass__(**kwargs)
+        quicker = cls.__dict__.get("on_success")
+        if quicker is not None:
+
+            def on_success(self: Any, outcome: Any, **options: Any) -> Any:
+                self._count_success(*outcome)
+                return quicker(self, outcome, **options)
+
+            cls.on_success = on_success
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._count_once("received", is_outcome=False)
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A slot has it."""
+        super().on_accepted(pid, time_accepted)
+        self._count_once("started", is_outcome=False)
+        due = self._request_dict.get(HEADER, {}).get("due")
+        if due is not None and (metrics := WorkerMetrics.current):
+            metrics.wait.labels(*self._labels(metrics)).observe(max(0.0, time.time() - due))
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """The task raised something, or asks for something by raising it."""
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(exc_info.exception, Retry):
+            self._count_once("retried")
+        elif isinstance(error, Reject):
+            self._count_once("rejected", is_outcome=False)
+            if not error.requeue:  # type: ignore[attr-defined]  # not in the stubs
+                self._count_failure("Reject")
+        elif not isinstance(error, (*NO_VERDICT, TimeLimitExceeded, Ignore)):
+            self._count_failure(exception_name(exc_info.exception))
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _count_success(self, failed: bool, told: Any, runtime: float) -> None:
+        if failed:
+            return
+        if told == DROPPED:
+            self._count_once("dropped")
+        elif self._count_once("succeeded") and (metrics := WorkerMetrics.current):
+            metrics.runtime.labels(*self._labels(metrics)).observe(runtime)
+
+    def _count_failure(self, exception: str) -> None:
+        if (metrics := WorkerMetrics.current) and not self._is_counted:
+            self._is_counted = True
+            metrics.count_failure(self._labels(metrics), exception)
+
+    def _count_once(self, what: str, is_outcome: bool = True) -> bool:
+        metrics = WorkerMetrics.current
+        if metrics is None or (is_outcome and self._is_counted):
+            return False
+        self._is_counted |= is_outcome
+        getattr(metrics, what).labels(*self._labels(metrics)).inc()
+        return True
+
+    def _count_status(self, status: str, error_type: str) -> None:
+        """An outcome as the ledger has it."""
+        if status == "dead":
+            self._count_failure(error_type)
+        else:
+            counter = {"succeeded": "succeeded", "retrying": "retried", "cancelled": "revoked", "queued": "lost"}
+            if status in counter:
+                self._count_once(counter[status])
+
+    def _labels(self, metrics: WorkerMetrics) -> tuple[str, str, str]:
+        # Not the name that a message may give itself (``shadow``).
+        return metrics.task(self._task.name, self.delivery_info.get("routing_key"))

@@ -1,0 +1,19 @@
+"""gunicorn's settings, found by ``gunicorn app.wsgi`` in this folder; its command line has the last word."""
+
+import os
+import tempfile
+
+# Before anything of prometheus_client is loaded, which decides by it how the processes count: each in files of its own.
+if os.environ.get("METRICS_PORT", "0") != "0":
+    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="pressroom-metrics-"))
+
+from app.gunicorn import Logger, child_exit, on_exit, when_ready
+
+__all__ = ["child_exit", "on_exit", "when_ready"]
+
+worker_class = "gthread"
+threads = 4
+control_socket_disable = True
+limit_request_line = 4094
+limit_request_fields = 50
+logger_class = Logger
