@@ -88,19 +88,16 @@ def child(stack: Stack, rng: random.Random, patient: bool) -> str | None:
 def pause(stack: Stack, rng: random.Random, patient: bool) -> str | None:
     """Stopped for so long that it counts as dead, then it goes on where it was: a node that was cut off."""
     role, at_work = _some_worker(stack, rng, patient)
-    if role is None:
+    others = [other for other in stack.workers if other is not role and other.ready(stack.timing.rest)]
+    if role is None or not others:  # who takes over what it had
         return None
     process = role.process
     role.signal(signal.SIGSTOP)
     role.paused = True
-
-    def go_on() -> None:
-        if role.process is process:
-            role.signal(signal.SIGCONT)
-            role.paused = False
-
     seconds = stack.timing.silence * 1.5 + 2
-    stack.later(seconds, go_on)
+    stack.later(seconds, lambda: role.go_on(process, main=False))
+    # The main process, which would kill its children when it finds itself dead, is not always the first to wake.
+    stack.later(seconds + 1, lambda: role.go_on(process, main=True))
     return f"{role.name} stopped for {seconds:g} s, {len(at_work)} tasks under work"
 
 

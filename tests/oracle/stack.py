@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -78,10 +79,21 @@ class Role:
         return self._ready_since is not None and time.monotonic() - self._ready_since >= rest
 
     def signal(self, number: int) -> None:
-        """To the process and its children, all at once."""
+        """To the process and its children, which have groups of their own."""
         if self.alive:
             assert self.process is not None
-            os.killpg(self.process.pid, number)
+            for pid in [*self.children(), self.process.pid]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    def go_on(self, process: Process | None, main: bool) -> None:
+        """Wake the paused process, or its children only, where it is still the one in this place."""
+        if self.process is process and self.alive:
+            assert process is not None
+            for pid in [process.pid] if main else self.children():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            self.paused = not main
 
     def children(self) -> list[int]:
         return self.process.children() if self.process is not None and self.alive else []
