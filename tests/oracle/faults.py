@@ -54,11 +54,11 @@ def fault(function: Doing) -> Doing:
     return function
 
 
-def _some_worker(stack: Stack, rng: random.Random, patient: bool) -> tuple[Role | None, list[int]]:
-    """A worker that works on a task, and its processes that do; patience over, any that is ready."""
+def _some_worker(stack: Stack, rng: random.Random, patient: bool, least: int = 1) -> tuple[Role | None, list[int]]:
+    """A worker that works on ``least`` tasks, and its processes that do; patience over, any that is ready."""
     at_work = stack.working()
     ready = {role: sorted(at_work & set(role.children())) for role in stack.workers if role.ready(stack.timing.rest)}
-    candidates = [role for role in ready if ready[role]] or ([] if patient else list(ready))
+    candidates = [role for role in ready if len(ready[role]) >= least] or ([] if patient else list(ready))
     if not candidates:
         return None, []
     role = rng.choice(candidates)
@@ -87,9 +87,9 @@ def child(stack: Stack, rng: random.Random, patient: bool) -> str | None:
 @fault
 def pause(stack: Stack, rng: random.Random, patient: bool) -> str | None:
     """Stopped for so long that it counts as dead, then it goes on where it was: a node that was cut off."""
-    role, at_work = _some_worker(stack, rng, patient)
+    role, at_work = _some_worker(stack, rng, patient, least=2)
     others = [other for other in stack.workers if other is not role and other.ready(stack.timing.rest)]
-    if role is None or not others:  # who takes over what it had
+    if role is None or not others:  # nobody takes over what it had
         return None
     process = role.process
     role.signal(signal.SIGSTOP)

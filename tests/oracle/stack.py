@@ -82,7 +82,7 @@ class Role:
         """To the process and its children, which have groups of their own."""
         if self.alive:
             assert self.process is not None
-            for pid in [*self.children(), self.process.pid]:
+            for pid in [self.process.pid, *self.children()]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
 
