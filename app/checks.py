@@ -28,8 +28,8 @@ LOOPBACK = {"localhost", "::1", ""}
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
     of_settings = (
-        required_settings, redis_databases, broker_transport, retention, file_storage, mail_transport, search_server,
-        log_settings, sentry_settings, external_calls, payments,
+        required_settings, web_database, redis_databases, broker_transport, retention, file_storage, mail_transport,
+        search_server, log_settings, sentry_settings, external_calls, payments,
     )  # fmt: skip
     for check in (*of_settings, task_queues, task_time_limits):
         checks.register(check, TAG)
@@ -78,6 +78,16 @@ def required_settings(**_: object) -> Iterator[checks.CheckMessage]:
             f"SITE_URL is {settings.SITE_URL!r}: mails would link to it.",
             hint="Set it to the address that readers reach the site by, for example https://press.example.com.",
             id="pressroom.E013",
+        )
+
+
+def web_database(**_: object) -> Iterator[checks.CheckMessage]:
+    """A time in which a statement can be answered."""
+    if not settings.WEB_DATABASE_TIMEOUT > 0:
+        yield checks.Error(
+            f"WEB_DATABASE_TIMEOUT is {settings.WEB_DATABASE_TIMEOUT}.",
+            hint="Seconds above 0 that a request waits for one statement: 10, for example.",
+            id="pressroom.E014",
         )
 
 

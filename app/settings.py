@@ -98,12 +98,24 @@ TEMPLATES = [
 # ---- Data -----------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASES = {"default": env.db_url_config(DATABASE_URL or "postgres://localhost:5432/pressroom")}
+DATABASES["default"]["ENGINE"] = "app.database"
 DATABASES["default"].setdefault("OPTIONS", {})
 # PgBouncer in transaction mode: no server-side cursors, no prepared statements kept on a server connection.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 5)
+for _name, _value in {
+    "connect_timeout": 5,
+    # A host that is gone says nothing. Found out in 10 s where it is sent something, in 20 s where it is waited for.
+    "tcp_user_timeout": 10_000,  # ms
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}.items():
+    DATABASES["default"]["OPTIONS"].setdefault(_name, _value)
+# Seconds that a web process waits for the answer to one statement; whether the server answers at all it asks first, and
+# waits a second for that.
+WEB_DATABASE_TIMEOUT = env.float("WEB_DATABASE_TIMEOUT", default=10.0)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import environ
+import psutil
 import psycopg
 import pytest
 from django.core.management import call_command
@@ -34,6 +35,23 @@ class Database:
     def start(self) -> None:
         self.server.start()
         self.reconnect()
+
+    def _processes(self) -> list[psutil.Process]:
+        """Of the server: the first makes the others."""
+        assert self.server.process is not None
+        first = psutil.Process(self.server.process.pid)
+        return [first, *first.children()]
+
+    def freeze(self) -> None:
+        """It keeps its connections and answers nothing any more, as when its disk is stuck."""
+        self._processes()[0].suspend()  # makes no other from now on
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """It goes on where it was."""
+        for process in self._processes():
+            process.resume()
 
     def reconnect(self) -> None:
         """Until this process has a connection again."""
@@ -102,7 +120,9 @@ def database(
 def faults(database: Database, stack: Stack) -> Iterator[Database]:
     """What a test did to the database is undone after it, before its tables are emptied."""
     yield database
-    if not database.server.running:
+    if database.server.running:
+        database.thaw()
+    else:
         database.start()
     database.admin("ALTER ROLE {role} CONNECTION LIMIT -1")
     database.reconnect()

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from app.local.services import free_port
 from app.taskruns.models import LIVE, Status, TaskRun
@@ -31,7 +32,7 @@ class Web:
         self.url = f"http://127.0.0.1:{free_port()}"
         bind = self.url.removeprefix("http://")
         command = [sys.executable, "-m", "gunicorn", "app.wsgi", "--workers=2", "--bind", bind]
-        stack.start(command, "Booting worker")
+        self.process = stack.start(command, "Booting worker")
         self.slowest = 0.0
         until(lambda: self.get() == 200, "it serves")
         self.slowest = 0.0
@@ -103,6 +104,49 @@ def test_stopped_under_8_long_tasks(faults: Database, stack: Stack, effects: str
     assert len(started(effects)) == 8
     assert {(r.status, r.attempt, r.losses) for r in map(TaskRun.of, results)} == {(Status.SUCCEEDED, 1, 0)}
     assert processes(relay, worker) == before
+    assert WorkerRow.objects.get().dead_at is None
+
+
+def test_hangs_under_load(faults: Database, stack: Stack, effects: str, gate: Path, tmp_path: Path) -> None:
+    """It takes connections and answers nothing, for more than twice the silence after which a worker counts as dead."""
+    second = IntervalSchedule.objects.create(every=1, period="seconds")
+    clock = PeriodicTask.objects.create(name="clock", task="probe.effect", args='["/dev/null", "x"]', interval=second)
+    command = [sys.executable, "-m", "celery", "-A", "app", "beat", f"--pidfile={tmp_path / 'beat.pid'}"]
+    beat = stack.start([*command, "-l", "info"], "beat: Starting...")
+    relay, worker, web = stack.relay(), stack.worker("--concurrency=8"), Web(stack)
+    before = processes(relay, worker, beat, web.process)
+    for n in range(4):
+        tasks.hold.delay(f"{effects}.long", f"job{n}", str(gate))
+    until(lambda: len(started(f"{effects}.long")) == 4, "the long ones run")
+    call(effects, range(150))
+    until(lambda: len(noted(effects)) >= 20, "work is under way")
+    faults.freeze()
+    began, statuses = time.monotonic(), []
+    while time.monotonic() - began < 6:
+        statuses.append(web.get())
+    gate.touch()
+    until(lambda: len(noted(f"{effects}.long")) == 8, "the long ones end, and cannot say so")
+    while time.monotonic() - began < 12:
+        statuses.append(web.get())
+    faults.thaw()
+    back = time.monotonic()
+    clock.refresh_from_db()
+    ticks = clock.total_run_count
+    until(lambda: PeriodicTask.objects.get(name="clock").total_run_count > ticks, "beat goes on")
+    back_again(effects, web)
+    back = time.monotonic() - back
+    until(lambda: len(noted(effects)) == 150, "all is done")
+    beat_processes = processes(beat)
+    beat.stop()
+    until(done, "all is told")
+
+    assert set(statuses) == {503}
+    assert web.slowest < 4.0
+    assert back < 30
+    assert len(started(f"{effects}.long")) == 4
+    assert_once_each(effects, range(150))
+    assert TaskRun.objects.exclude(attempt=1, losses=0).count() == 0
+    assert processes(relay, worker, web.process) | beat_processes == before
     assert WorkerRow.objects.get().dead_at is None
 
 

@@ -1,0 +1,88 @@
+"""Django's Postgres backend, which in a web process does not wait for a server that hangs.
+
+One that was stopped, or whose disk is stuck, keeps its connections and acknowledges what it is sent: no time-out of
+TCP, nor one that the server itself watches, ends the wait for its answer. The client's own does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.db.backends.postgresql import base
+from psycopg.pq import TransactionStatus
+
+CONNECT = 2
+"""Seconds for a connection; psycopg knows no less."""
+ASK = 1.0
+"""Seconds for an answer to ``SELECT 1``, which is what each request asks first."""
+REST = 1.0
+"""Seconds after a server did not answer in which it is not asked: its requests shall not wait one after the other."""
+
+
+class NoAnswerError(psycopg.OperationalError):
+    """It took too long; the connection is closed, for its answer may still come."""
+
+
+class Connection(psycopg.Connection[Any]):
+    """Waits ``limit`` seconds for each answer at most."""
+
+    limit: float
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """As psycopg's. Raises NoAnswerError."""
+        try:
+            return super().wait(gen, interval, self.limit if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
+                raise
+            self.pgconn.finish()
+            raise NoAnswerError(f"no answer within {self.limit:g} s") from error
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's, until this process sets a ``limit``."""
+
+    limit: float | None = None
+    """Seconds for the answer to a statement, at most."""
+    hung_at = float("-inf")
+    """When the server did not answer, by the monotonic clock."""
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if self.limit is None:
+            return super().get_new_connection(conn_params)
+        if time.monotonic() - DatabaseWrapper.hung_at < REST:
+            raise NoAnswerError("it did not answer a moment ago")
+        with self._noting_what_hangs():
+            connection = Connection.connect(**conn_params | {"connect_timeout": CONNECT, "autocommit": True})
+            # Behind PgBouncer, to be connected says nothing of the server.
+            self._ask(connection)
+        return connection
+
+    def is_usable(self) -> bool:
+        """As Django asks before a request's first statement."""
+        if not isinstance(self.connection, Connection):
+            return bool(super().is_usable())
+        try:
+            with self._noting_what_hangs():
+                self._ask(self.connection)
+        except psycopg.Error:
+            return False
+        return True
+
+    def _ask(self, connection: Connection) -> None:
+        assert self.limit is not None
+        connection.limit = ASK
+        connection.execute("SELECT 1")
+        connection.limit = self.limit
+
+    @contextmanager
+    def _noting_what_hangs(self) -> Iterator[None]:
+        try:
+            yield
+        except (NoAnswerError, psycopg.errors.ConnectionTimeout):
+            DatabaseWrapper.hung_at = time.monotonic()
+            raise

@@ -1,0 +1,94 @@
+"""A server that hangs is not waited for, where a limit is set; a host that is gone is found out everywhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connections, transaction
+
+from app import checks
+from app.database.base import CONNECT, REST, DatabaseWrapper
+from app.postgres import is_cut
+from tests.waiting import until
+
+SLEEP = "SELECT pg_sleep(3)"
+
+
+def sleepers() -> int:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query = %s AND state = 'active'", [SLEEP])
+        return int(cursor.fetchone()[0])
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, db: None) -> Iterator[DatabaseWrapper]:
+    """A connection as a web process has it, with half a second for a statement."""
+    monkeypatch.setattr(DatabaseWrapper, "limit", 0.5)
+    monkeypatch.setattr(DatabaseWrapper, "hung_at", float("-inf"))
+    own = connections["default"].copy()
+    yield own
+    own.close()
+    until(lambda: not sleepers(), "nobody is left in the database")
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_statement_has_its_limit(impatient: DatabaseWrapper) -> None:
+    with pytest.raises(OperationalError, match=r"within 0\.5 s") as caught, impatient.cursor() as cursor:
+        cursor.execute(SLEEP)
+    assert is_cut(caught.value)
+    assert not impatient.is_usable()
+    impatient.close()
+    with impatient.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def test_in_a_transaction_too(impatient: DatabaseWrapper) -> None:
+    connections["impatient"] = impatient
+    try:
+        with pytest.raises(OperationalError), transaction.atomic(using="impatient"), impatient.cursor() as cursor:
+            cursor.execute(SLEEP)
+    finally:
+        del connections["impatient"]
+    with impatient.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def test_one_that_says_nothing_is_left_alone_for_a_while(
+    impatient: DatabaseWrapper, silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient.settings_dict = impatient.settings_dict | {"PORT": silent}
+    with pytest.raises(OperationalError, match="timeout"):
+        impatient.ensure_connection()
+    with pytest.raises(OperationalError, match="a moment ago"):
+        impatient.ensure_connection()
+    monkeypatch.setattr(DatabaseWrapper, "hung_at", time.monotonic() - REST)
+    began = time.monotonic()
+    with pytest.raises(OperationalError, match="timeout"):
+        impatient.ensure_connection()
+    assert time.monotonic() - began >= CONNECT
+
+
+def test_a_host_that_is_gone_is_found_out(db: None) -> None:
+    connection = connections["default"]
+    connection.ensure_connection()
+    with socket.socket(fileno=os.dup(connection.connection.fileno())) as peer:
+        assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+        assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0])
+def test_no_time_at_all_is_refused(settings: Any, seconds: float) -> None:
+    settings.WEB_DATABASE_TIMEOUT = seconds
+    [error] = checks.web_database()
+    assert error.hint
