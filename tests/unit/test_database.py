@@ -19,8 +19,8 @@ from tests.waiting import until
 SLEEP = "SELECT pg_sleep(3)"
 
 
-def sleepers() -> int:
-    with connections["default"].cursor() as cursor:
+def sleepers(connection: DatabaseWrapper) -> int:
+    with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query = %s AND state = 'active'", [SLEEP])
         return int(cursor.fetchone()[0])
 
@@ -33,7 +33,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch, db: None) -> Iterator[DatabaseWra
     own = connections["default"].copy()
     yield own
     own.close()
-    until(lambda: not sleepers(), "nobody is left in the database")
+    own.settings_dict = connections["default"].settings_dict
+    monkeypatch.undo()
+    until(lambda: not sleepers(own), "nobody is left in the database")
+    own.close()
 
 
 @pytest.fixture
