@@ -29,7 +29,6 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
             return
         logger.warning("no task is called %r here: run %s waits for a worker that knows it", name, header["id"])
         write_now_or_later(lambda: terminal.postpone_unknown(uuid.UUID(header["id"]), name))
-        message.ack_log_error(logger, self.connection_errors)
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """No task is named in it."""
@@ -48,4 +47,3 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
         logger.error("a message in queue %s %s: kept", queue, reason)
         raw = undeliverable.as_raw(message)
         write_now_or_later(lambda: undeliverable.keep(queue, raw, reason))
-        message.ack_log_error(logger, self.connection_errors)

@@ -36,11 +36,13 @@ def _prune_runs(status: str, before: datetime.datetime) -> int:
     ended = TaskRun.objects.filter(status=status, finished_at__lt=before, pk__lt=uuid7_at(before)).order_by("pk")
     position, pruned = FIRST, 0
     while batch := list(ended.filter(pk__gt=position).values_list("pk", flat=True)[:BATCH]):
-        pruned += TaskRun.objects.filter(pk__in=batch, status=status).delete()[1].get("taskruns.TaskRun", 0)
+        # Their keys alone are loaded: a body or a result may be long.
+        past = TaskRun.objects.filter(pk__in=batch, status=status).only("pk")
+        pruned += past.delete()[1].get("taskruns.TaskRun", 0)
         position = batch[-1]
     return pruned
 
 
 def _in_batches(model: type[StoredResult | TaskGroup | Undeliverable | Worker], past: Q) -> None:
     while batch := list(model.objects.filter(past).order_by("pk").only("pk")[:BATCH]):
-        model.objects.filter(pk__in=[row.pk for row in batch]).delete()
+        model.objects.filter(pk__in=[row.pk for row in batch]).only("pk").delete()

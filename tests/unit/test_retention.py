@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from app.checks import retention as retention_check
@@ -44,6 +46,17 @@ def test_each_status_has_its_time(status: str, monkeypatch: pytest.MonkeyPatch) 
     assert not TaskAttempt.objects.exists()
     repeated.refresh_from_db()
     assert repeated.retry_of_id is None
+
+
+def test_what_is_deleted_is_not_read() -> None:
+    past = run(Status.DEAD, 91, body='["long"]', result='"long"')
+    TaskAttempt.objects.create(run=past, number=1, outcome="lost", finished_at=timezone.now())
+    StoredResult.objects.create(celery_id="past", state="SUCCESS", stored_at=past.created_at, result='"long"')
+    with CaptureQueriesContext(connection) as asked:
+        assert retention.prune() == 1
+    read = [query["sql"] for query in asked if query["sql"].startswith("SELECT")]
+    assert read
+    assert not [sql for sql in read if '"body"' in sql or '"result"' in sql or "taskattempt" in sql]
 
 
 @pytest.mark.parametrize("status", [Status.QUEUED, Status.RETRYING, Status.RUNNING])
