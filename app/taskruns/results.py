@@ -21,7 +21,7 @@ from django.db import connection, transaction
 
 from app.taskruns import execution, groups
 from app.taskruns.messages import HEADER
-from app.taskruns.models import Status, StoredResult, TaskRun
+from app.taskruns.models import Status, StoredResult, TaskRun, Worker
 
 CELERY_STATES = {
     Status.QUEUED: states.PENDING,
@@ -199,7 +199,9 @@ class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Bas
         if self.app.conf.find_value_for_key("extended", "result"):
             args, kwargs = run.arguments
             known |= {"name": run.name, "args": args, "kwargs": kwargs, "queue": run.queue}
-            known |= {"retries": headers["retries"], "worker": run.worker.name if run.worker else None}
+            # It may be gone: a run may be kept for longer than its worker.
+            worker = Worker.objects.filter(pk=run.worker_id or 0).values_list("name", flat=True).first()
+            known |= {"retries": headers["retries"], "worker": worker}
             known |= {"stamped_headers": headers.get("stamped_headers"), **(headers.get("stamps") or {})}
         return {name: value for name, value in known.items() if value is not None}
 

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from app.celery import app
 from app.checks import retention as retention_check
 from app.taskruns import heartbeats, retention
 from app.taskruns.ids import uuid7_at
@@ -90,6 +91,20 @@ def test_the_rest_goes_too() -> None:
     assert not ChordPart.objects.exists()
     assert not Undeliverable.objects.exists()
     assert list(Worker.objects.values_list("pk", flat=True)) == [alive]
+
+
+def test_a_result_is_told_without_the_worker_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(app.conf, "result_extended", True)
+    then = timezone.now()
+    gone = Worker.objects.create(name="gone@x", queues=[], slots=1, started_at=then, heartbeat_at=then)
+    headers, body = '{"retries": 0}', "[[1], {}, {}]"
+    one = run(Status.SUCCEEDED, 1, worker=gone, headers=headers, body=body, result="2")
+    before = app.backend.get_task_meta(one.celery_id, cache=False)
+    gone.delete()
+    after = app.backend.get_task_meta(one.celery_id, cache=False)
+
+    assert before.pop("worker") == "gone@x"
+    assert after == before
 
 
 @pytest.mark.parametrize(
