@@ -22,7 +22,7 @@ def queues_json() -> str:
 
 
 def values_schema() -> str:
-    """The chart's schema, which knows the queues: a worker of any other is refused. The rest of it is written by hand."""
+    """The chart's schema, which knows the queues: a worker of any other is refused. The rest is written by hand."""
     schema = json.loads((PROJECT / VALUES_SCHEMA).read_text())
     schema["properties"]["workers"]["properties"] = {queue.name: {"$ref": "#/definitions/worker"} for queue in QUEUES}
     return json.dumps(schema, indent=2) + "\n"

@@ -214,67 +214,38 @@ def wrong_password(found: list[str], first: Namespace) -> None:
         namespace.delete()
 
 
-def main() -> int:
-    need("kubectl", "docker")
-    if not Path(HELM).exists():
-        raise Failed(f"{HELM} is not there: `make e2e` builds it")
-    print(run("kubectl", "version"), file=sys.stderr)
-    steps = Steps()
-    namespace = outside = None
-    try:
-        with steps.step("images built and loaded") as found:
-            images(found)
-        namespace, outside = Namespace("pressroom-e2e"), Namespace("pressroom-e2e-outside", restricted=False)
-        outside.kubectl(
-            "run", "load", f"--image={IMAGE}", "--image-pull-policy=IfNotPresent", "--command", "--", "sleep", "86400"
-        )
-        with steps.step("install to ready") as found:
-            found.append(f"{install(namespace):.0f} s")
-        with steps.step("helm test") as found:
-            namespace.helm("test", "press", "--timeout", "5m")
-            found.append(namespace.kubectl("logs", "press-pressroom-test").strip().splitlines()[-1])
-        with steps.step("restricted, nobody's, read-only") as found:
-            found.append(f"{restricted(namespace)} pods")
-        outside.kubectl("wait", "--for=condition=Ready", "pod/load", "--timeout=180s")
-        seconds = float(os.environ.get("SECONDS", "150"))
-        with steps.step("upgrade with a migration, under load") as found:
-            found.append(under_load(outside, namespace, lambda: install(namespace, image=NEXT), seconds))
-            found.append(
-                namespace.shell(
-                    "from app.schema import missing; print('schema:', missing() or 'as far as the code')"
-                ).strip()
-            )
-        with steps.step("rollback to the old code on the new schema, under load") as found:
-            back = ["rollback", "press", "1", "--wait", "--timeout", "5m"]
-            found.append(under_load(outside, namespace, lambda: namespace.helm(*back), seconds))
-        with steps.step("uninstall, and install again") as found:
-            count = "from app.blog.models import Post; print(Post.objects.count())"
-            before = namespace.shell(count).split()[-1]
-            namespace.helm("uninstall", "press", "--wait", "--timeout", "5m")
-            found.append(f"{install(namespace):.0f} s to ready")
-            after = namespace.shell(count).split()[-1]
-            if before != after:
-                raise Failed(f"{before} posts before, {after} after")
-            found.append(f"all {after} posts are there")
-        with steps.step("wrong password of an external database") as found:
-            wrong_password(found, namespace)
-        with steps.step("what is refused, or told by an event") as found:
-            refusals(found)
-        namespace.delete()
-        with steps.step("kubectl apply -k overlays/dev") as found:
-            kustomized(found)
-    except Failed as error:
-        print(f"\n{error}\n", file=sys.stderr)
-        if namespace is not None:
-            print(namespace.state(), file=sys.stderr)
-        print(steps.table())
-        return 1
-    finally:
-        for one in (namespace, outside):
-            if one is not None and not os.environ.get("KEEP"):
-                one.delete()
-    print(steps.table())
-    return 0
+def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
+    """A release's life. Raises Failed."""
+    seconds = float(os.environ.get("SECONDS", "150"))
+    outside.kubectl(
+        "run", "load", f"--image={IMAGE}", "--image-pull-policy=IfNotPresent", "--command", "--", "sleep", "86400"
+    )
+    with steps.step("install to ready") as found:
+        found.append(f"{install(namespace):.0f} s")
+    with steps.step("helm test") as found:
+        namespace.helm("test", "press", "--timeout", "5m")
+        found.append(namespace.kubectl("logs", "press-pressroom-test").strip().splitlines()[-1])
+    with steps.step("restricted, nobody's, read-only") as found:
+        found.append(f"{restricted(namespace)} pods")
+    outside.kubectl("wait", "--for=condition=Ready", "pod/load", "--timeout=180s")
+    with steps.step("upgrade with a migration, under load") as found:
+        found.append(under_load(outside, namespace, lambda: install(namespace, image=NEXT), seconds))
+        schema = "from app.schema import missing; print('schema:', missing() or 'as far as the code')"
+        found.append(namespace.shell(schema).strip())
+    with steps.step("rollback to the old code on the new schema, under load") as found:
+        back = ["rollback", "press", "1", "--wait", "--timeout", "5m"]
+        found.append(under_load(outside, namespace, lambda: namespace.helm(*back), seconds))
+    with steps.step("uninstall, and install again") as found:
+        count = "from app.blog.models import Post; print(Post.objects.count())"
+        before = namespace.shell(count).split()[-1]
+        namespace.helm("uninstall", "press", "--wait", "--timeout", "5m")
+        found.append(f"{install(namespace):.0f} s to ready")
+        after = namespace.shell(count).split()[-1]
+        if before != after:
+            raise Failed(f"{before} posts before, {after} after")
+        found.append(f"all {after} posts are there")
+    with steps.step("wrong password of an external database") as found:
+        wrong_password(found, namespace)
 
 
 def kustomized(found: list[str]) -> None:
@@ -294,6 +265,35 @@ def kustomized(found: list[str]) -> None:
         found.append(told.strip().splitlines()[-1])
     finally:
         namespace.delete()
+
+
+def main() -> int:
+    need("kubectl", "docker")
+    if not Path(HELM).exists():
+        raise Failed(f"{HELM} is not there: `make e2e` builds it")
+    print(run("kubectl", "version"), file=sys.stderr)
+    steps = Steps()
+    made: list[Namespace] = []
+    try:
+        with steps.step("images built and loaded") as found:
+            images(found)
+        made += [Namespace("pressroom-e2e"), Namespace("pressroom-e2e-outside", restricted=False)]
+        release(steps, *made)
+        if not os.environ.get("KEEP"):
+            made[0].delete()
+        with steps.step("what is refused, or told by an event") as found:
+            refusals(found)
+        with steps.step("kubectl apply -k overlays/dev") as found:
+            kustomized(found)
+    except Failed as error:
+        print(f"\n{error}\n", *(namespace.state() for namespace in made[:1]), sep="\n", file=sys.stderr)
+        return 1
+    finally:
+        print(steps.table())
+        for namespace in made:
+            if not os.environ.get("KEEP"):
+                namespace.delete()
+    return 0
 
 
 if __name__ == "__main__":

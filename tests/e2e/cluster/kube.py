@@ -84,9 +84,11 @@ class Namespace:
     def state(self) -> str:
         """For a failure: pods, events and the last lines of what does not run."""
         parts = [self.kubectl("get", "pods", "-o", "wide"), self.kubectl("get", "events", "--sort-by=.lastTimestamp")]
-        for pod in self.get("pods"):
-            if not all(status.get("ready") for status in pod["status"].get("containerStatuses", [])):
-                parts.append(self.kubectl("logs", pod["metadata"]["name"], "--tail=15", "--all-containers"))
+        parts += [
+            self.kubectl("logs", pod["metadata"]["name"], "--tail=15", "--all-containers", "--ignore-errors")
+            for pod in self.get("pods")
+            if not all(status.get("ready") for status in pod["status"].get("containerStatuses", []))
+        ]
         return "\n".join(part[-4000:] for part in parts)
 
 
