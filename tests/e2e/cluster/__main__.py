@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.cluster import external
 from tests.e2e.cluster.kube import (
     CHART,
     HELM,
@@ -248,6 +249,20 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
         wrong_password(found, namespace)
 
 
+def others(found: list[str]) -> None:
+    """On servers that are not the chart's, by TLS, with a password that a URL would not bear."""
+    namespace = Namespace("pressroom-e2e-external")
+    try:
+        arguments = external.start(namespace, password="p@ss/word:#1 %")
+        found.append(f"{install(namespace, *arguments):.0f} s to ready")
+        namespace.helm("test", "press", "--timeout", "5m")
+        found.append(namespace.kubectl("logs", "press-pressroom-test").strip().splitlines()[-1])
+    except Failed as error:
+        raise Failed(f"{error}\n{namespace.state()}") from error
+    finally:
+        namespace.delete()
+
+
 def kustomized(found: list[str]) -> None:
     """The overlay for development, from nothing to a report."""
     overlay = ROOT / "deploy" / "kustomize" / "overlays" / "dev"
@@ -283,6 +298,8 @@ def main() -> int:
             made[0].delete()
         with steps.step("what is refused, or told by an event") as found:
             refusals(found)
+        with steps.step("on a Redis and a Postgres of others, by TLS") as found:
+            others(found)
         with steps.step("kubectl apply -k overlays/dev") as found:
             kustomized(found)
     except Failed as error:
