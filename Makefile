@@ -44,7 +44,7 @@ demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happe
 	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
 test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=4 at a time, ARGS="-k name")
-	@$(RUN) -m tests.pgbouncer
+	@$(RUN) -m tests.debian
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
