@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from app.local.dashboard import dashboard_json
 from app.queues import QUEUES
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -73,6 +74,7 @@ def chart_readme() -> str:
 KUSTOMIZE = "deploy/kustomize"
 FILES: dict[str, Callable[[], str]] = {
     "deploy/helm/pressroom/files/queues.json": queues_json,
+    "deploy/helm/pressroom/files/dashboard.json": dashboard_json,
     VALUES_SCHEMA: values_schema,
     CHART: chart,
     "deploy/helm/pressroom/README.md": chart_readme,
