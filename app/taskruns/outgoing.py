@@ -45,10 +45,12 @@ def take_due(windows: dict[str, int]) -> list[Published]:
     worker never finds a message whose row does not know that it was sent.
     """
     values = ",".join(["(%s,%s::int)"] * len(windows))
+    unpublished = f"t.queue = room.name AND t.status IN {WAITING} AND t.published_at IS NULL"
+    # Not clock_timestamp(), which no index can be asked for: every run that is due some other day would be read.
     due = f"""
-        SELECT id FROM taskruns_taskrun t
-        WHERE t.queue = room.name AND t.status IN {WAITING} AND t.published_at IS NULL
-          AND t.run_at <= clock_timestamp() AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
+        SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
+        WHERE {unpublished} AND t.run_at <= statement_timestamp()
+          AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -64,8 +66,19 @@ def take_due(windows: dict[str, int]) -> list[Published]:
             ),
             due AS (
                 SELECT d.id FROM room CROSS JOIN LATERAL (
-                    {due} AND t.losses < {SUSPECT_AFTER}
-                    ORDER BY t.priority, t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
+                    -- The index gives the due ones of one priority, so each is asked by itself.
+                    WITH RECURSIVE p (priority) AS (
+                        SELECT min(t.priority) FROM taskruns_taskrun t WHERE {unpublished}
+                        UNION ALL
+                        SELECT (SELECT min(t.priority) FROM taskruns_taskrun t
+                                WHERE {unpublished} AND t.priority > p.priority)
+                        FROM p WHERE p.priority IS NOT NULL
+                    )
+                    SELECT one.id FROM p CROSS JOIN LATERAL (
+                        {due} AND t.priority = p.priority AND t.losses < {SUSPECT_AFTER}
+                        ORDER BY t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
+                    ) one
+                    ORDER BY one.priority, one.run_at LIMIT greatest(room.places, 0)
                 ) d
             ),
             suspect AS (
