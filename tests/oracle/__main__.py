@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from app.local.services import data_folder
-from tests.oracle.faults import DO, PATIENCE, USUAL_PATIENCE, Fault, plan
+from tests.oracle.faults import DO, PATIENCE, Fault, plan
 from tests.oracle.stack import PRODUCTION, QUICK, SLOTS, WORKERS, Stack
 from tests.oracle.tally import Tally, tally
 from tests.processes import Process
@@ -97,8 +97,8 @@ class Run:
         for fault in faults:
             while self.elapsed < fault.at:
                 self.keep()
-            tried, patience = self.elapsed, PATIENCE.get(fault.kind, USUAL_PATIENCE)
-            while not (told := DO[fault.kind](self.stack, fault.rng, self.elapsed - tried < patience)):
+            tried = self.elapsed
+            while not (told := DO[fault.kind](self.stack, fault.rng, self.elapsed - tried < PATIENCE)):
                 assert self.elapsed - tried < 120, f"nothing to hit for {fault.kind}"
                 self.keep()
             self.say(told)

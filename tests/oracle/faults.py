@@ -11,8 +11,7 @@ from typing import Any
 
 from tests.oracle.stack import Role, Stack
 
-PATIENCE = {"pause": 15.0, "failover": 15.0}
-USUAL_PATIENCE = 3.0
+PATIENCE = 15.0
 """Seconds to wait for a moment at which a fault hurts: a task under work, a message in Redis."""
 LONGEST_OUTAGE = 3.0
 """Seconds that Redis or Postgres is away, at most."""
