@@ -63,8 +63,8 @@ def started(effects: str) -> list[str]:
 def back_again(effects: str, web: Web | None = None) -> None:
     """What is called now is done; prints how long that took. The limit is a guard against hanging."""
     began = time.monotonic()
-    tasks.effect.delay(f"{effects}.after", "back")
-    until(lambda: noted(f"{effects}.after"), "a task is done after the fault")
+    result = tasks.effect.delay(f"{effects}.after", "back")
+    until(lambda: TaskRun.of(result).status == Status.SUCCEEDED, "a task is done after the fault")
     print(f"back after {time.monotonic() - began:.1f} s", end=" ")
     if web is not None:
         until(lambda: web.get() == 200, "the web serves")
