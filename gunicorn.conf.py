@@ -13,6 +13,8 @@ __all__ = ["child_exit", "on_exit", "when_ready"]
 
 worker_class = "gthread"
 threads = 4
+# Longer than proxies keep an idle connection to us: who closes it first cuts off a request that was just sent.
+keepalive = 75
 control_socket_disable = True
 limit_request_line = 4094
 limit_request_fields = 50

@@ -180,7 +180,8 @@ CELERY_WORKER_CONSUMER = "app.taskruns.consumer:LedgerConsumer"
 CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_WORKER_SEND_TASK_EVENTS = False
+# Celery's events, which celery-exporter and Flower read; our own metrics need none.
+CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = env.bool("CELERY_SEND_EVENTS", default=False)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # A Redis that refuses (read-only, full) is waited for like one that is away; and for as long as it takes.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True

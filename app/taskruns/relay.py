@@ -19,6 +19,7 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from app.queues import QUEUES
 from app.taskruns import faults, heartbeats, outgoing, terminal
+from app.taskruns.events import SentEvents
 from app.taskruns.messages import run_id_in
 from app.taskruns.metrics import Metrics
 from app.taskruns.ticks import Ticker
@@ -45,6 +46,7 @@ class Relay:
         self.reconciler = Reconciler(self.redis)
         self.ticker = Ticker("relay")
         self.metrics = Metrics(gethostname())
+        self.events = SentEvents()
         self._redis_failed = False
         self._pause = POLL
 
@@ -97,6 +99,8 @@ class Relay:
         faults.reach("relay.pushed")
         for row in rows:
             self.metrics.sent.labels(*self.metrics.task(row.name, row.queue)).inc()
+        if settings.CELERY_TASK_SEND_SENT_EVENT:
+            self.events.tell(rows)
         return len(rows)
 
     def _wait(self, seconds: float) -> None:

@@ -1,0 +1,53 @@
+"""Celery's ``task-sent`` events, for who watches them (celery-exporter, Flower): the relay sends, so it tells."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+from app.taskruns.outgoing import Published
+
+logger = logging.getLogger(__name__)
+
+
+class SentEvents:
+    """Best effort, as all of Celery's events: what Redis does not take is not told."""
+
+    def __init__(self) -> None:
+        self._dispatcher: Any = None
+
+    def tell(self, rows: Iterable[Published]) -> None:
+        """Tell of runs that were given to Redis."""
+        try:
+            if self._dispatcher is None:
+                connection = current_app.connection_for_write()
+                self._dispatcher = current_app.events.Dispatcher(connection, buffer_while_offline=False)
+            for row in rows:
+                self._dispatcher.send("task-sent", **fields(row))
+        except (OperationalError, OSError, *current_app.connection_for_write().connection_errors) as error:
+            logger.warning("no events of what was sent: %s", error)
+            self._dispatcher = None
+
+
+def fields(row: Published) -> dict[str, Any]:
+    """As Celery's own producer tells them."""
+    headers = json.loads(row.headers)
+    return {
+        "uuid": headers["id"],
+        "name": row.name,
+        "args": headers.get("argsrepr"),
+        "kwargs": headers.get("kwargsrepr"),
+        "retries": headers.get("retries", 0),
+        "eta": headers.get("eta"),
+        "expires": headers.get("expires"),
+        "root_id": headers.get("root_id"),
+        "parent_id": headers.get("parent_id"),
+        "queue": row.queue,
+        "exchange": "",
+        "routing_key": row.queue,
+    }
