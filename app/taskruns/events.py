@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+import redis
 from celery import current_app
 from kombu.exceptions import OperationalError
 
@@ -29,7 +30,7 @@ class SentEvents:
                 self._dispatcher = current_app.events.Dispatcher(connection, buffer_while_offline=False)
             for row in rows:
                 self._dispatcher.send("task-sent", **fields(row))
-        except (OperationalError, OSError, *current_app.connection_for_write().connection_errors) as error:
+        except (OperationalError, redis.RedisError, OSError) as error:
             logger.warning("no events of what was sent: %s", error)
             self._dispatcher = None
 
