@@ -32,7 +32,7 @@ export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit e2e reliability reliability-stock reliability-mutations backlog soak bench-fanout lint format update verify install install-local clean
+.PHONY: help up demo test test-unit e2e reliability reliability-stock reliability-mutations backlog soak bench-fanout bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ soak: install ## 15 minutes of load: are tables and indexes bounded? (SOAK_MINUT
 
 bench-fanout: install ## Tell a million subscribers of a post and print how fast and in how much memory (N=1000000)
 	@$(RUN) -m bench.fanout $(N)
+
+bench-operations: install ## What the operations pages cost with a million task runs (N=1000000)
+	@$(RUN) -m bench.operations $(N)
+
+screenshots: install ## Write the pictures of the operations pages into docs/images/
+	@SCREENSHOTS=docs/images $(RUN) -m pytest -q tests/browser -k screenshots
 
 ORACLE = $(RUN) -m tests.oracle $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(TASKS),--tasks $(TASKS))

@@ -61,6 +61,7 @@ INSTALLED_APPS = [
     "app.reports",
     "app.integrations",
     "app.payments",
+    "app.operations",
 ]
 
 MIDDLEWARE = [

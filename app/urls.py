@@ -9,6 +9,7 @@ from app.apidocs import from_here_only
 admin.site.site_header = admin.site.site_title = "Pressroom"
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("admin/operations/", include("app.operations.urls")),
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", from_here_only(SpectacularSwaggerView.as_view(url_name="schema")), name="docs"),

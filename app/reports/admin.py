@@ -37,7 +37,7 @@ class ReportAdmin(ReadOnly, admin.ModelAdmin[Report]):
 
     @admin.display(description="task")
     def run(self, report: Report) -> str:
-        url = reverse("admin:taskruns_taskrun_change", args=[report.task])
+        url = reverse("operations:task", args=[report.task])
         return format_html('<a href="{}">{}</a>', url, report.task)
 
     @admin.display(description="file")

@@ -24,22 +24,26 @@ def register(name: str, queues: str, slots: int) -> int:
     return int(row[0])
 
 
-def beat(worker_id: int) -> bool:
-    """A sign of life. False where the worker was declared dead meanwhile."""
+def beat(worker_id: int, memory: int | None = None, stopping: bool = False) -> bool:
+    """A sign of life, with the bytes that the worker holds. False where it was declared dead meanwhile."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE taskruns_worker SET heartbeat_at = clock_timestamp() WHERE id = %s AND dead_at IS NULL",
-            [worker_id],
+            """
+            UPDATE taskruns_worker SET heartbeat_at = clock_timestamp(), memory = %s,
+                stopping_at = CASE WHEN %s THEN coalesce(stopping_at, clock_timestamp()) END
+            WHERE id = %s AND dead_at IS NULL
+            """,
+            [memory, stopping, worker_id],
         )
         return bool(cursor.rowcount)
 
 
-def end(worker_ids: Sequence[int]) -> int:
-    """Workers that left or are declared dead. Returns how many were alive."""
+def end(worker_ids: Sequence[int], lost: bool = False) -> int:
+    """Workers that left, or (``lost``) are declared dead. Returns how many were alive."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE taskruns_worker SET dead_at = clock_timestamp() WHERE id = ANY(%s) AND dead_at IS NULL",
-            [list(worker_ids)],
+            "UPDATE taskruns_worker SET dead_at = clock_timestamp(), lost = %s WHERE id = ANY(%s) AND dead_at IS NULL",
+            [lost, list(worker_ids)],
         )
         return int(cursor.rowcount)
 

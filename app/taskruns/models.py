@@ -32,6 +32,8 @@ class Status(models.TextChoices):
 
 WAITING = (Status.QUEUED, Status.RETRYING)
 LIVE = (*WAITING, Status.RUNNING)
+NOTABLE = (Status.RETRYING, Status.DEAD, Status.CANCELLED, Status.EXPIRED, Status.REPLACED)
+"""Neither on the usual way nor at its end: few among many, so they have an index."""
 
 
 class Worker(models.Model):
@@ -42,7 +44,10 @@ class Worker(models.Model):
     slots = models.PositiveIntegerField(help_text="How many tasks it runs at once.")
     started_at = models.DateTimeField()
     heartbeat_at = models.DateTimeField()
+    stopping_at = models.DateTimeField(null=True, help_text="When it was first seen to take no more tasks.")
     dead_at = models.DateTimeField(null=True, help_text="When it left or was declared dead.")
+    lost = models.BooleanField(db_default=False, help_text="It was declared dead: it did not leave by itself.")
+    memory = models.BigIntegerField(null=True, help_text="Bytes that it and its processes held at the last heartbeat.")
 
     class Meta:
         indexes = [models.Index(fields=["heartbeat_at"], name="worker_alive", condition=Q(dead_at=None))]
@@ -123,6 +128,20 @@ class TaskRun(models.Model):
             models.Index(fields=["celery_id"], name="taskrun_celery_id"),
             models.Index(fields=["queue"], name="taskrun_dead", condition=Q(status=Status.DEAD)),
             models.Index(fields=["queue", "finished_at"], name="taskrun_ended", condition=Q(finished_at__isnull=False)),
+            # For the operations pages: what went wrong, a task's runs, the last hour.
+            models.Index(
+                fields=["status", "id"],
+                include=["queue", "name", "error_type"],
+                name="taskrun_notable",
+                condition=Q(status__in=NOTABLE),
+            ),
+            models.Index(fields=["name", "id"], name="taskrun_name"),
+            models.Index(
+                fields=["finished_at"],
+                include=["status", "run_at", "started_at"],
+                name="taskrun_finished",
+                condition=Q(finished_at__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -239,13 +258,6 @@ class Tick(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class DeadLetter(TaskRun):
-    """A run that was given up, for the admin's own list of them."""
-
-    class Meta:
-        proxy = True
 
 
 class IdempotencyKey(models.Model):

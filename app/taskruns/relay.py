@@ -174,7 +174,7 @@ class Reconciler:
         self._seen, self._slots = seen, slots
         if silent:
             logger.warning("workers %s are dead: no heartbeat for %s s", silent, settings.TASKRUNS_SILENCE)
-            heartbeats.end(silent)
+            heartbeats.end(silent, lost=True)
 
     def look_for_messages(self) -> int:
         """Rows published, unclaimed and absent from their list are published again. Returns how many.

@@ -29,6 +29,7 @@ from app.postgres import is_no_answer
 from app.taskruns import alive, faults, heartbeats, ledger, terminal
 from app.taskruns.counted import NO_VERDICT, CountedRequest
 from app.taskruns.databases import own_connection, pool_connections
+from app.taskruns.memory import memory
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics
 from app.taskruns.native import native, start_native_thread
@@ -159,6 +160,7 @@ class LedgerStep(bootsteps.StartStopStep):
         super().__init__(worker, **kwargs)
         pool_connections(worker)
         self._stopping = False
+        self._grace = False
         self._pid = os.getpid()
         self._hub: Any = None
 
@@ -208,7 +210,8 @@ class LedgerStep(bootsteps.StartStopStep):
                 return
             try:
                 assert identity.worker_id is not None
-                if not heartbeats.beat(identity.worker_id):
+                children = [process.pid for process in self._processes() or ()]
+                if not heartbeats.beat(identity.worker_id, memory([self._pid, *children]), self._grace):
                     self._start_over()
                     continue
                 self._cancel(heartbeats.cancellations(identity.worker_id))
@@ -253,6 +256,7 @@ class LedgerStep(bootsteps.StartStopStep):
 
     def _start_grace(self, **_: Any) -> None:
         """SIGTERM: running tasks have the grace period to end."""
+        self._grace = True
         start_native_thread(self._give_up)
 
     def _give_up(self) -> None:

@@ -38,6 +38,8 @@ TARGETS = (
     "backlog",
     "soak",
     "bench-fanout",
+    "bench-operations",
+    "screenshots",
     "lint",
     "update",
     "verify",

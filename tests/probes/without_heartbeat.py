@@ -2,4 +2,4 @@
 
 from app.taskruns import heartbeats
 
-heartbeats.beat = lambda worker_id: True
+heartbeats.beat = lambda *_: True

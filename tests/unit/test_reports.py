@@ -367,7 +367,7 @@ class TestMaking:
         report.owner.save()
         link = page.partition("/api/reports/download/")[2].partition('"')[0]
         assert Client().get(f"/api/reports/download/{link}").status_code == 200
-        assert f"/admin/taskruns/taskrun/{report.task}/change/" in page
+        assert f"/admin/operations/tasks/{report.task}/" in page
         assert "/api/reports/download/" in page
         detail = admin_client.get(f"/admin/reports/report/{report.pk}/change/")
         assert detail.status_code == 200

@@ -1,4 +1,4 @@
-"""``/api/tasks/``: lists, cancel, retry, ETag, Idempotency-Key; dead letters in the admin and on the command line."""
+"""``/api/tasks/``: lists, cancel, retry, ETag, Idempotency-Key; dead letters on the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.db import connection
-from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -175,44 +174,6 @@ def test_many_at_once_with_one_key_start_the_work_once(author: User, as_author: 
     assert {status for status, _ in answers} <= {200, 409}
     assert all(len(started) == 3 for status, started in answers if status == 200)
     assert TaskRun.objects.count() == 3
-
-
-class TestAdmin:
-    @pytest.fixture
-    def admin(self, db: None) -> Client:
-        client = Client()
-        client.force_login(User.objects.create_superuser("root", "root@example.com", "a-long-passphrase-1"))
-        return client
-
-    def test_lists_and_shows_every_attempt_as_text(self, admin: Client, author: User) -> None:
-        dead, waiting = kill(call(author)), call(author)
-        listed = admin.get("/admin/taskruns/deadletter/").content.decode()
-        assert str(dead.pk) in listed
-        assert str(waiting.pk) not in listed
-        page = admin.get(f"/admin/taskruns/deadletter/{dead.pk}/change/").content.decode()
-        assert "Traceback: &lt;b&gt;here&lt;/b&gt;" in page
-        assert admin.get("/admin/taskruns/taskrun/?status__exact=dead&q=x").status_code == 200
-
-    def test_bulk_retry_and_discard_say_who(self, admin: Client, author: User) -> None:
-        one, two = kill(call(author)), kill(call(author))
-        url = "/admin/taskruns/deadletter/"
-        admin.post(url, {"action": "run_again", "_selected_action": [str(one.pk)]})
-        assert TaskRun.objects.get(retry_of=one).status == Status.QUEUED
-        admin.post(url, {"action": "discard", "_selected_action": [str(two.pk)]})
-        assert not TaskRun.objects.filter(pk=two.pk).exists()
-        assert {entry.user.username for entry in LogEntry.objects.all()} == {"root"}
-        assert LogEntry.objects.count() == 2
-
-    def test_who_may_only_look_cannot_act(self, author: User) -> None:
-        from django.contrib.auth.models import Permission
-
-        looker = User.objects.create_user("looker", "l@example.com", "a-long-passphrase-1", is_staff=True)
-        looker.user_permissions.add(Permission.objects.get(codename="view_deadletter"))
-        client = Client()
-        client.force_login(looker)
-        dead = kill(call(author))
-        client.post("/admin/taskruns/deadletter/", {"action": "discard", "_selected_action": [str(dead.pk)]})
-        assert TaskRun.objects.filter(pk=dead.pk).exists()
 
 
 class TestCommand:

@@ -1,0 +1,9 @@
+"""Pages in the admin that show the background work and act on it."""
+
+from django.apps import AppConfig
+
+
+class OperationsConfig(AppConfig):
+    name = "app.operations"
+    label = "operations"
+    verbose_name = "Operations"

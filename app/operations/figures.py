@@ -1,0 +1,84 @@
+"""The statements behind the pages, besides those of the exporter: each costs the same however much has ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+
+from django.db import connection
+
+from app.taskruns.figures import CAP
+
+SAMPLE = 500
+"""Runs of each minute, the first that ended, whose waits are looked at."""
+MINUTES = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadGroup:
+    """Dead letters of one task, for one kind of error."""
+
+    queue: str
+    name: str
+    error_type: str
+    count: int
+
+
+def dead_groups() -> list[DeadGroup]:
+    """The newest CAP dead letters by task and error, the largest group first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT queue, name, error_type, count(*) FROM (
+                SELECT queue, name, error_type FROM taskruns_taskrun WHERE status = 'dead'
+                ORDER BY id DESC LIMIT {CAP}
+            ) dead GROUP BY queue, name, error_type ORDER BY count(*) DESC, name, error_type
+            """
+        )
+        return [DeadGroup(*row) for row in cursor.fetchall()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Minute:
+    """What ended in one minute. Waits in seconds, from being due to the start of the last attempt."""
+
+    at: datetime.datetime
+    succeeded: int
+    dead: int
+    wait_p50: float | None
+    wait_p95: float | None
+
+
+def last_hour() -> list[Minute]:
+    """The last 60 minutes, oldest first; the last one is not over yet."""
+    ended = "FROM taskruns_taskrun WHERE finished_at >="
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT date_trunc('minute', now())")
+        now: datetime.datetime = cursor.fetchall()[0][0]
+        minutes = [now - datetime.timedelta(minutes=minute) for minute in reversed(range(MINUTES))]
+        cursor.execute(
+            f"""
+            SELECT date_bin('1 minute', finished_at, %s), count(*) FILTER (WHERE status = 'succeeded'),
+                count(*) FILTER (WHERE status = 'dead')
+            {ended} %s GROUP BY 1
+            """,
+            [minutes[0], minutes[0]],
+        )
+        counts = {at: (succeeded, dead) for at, succeeded, dead in cursor.fetchall()}
+        cursor.execute(
+            f"""
+            SELECT m.at, w.waits[1], w.waits[2]
+            FROM unnest(%s::timestamptz[]) m (at) CROSS JOIN LATERAL (
+                SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (
+                    ORDER BY extract(epoch FROM started_at - run_at)::float) AS waits
+                FROM (
+                    SELECT started_at, run_at {ended} m.at AND finished_at < m.at + interval '1 minute'
+                        AND status IN ('succeeded', 'dead') AND started_at >= run_at
+                    ORDER BY finished_at LIMIT {SAMPLE}
+                ) first
+            ) w
+            """,
+            [minutes],
+        )
+        waits = {at: (p50, p95) for at, p50, p95 in cursor.fetchall()}
+    return [Minute(at, *counts.get(at, (0, 0)), *waits[at]) for at in minutes]

@@ -1,0 +1,70 @@
+"""What may be looked for, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from app.checks import our_tasks
+from app.operations.search import Wanted
+from app.queues import QUEUES
+from app.taskruns.models import Status
+
+
+def moment(label: str) -> forms.DateTimeField:
+    """A day and a time, in the site's zone."""
+    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+    return forms.DateTimeField(label=label, required=False, widget=widget)
+
+
+class Paged(forms.Form):
+    """A page of a list."""
+
+    before = forms.UUIDField(required=False, widget=forms.HiddenInput)
+
+
+class SearchForm(Paged):
+    """The search for tasks."""
+
+    name = forms.CharField(
+        label="Task", max_length=200, required=False, widget=forms.TextInput(attrs={"list": "names"})
+    )
+    queue = forms.ChoiceField(required=False, choices=[("", "any"), *((queue.name, queue.name) for queue in QUEUES)])
+    status = forms.ChoiceField(required=False, choices=[("", "any"), *((one.value, one.value) for one in Status)])
+    text = forms.CharField(label="Argument", max_length=200, required=False)
+    key = forms.CharField(
+        label="Id", max_length=200, required=False, help_text="of the run, of Celery or of the request"
+    )
+    since = moment("From")
+    until = moment("To")
+
+    def wanted(self) -> Wanted:
+        """What the valid form asks for. Part of a known task's name stands for all that have it."""
+        fields: dict[str, Any] = dict(self.cleaned_data)
+        name = fields.pop("name")
+        known = [task.name for task in our_tasks()]
+        names = (name,) if name in known else tuple(one for one in known if name.lower() in one.lower())
+        return Wanted(names=(names or (name,)) if name else (), **fields)
+
+    def clean(self) -> dict[str, Any]:
+        """An end before the beginning is a mistake."""
+        fields = super().clean() or {}
+        since, until = fields.get("since"), fields.get("until")
+        if since and until and until <= since:
+            raise forms.ValidationError("The end is not after the beginning.")
+        return fields
+
+
+class DeadLetterForm(Paged):
+    """What dead letters are shown."""
+
+    name = forms.CharField(max_length=200, required=False)
+    queue = forms.CharField(max_length=200, required=False)
+    error_type = forms.CharField(max_length=200, required=False)
+
+    def wanted(self) -> Wanted:
+        """What the valid form asks for."""
+        fields: dict[str, Any] = dict(self.cleaned_data)
+        name = fields.pop("name")
+        return Wanted(names=(name,) if name else (), status=Status.DEAD, **fields)

@@ -1,0 +1,16 @@
+from django.db import migrations
+
+# What was done with a run is shown on its page, however long the admin's log has become.
+CREATE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS operations_log_by_object ON django_admin_log (object_id)"
+DROP = "DROP INDEX IF EXISTS operations_log_by_object"
+
+
+class Migration(migrations.Migration):
+    atomic = False
+
+    dependencies = [
+        ("operations", "0001_initial"),
+        ("admin", "0003_logentry_add_action_flag_choices"),
+    ]
+
+    operations = [migrations.RunSQL(CREATE, DROP)]

@@ -1,0 +1,63 @@
+"""What all operations pages have in common: who may see them, the admin's frame, and updates of their live part."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django_celery_beat.models import PeriodicTask
+
+from app.operations.models import OPERATE, VIEW
+from app.taskruns.models import TaskRun, Undeliverable
+
+FRAGMENT = "X-Fragment"
+"""The header by which a page's script asks for the live part alone."""
+
+View = Callable[..., HttpResponse]
+
+
+def page(view: View, permission: str = VIEW) -> View:
+    """For staff who may look. Whoever is not signed in is sent to do so; others get 403."""
+
+    @functools.wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.has_perm(permission):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return admin.site.admin_view(guarded)
+
+
+def action(view: View) -> View:
+    """For staff who may operate."""
+    return page(view, OPERATE)
+
+
+def render(request: HttpRequest, name: str, title: str, **context: Any) -> HttpResponse:
+    """The page ``name`` in the admin's frame, or its live part where that was asked for."""
+    context |= {"may_operate": request.user.has_perm(OPERATE), "title": title, "page": name}
+    if FRAGMENT in request.headers:
+        return TemplateResponse(request, f"operations/_{name}.html", context)
+    return TemplateResponse(
+        request,
+        f"operations/{name}.html",
+        {**admin.site.each_context(request), "live": f"operations/_{name}.html", **context},
+    )
+
+
+def recorded(**fields: Any) -> Any:
+    """What people did with runs, messages and schedules, newest first."""
+    from django.contrib.contenttypes.models import ContentType
+
+    types = ContentType.objects.get_for_models(TaskRun, Undeliverable, PeriodicTask).values()
+    return (
+        LogEntry.objects.filter(content_type__in=list(types), **fields)
+        .select_related("user", "content_type")
+        .order_by("-id")
+    )

@@ -1,0 +1,45 @@
+"""Schedules, and what is done with one."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.http import require_POST, require_safe
+from django_celery_beat.models import PeriodicTask
+
+from app.operations import schedules as services
+from app.operations.pages import action, page, render
+from app.taskruns.actions import NotPossible
+
+ACTIONS = {
+    "run-now": (services.schedule_run_now, "is run now"),
+    "pause": (services.schedule_pause, "is paused"),
+    "resume": (services.schedule_resume, "is resumed"),
+}
+
+
+@page
+@require_safe
+def schedules(request: HttpRequest) -> HttpResponse:
+    """Last and next run of each."""
+    return render(request, "schedules", "Schedules", schedules=services.schedules())
+
+
+@action
+@require_POST
+def act(request: HttpRequest, pk: int) -> HttpResponse:
+    """Run now, pause or resume one; back to the list."""
+    row = get_object_or_404(PeriodicTask, pk=pk)
+    try:
+        service, done = ACTIONS[request.POST.get("action", "")]
+    except KeyError:
+        raise BadRequest("There is no such action.") from None
+    try:
+        service(row=row, user=request.user)
+    except NotPossible as error:
+        messages.error(request, f"{row.name}: {error}")
+    else:
+        messages.success(request, f"{row.name} {done}.")
+    return redirect("operations:schedules")

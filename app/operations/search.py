@@ -1,0 +1,151 @@
+"""Finding runs among millions: newest first, by keyset, and never through more than LOOKED_THROUGH rows at once.
+
+What has an index drives the search (the id, a status that is rare, the task's name, else the primary key, which is
+ordered by time); everything else filters what it brings. Where that is not enough to fill a page, the answer says how
+far it has looked, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import uuid
+from typing import Any
+
+from django.db import connection
+
+from app.taskruns.ids import uuid7_at
+from app.taskruns.models import NOTABLE, Status, TaskRun
+
+PAGE = 50
+LOOKED_THROUGH = 25_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What is looked for; empty means any."""
+
+    names: tuple[str, ...] = ()
+    queue: str = ""
+    status: str = ""
+    error_type: str = ""
+    text: str = ""
+    """Part of the arguments."""
+    key: str = ""
+    """Of the run or of Celery, or the id of the request that called it."""
+    since: datetime.datetime | None = None
+    until: datetime.datetime | None = None
+    """Of the call."""
+    before: uuid.UUID | None = None
+    """The page's runs are older than this one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Runs, newest first, and where the next page begins; None where there is none."""
+
+    runs: list[TaskRun]
+    before: uuid.UUID | None
+    looked_back_to: datetime.datetime | None = None
+    """How far back was looked, where there may be more."""
+
+
+COLUMNS = """id, name, queue, status, attempt, created_at, started_at, finished_at, cancel_requested_at,
+    error_type, left(error, 300) AS error, left(body, 300) AS body"""
+
+
+def find(wanted: Wanted, limit: int = PAGE) -> Page:
+    """The next ``limit`` runs at most that fit."""
+    if wanted.key:
+        known = _by_key(wanted)
+        if known:
+            return Page(known, None)
+    driving, driven_by = _driving(wanted)
+    filters, values = _filters(wanted)
+    where = " AND ".join(driving) or "true"
+    inner = f"SELECT * FROM taskruns_taskrun WHERE {where} ORDER BY id DESC LIMIT {LOOKED_THROUGH}"
+    if wanted.status == Status.RUNNING:
+        # As many as there are slots: its own small index has them, whatever else is newer.
+        inner = f"SELECT * FROM taskruns_taskrun WHERE {where} LIMIT {LOOKED_THROUGH}"
+    found = list(
+        TaskRun.objects.raw(
+            f"""
+            WITH looked AS ({inner})
+            SELECT {COLUMNS} FROM looked WHERE {" AND ".join(filters) or "true"} ORDER BY id DESC LIMIT %s
+            """,
+            [*driven_by, *values, limit + 1],
+        )
+    )
+    if len(found) > limit:
+        return Page(found[:limit], found[limit - 1].pk)
+    end = _end(where, driven_by)
+    return Page(found, end, None if end is None else _made_at(end))
+
+
+def _driving(wanted: Wanted) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    if wanted.status in NOTABLE or wanted.status == Status.RUNNING:
+        # Not a parameter: only so does a prepared plan know the partial index.
+        conditions.append(f"status = '{Status(wanted.status).value}'")
+    elif len(wanted.names) == 1:
+        conditions.append("name = %s")
+        values.append(wanted.names[0])
+    for condition, value in (
+        ("id < %s", wanted.before),
+        ("id >= %s", wanted.since and uuid7_at(wanted.since)),
+        ("id < %s", wanted.until and uuid7_at(wanted.until)),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    return conditions, values
+
+
+def _filters(wanted: Wanted) -> tuple[list[str], list[Any]]:
+    text = json.dumps(wanted.text)[1:-1]
+    given: list[tuple[str, Any]] = [
+        ("name = ANY(%s)", list(wanted.names)),
+        ("queue = %s", wanted.queue),
+        ("status = %s", wanted.status),
+        ("error_type = %s", wanted.error_type),
+        # As it stands in the JSON, where all but ASCII is escaped.
+        ("body ILIKE %s", text and f"%{_escaped(text)}%"),
+        ("headers LIKE %s", wanted.key and f'%"request_id": "{_escaped(json.dumps(wanted.key)[1:-1])}"%'),
+    ]
+    chosen = [(condition, value) for condition, value in given if value]
+    return [condition for condition, _ in chosen], [value for _, value in chosen]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def _by_key(wanted: Wanted) -> list[TaskRun]:
+    try:
+        key: uuid.UUID | None = uuid.UUID(wanted.key)
+    except ValueError:
+        key = None
+    return list(
+        TaskRun.objects.raw(
+            f"SELECT {COLUMNS} FROM taskruns_taskrun WHERE id = %s OR celery_id = %s ORDER BY id DESC LIMIT %s",
+            [key, wanted.key, PAGE],
+        )
+    )
+
+
+def _end(where: str, values: list[Any]) -> uuid.UUID | None:
+    """The last run that was looked at, or None where there was nothing beyond."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT id FROM taskruns_taskrun WHERE {where} ORDER BY id DESC OFFSET {LOOKED_THROUGH - 1} LIMIT 1",
+            values,
+        )
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _made_at(key: uuid.UUID) -> datetime.datetime:
+    """When a key was made: its first 48 bits (RFC 9562)."""
+    return datetime.datetime.fromtimestamp((key.int >> 80) / 1000, datetime.UTC)

@@ -1,0 +1,106 @@
+"""How the operations pages write numbers, times and calls."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+
+from app.taskruns.figures import CAP
+
+register = template.Library()
+
+
+@register.filter
+def count(number: int) -> str:
+    """``9,999``; what was counted no further, ``10,000+``."""
+    return f"{CAP:,}+" if number >= CAP else f"{number:,}"
+
+
+@register.filter
+def intcomma(number: float) -> str:
+    """``1,234``."""
+    return f"{number:,}"
+
+
+@register.filter
+def duration(seconds: float | datetime.timedelta | None) -> str:
+    """``85 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``; a dash for None."""
+    if seconds is None:
+        return "–"
+    if isinstance(seconds, datetime.timedelta):
+        seconds = seconds.total_seconds()
+    if seconds < 0.9995:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
+    whole = round(seconds)
+    for unit, below, name, lesser in ((60, 3600, "min", "s"), (3600, 86400, "h", "min"), (86400, 0, "d", "h")):
+        if whole < below or not below:
+            rest = whole % unit // {"s": 1, "min": 60, "h": 3600}[lesser]
+            return f"{whole // unit} {name}" + (f" {rest} {lesser}" if rest else "")
+    raise AssertionError
+
+
+@register.filter
+def until(begin: datetime.datetime | None, end: datetime.datetime | None) -> str:
+    """How long it was from one moment to the other; to now where there is no other yet."""
+    return "–" if begin is None else duration((end or timezone.now()) - begin)
+
+
+@register.filter
+def ago(moment: datetime.datetime | None) -> str:
+    """How long ago that was, in whole seconds; ``in 5 s`` of what is to come."""
+    if moment is None:
+        return "–"
+    seconds = (timezone.now() - moment).total_seconds()
+    told = duration(max(round(abs(seconds)), 1))
+    return f"{told} ago" if seconds >= 0 else f"in {told}"
+
+
+@register.filter
+def call(body: str, most: int = 120) -> str:
+    """The arguments in a message's body, as they would be written in a call; cut where they are long."""
+    try:
+        decoder = json.JSONDecoder()
+        args, end = decoder.raw_decode(body, 1)
+        kwargs, _ = decoder.raw_decode(body, end + 2)
+        text = ", ".join([*map(_plain, args), *(f"{name}={_plain(value)}" for name, value in kwargs.items())])
+    except ValueError:
+        # Its end is missing: long ones are not fetched as a whole.
+        text = body[2:]
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+MARKS = {
+    "queued": "○", "running": "▶", "retrying": "↻", "succeeded": "✓", "dead": "✕", "cancelled": "⊘", "expired": "⌛",
+    "replaced": "⇄", "alive": "✓", "silent": "?", "draining": "▽", "drained": "■", "lost": "✕", "paused": "⏸",
+    "late": "!", "on time": "✓",
+}  # fmt: skip
+
+
+@register.simple_tag
+def state(name: str) -> str:
+    """A status as a sign, a word and a colour: the colour alone says nothing."""
+    return format_html(
+        '<span class="ops-state ops-{}"><span aria-hidden="true">{}</span> {}</span>',
+        name.replace(" ", "-"), MARKS.get(name, "·"), name,
+    )  # fmt: skip
+
+
+@register.simple_tag
+def moment(at: datetime.datetime | None) -> str:
+    """A time in the site's zone, to the second; with the pointer on it, to the microsecond."""
+    if at is None:
+        return "–"
+    local = timezone.localtime(at)
+    exact, shown = f"{local:%Y-%m-%d %H:%M:%S.%f %z}", f"{local:%Y-%m-%d %H:%M:%S}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, shown)

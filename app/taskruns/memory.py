@@ -1,0 +1,20 @@
+"""How much memory processes hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+
+def memory(pids: Iterable[int]) -> int | None:
+    """Bytes that these processes have in memory together, pages that they share counted for each.
+
+    None where there is no ``/proc``; a process that is gone counts nothing.
+    """
+    pages = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") if pages else None

@@ -1,0 +1,170 @@
+"""``make bench-operations``: what a page of the operations costs the server when the ledger holds a million runs.
+
+PostgreSQL (durable, as installed) is its own, in a folder that is gone afterwards. Pages are asked for by Django's
+test client: all of the server's work, and no network. Exit code 1 when one costs more than its limit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+
+from bench.fanout import stack
+
+PAGE_LIMIT = 300.0
+"""Milliseconds of server time that a page may cost."""
+REPEATS = 9
+
+# A week of work, a fifth of it in the last hour: n runs from 1, the newest last. Names and ends as in a busy house:
+# most went well, some in a hundred did not, and a backlog waits.
+FILL = """
+INSERT INTO taskruns_taskrun (id, celery_id, name, queue, priority, status, headers, body, properties, created_at,
+    run_at, published_at, started_at, finished_at, attempt, losses, claim, worker_id, progress_message, result,
+    error_type, error, traceback)
+SELECT
+    (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(hash, 1, 3) || '8'
+        || substr(hash, 4, 15))::uuid,
+    'celery-' || hash, name, queue, 0, status,
+    '{"lang": "py", "task": "' || name || '", "id": "celery-' || hash || '", "root_id": "celery-' || hash
+        || '", "parent_id": null, "group": null, "retries": 0, "timelimit": [360, 300], "origin": "gen1@web-'
+        || n %% 20 || '", "argsrepr": "[' || n || ']", "kwargsrepr": "{}", "ignore_result": false, "stamps": {}, '
+        || '"__django_structlog__": {"request_id": "' || substr(hash, 1, 8) || '-request"}, "taskrun": {"eta": null}}',
+    '[[' || n || ', "post-' || n || '@example.com"], {"language": "ko", "retry": false}, '
+        || '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]',
+    '{"correlation_id": "celery-' || hash || '", "priority": 0, "delivery_mode": 2}',
+    at, CASE WHEN late THEN now() + interval '1 day' ELSE at END,
+    CASE WHEN NOT waits THEN at + interval '10 ms' END,
+    CASE WHEN NOT waits THEN at + wait END,
+    CASE WHEN NOT waits AND status <> 'running' THEN least(at + wait + interval '1 second', now()) END,
+    CASE WHEN waits THEN 0 ELSE 1 END, 0, NULL, CASE WHEN status = 'running' THEN 1 + n %% 8 END, '',
+    CASE WHEN status = 'succeeded' THEN '{"sent": 1}' END,
+    CASE WHEN failed THEN (ARRAY['ConnectionError', 'TimeoutError', 'KeyError'])[1 + n %% 3] ELSE '' END,
+    CASE WHEN failed THEN 'no answer from 192.0.2.1 within 10 s' ELSE '' END,
+    CASE WHEN failed THEN repeat('  File "/app/app/integrations/services.py", line 120, in call' || chr(10), 20)
+        ELSE '' END
+FROM (
+    SELECT n, hash, name, CASE WHEN name LIKE '%%mail%%' OR name LIKE '%%notify%%' THEN 'emails'
+            WHEN name LIKE '%%report%%' THEN 'reports' ELSE 'default' END AS queue,
+        status, status IN ('queued', 'retrying') AS waits, status IN ('dead', 'retrying') AS failed,
+        status = 'retrying' OR status = 'queued' AND n %% 3 = 0 AS late, at,
+        make_interval(secs => n %% 97 / 40.0) AS wait
+    FROM (
+        SELECT n, md5(n::text) AS hash,
+            CASE WHEN n > %(n)s - 40 THEN 'running' WHEN n > %(n)s * 0.97 THEN 'queued'
+                WHEN n %% 100 = 7 THEN 'dead' WHEN n %% 200 = 8 THEN 'cancelled' WHEN n %% 500 = 9 THEN 'retrying'
+                WHEN n %% 500 = 10 THEN 'expired' WHEN n %% 500 = 11 THEN 'replaced' ELSE 'succeeded' END AS status,
+            CASE WHEN n %% 150000 = 1 THEN 'app.reports.tasks.send_daily_summary'
+                WHEN n %% 100 < 60 THEN 'app.blog.tasks.notify_subscribers'
+                WHEN n %% 100 < 80 THEN 'app.accounts.tasks.send_welcome_mail'
+                WHEN n %% 100 < 95 THEN 'app.integrations.tasks.call_external_api'
+                ELSE 'app.reports.tasks.build_report' END AS name,
+            CASE WHEN n > %(n)s * 0.8 THEN now() - interval '1 hour' * (%(n)s - n) / (%(n)s * 0.2)
+                ELSE now() - interval '1 hour' - interval '7 days' * (%(n)s * 0.8 - n) / (%(n)s * 0.8) END AS at
+        FROM generate_series(1, %(n)s) n
+    ) drawn
+) made
+"""
+
+
+def fill(runs: int) -> None:
+    """So many runs, eight workers, and people who did things."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO taskruns_worker (name, queues, slots, started_at, heartbeat_at, memory)"
+            " SELECT 'celery@worker-' || n, '[\"default\", \"emails\"]', 5, now(), now(), 2e8"
+            " FROM generate_series(1, 8) n"
+        )
+        cursor.execute(FILL, {"n": runs})
+        cursor.execute("VACUUM ANALYZE")
+
+
+def pages(runs: int) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Each page, and what of it could be slow."""
+    from django.contrib.auth import get_user_model
+    from django.test import Client
+
+    from app.taskruns.models import Status, TaskRun
+
+    client = Client(SERVER_NAME="127.0.0.1")
+    client.force_login(get_user_model().objects.create_superuser("root", "root@example.com"))
+
+    def get(path: str) -> Callable[[], Any]:
+        return lambda: client.get(f"/admin/operations/{path}")
+
+    old = TaskRun.objects.order_by("id")[runs // 2]
+    dead = TaskRun.objects.filter(status=Status.DEAD).order_by("-id")[0]
+    yield "Overview", get("")
+    yield "Tasks", get("tasks/")
+    yield "Tasks, half-way back", get(f"tasks/?before={old.pk}")
+    yield "Tasks, by queue and status", get("tasks/?queue=reports&status=succeeded")
+    yield "Tasks, what is running", get("tasks/?status=running")
+    yield "Tasks, what is cancelled", get("tasks/?status=cancelled")
+    yield "Tasks, a rare one by name", get("tasks/?name=send_daily_summary")
+    yield "Tasks, by Celery id", get(f"tasks/?key={old.celery_id}")
+    yield "Tasks, by an argument", get("tasks/?text=post-" + str(runs - 100))
+    yield "Tasks, by an argument that none has", get("tasks/?text=nowhere")
+    yield "Tasks, by an id that none has", get("tasks/?key=nowhere")
+    yield "Tasks, of one day", get("tasks/?since=2000-01-01T00:00&until=2000-01-02T00:00")
+    yield "Task", get(f"tasks/{dead.pk}/")
+    yield "Dead letters", get("dead-letters/")
+    yield "Dead letters, of one kind", get(f"dead-letters/?name={dead.name}&error_type={dead.error_type}")
+    yield "Workers", get("workers/")
+    yield "Schedules", get("schedules/")
+
+
+def milliseconds(ask: Callable[[], Any]) -> tuple[list[float], float]:
+    """How long each of REPEATS answers took, after a first one that fills the caches; and their mean time of CPU.
+
+    The CPU is this process's and its Postgres session's: what they took on a machine that does other things, too.
+    """
+    from django.db import connection
+
+    taken, begun = [], 0.0
+    for repeat in range(REPEATS + 1):
+        begin = time.perf_counter()
+        answer = ask()
+        if repeat:
+            taken.append((time.perf_counter() - begin) * 1000)
+        else:
+            begun = cpu(connection)
+        if answer.status_code != 200:
+            raise SystemExit(f"{answer.status_code}: {answer.content!r}")
+    return taken, (cpu(connection) - begun) * 1000 / REPEATS
+
+
+def cpu(connection: Any) -> float:
+    """Seconds of CPU that this process and its Postgres session have had."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        session = psutil.Process(cursor.fetchone()[0]).cpu_times()
+    return time.process_time() + session.user + session.system
+
+
+def main(runs: int) -> int:
+    os.environ["LOG_LEVEL"] = "ERROR"
+    with stack():
+        begin = time.monotonic()
+        fill(runs)
+        print(f"{runs:,} runs written in {time.monotonic() - begin:,.0f} s\n")
+        print(f"{'':37} {'median':>9} {'longest':>9} {'CPU':>9}  median under {PAGE_LIMIT:.0f} ms")
+        slow = 0
+        for name, ask in pages(runs):
+            taken, busy = milliseconds(ask)
+            median = statistics.median(taken)
+            slow += median > PAGE_LIMIT
+            figures = "".join(f"{figure:7.0f} ms" for figure in (median, max(taken), busy))
+            print(f"{name:37}{figures}  {'no' if median > PAGE_LIMIT else 'yes'}", flush=True)
+    return 1 if slow else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(re.sub(r"[_,]", "", sys.argv[1]))))

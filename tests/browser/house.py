@@ -1,0 +1,139 @@
+"""A house in which something of everything has happened, by real calls, a relay, workers and a web process."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+
+from celery import chord, group
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from app.accounts.models import User
+from app.blog import services as blog
+from app.blog.models import Subscriber
+from app.blog.tasks import notify_subscribers
+from app.integrations.tasks import call_external_api
+from app.taskruns import actions
+from app.taskruns.models import Status, TaskRun, Worker
+from app.taskruns.ownership import owned_by
+from tests.probes import tasks
+from tests.processes import Process, Stack
+from tests.waiting import until
+
+PASSWORD = "a-long-passphrase-1"
+
+
+@dataclasses.dataclass
+class House:
+    """What the tests need to know of it."""
+
+    stack: Stack
+    url: str
+    gate: Path
+    """A file that does not exist: what runs ends once it does."""
+    root: User
+    report: TaskRun
+    """Has called others."""
+    held: TaskRun
+    """Runs."""
+
+
+def web(stack: Stack) -> str:
+    """A real web process, as in production but for its port. Returns its address."""
+    command = ["gunicorn", "app.wsgi", "--bind", "127.0.0.1:0", "--threads", "4", "--worker-tmp-dir", str(stack.folder)]
+    process = stack.start([sys.executable, "-m", *command], "Listening at", SECRET_KEY=settings.SECRET_KEY)
+    found = re.search(r"Listening at:? .*?(http://127\.0\.0\.1:\d+)", process.output())
+    assert found, process.output()
+    return found[1]
+
+
+def furnish(stack: Stack) -> House:
+    """Start everything, and call tasks until there is a run in every status and a worker in every state."""
+    gate = stack.folder / "gate"
+    root = User.objects.create_superuser("root", "root@example.com", PASSWORD)
+    stack.relay()
+    stack.worker("-Q", "default", "-n", "worker-default@%h", EXTERNAL_ALLOWED_NETWORKS="127.0.0.0/8")
+    stack.worker("-Q", "emails", "-n", "worker-emails@%h")
+    reports = stack.worker("-Q", "reports", "-n", "worker-reports@%h", "-c", "1")
+    beat = ["celery", "-A", "app", "beat", "-l", "info", f"--pidfile={stack.folder / 'beat.pid'}"]
+    stack.start([sys.executable, "-m", *beat], "beat: Starting...")
+    url = web(stack)
+    with owned_by(root):
+        report = _report(root)
+        _publish(root)
+        _fail()
+        until(lambda: not _live(report.celery_id), "the report is made")
+        _end(stack.worker("-Q", "reports", "-n", "worker-gone@%h", "-c", "1"), reports)
+        held = TaskRun.of(tasks.hold.delay(str(stack.folder / "notes"), "long", str(gate)))
+        tasks.steps.delay(40, str(gate))
+        until(lambda: TaskRun.objects.filter(status=Status.RUNNING).count() == 2, "both slots are in use")
+        for number in range(3):
+            tasks.effect.delay(str(stack.folder / "notes"), f"waits {number}")
+    return House(stack, url, gate, root, report, held)
+
+
+def _live(celery_id: str) -> bool:
+    return TaskRun.objects.filter(celery_id=celery_id, finished_at=None).exists()
+
+
+def _report(root: User) -> TaskRun:
+    client = APIClient()
+    client.force_authenticate(root)
+    answer = client.post("/api/reports/", {"type": "activity", "period": "2026-01", "format": "pdf"})
+    assert answer.status_code == 202, answer.content
+    return TaskRun.objects.get(pk=answer.json()["id"])
+
+
+def _publish(root: User) -> None:
+    Subscriber.objects.bulk_create(Subscriber(email=f"reader-{n}@example.com", token=f"t{n}") for n in range(30))
+    post = blog.post_create(author=root, title="What a queue forgets", body="A table does not.")
+    with transaction.atomic(), owned_by(root):
+        blog.post_publish(post_id=post.pk)
+        notify_subscribers.delay(post.pk)
+
+
+def _fail() -> None:
+    """Dead letters of two kinds, a retry that waits, and what was cancelled and has expired."""
+    for order in ("A-17", "A-18", "B-3"):
+        tasks.fail.delay(f"order {order}")
+    call_external_api.delay("http://10.0.0.1/never")
+    call_external_api.delay("http://127.0.0.1:9/closed")
+    tasks.effect.apply_async(["/dev/null", "too late"], countdown=0.1, expires=0.05)
+    cancelled = TaskRun.of(tasks.effect.apply_async(["/dev/null", "내일"], countdown=86_400))
+    tasks.effect.apply_async(["/dev/null", "tomorrow"], countdown=86_400)
+    group(tasks.effect.s("/dev/null", str(n)) for n in range(40)).delay()
+    chord([tasks.effect.s("/dev/null", str(n)) for n in range(3)])(tasks.effect.si("/dev/null", "all"))
+    actions.run_cancel(run=cancelled, user=User.objects.get(username="root"))
+    wanted = {Status.DEAD, Status.RETRYING, Status.CANCELLED, Status.EXPIRED, Status.SUCCEEDED}
+    until(lambda: wanted <= set(TaskRun.objects.values_list("status", flat=True)), f"there is one of each of {wanted}")
+    due = TaskRun.objects.filter(name="probe.effect", status=Status.QUEUED, run_at__lt=timezone.now())
+    until(lambda: not due.exists(), "the quick ones are done")
+
+
+def _end(lost: Process, drained: Process) -> None:
+    lost.kill()
+    drained.stop()
+    until(lambda: Worker.objects.filter(lost=True).exists(), "the killed worker's silence was noticed")
+    until(lambda: Worker.objects.exclude(dead_at=None).filter(lost=False).exists(), "the other one has signed off")
+
+
+def spread_over_the_hour() -> None:
+    """Move what has ended back in time, so that a picture of the last hour shows one: nobody waits an hour for it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH moved AS (
+                SELECT id, make_interval(secs => abs(hashtext(id::text)) % 3500) AS back,
+                    make_interval(secs => abs(hashtext(id::text || 'w')) % 900 / 100.0) AS wait
+                FROM taskruns_taskrun WHERE finished_at IS NOT NULL AND started_at IS NOT NULL AND queue <> 'reports'
+            )
+            UPDATE taskruns_taskrun t SET run_at = run_at - back - wait, started_at = started_at - back,
+                finished_at = finished_at - back
+            FROM moved WHERE moved.id = t.id
+            """
+        )

@@ -1,0 +1,266 @@
+"""The operations pages as people use them: with a mouse, a keyboard, a phone, a screen reader."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.admin.models import LogEntry
+from django_celery_beat.models import PeriodicTask
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from app.taskruns.models import Status, TaskRun
+from app.taskruns.ownership import owned_by
+from tests.browser.conftest import PHONE
+from tests.browser.house import House, spread_over_the_hour
+from tests.probes import tasks
+from tests.processes import ROOT
+from tests.waiting import until
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+Opened = Callable[..., Page]
+PAGES = ("", "tasks/", "dead-letters/", "workers/", "schedules/", "task")
+
+
+# A picture tells nothing of the machine it was taken on.
+ELSEWHERE = """(pairs) => {
+    const walker = document.createTreeWalker(document.getElementById("live"), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) for (const [here, there] of pairs)
+        walker.currentNode.data = walker.currentNode.data.replaceAll(here, there);
+}"""
+
+
+def path_of(name: str, house: House) -> str:
+    return f"tasks/{house.report.pk}/" if name == "task" else name
+
+
+def width_of_content(page: Page) -> int:
+    return int(page.evaluate("document.documentElement.scrollWidth"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_keeps_to_the_rules_of_accessibility(house: House, opened: Opened, name: str, scheme: str) -> None:
+    """WCAG 2.2 A and AA as far as axe can tell; and no complaint on the console under a strict policy."""
+    page = opened(path_of(name, house), color_scheme=scheme)
+    expect(page.locator("#live")).not_to_be_empty()
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    results = Axe().run(page, context="#content", options=options)
+    assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_fits_on_a_phone(house: House, opened: Opened, name: str) -> None:
+    page = opened(path_of(name, house), viewport=PHONE, has_touch=True, is_mobile=True)
+    expect(page.get_by_role("navigation", name="Operations")).to_be_visible()
+    assert width_of_content(page) <= PHONE["width"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_everything_is_reached_with_the_keyboard(house: House, opened: Opened, name: str) -> None:
+    page = opened(path_of(name, house))
+    page.get_by_role("button", name="Pause updates").click()
+    kinds = ("a[href]", "button", "input:not([type=hidden])", "select", "summary", ".ops-scroll")
+    wanted = page.evaluate(
+        "(all) => [...document.querySelectorAll(all)].filter((one) => one.checkVisibility()).length",
+        ", ".join(f"#content {kind}" for kind in kinds),
+    )
+    page.evaluate("document.getElementById('content-start').focus()")
+    reached = set()
+    for _ in range(wanted * 3):
+        page.keyboard.press("Tab")
+        number = page.evaluate("[...document.querySelectorAll('#content *')].indexOf(document.activeElement)")
+        if number < 0 and reached:
+            break
+        reached.add(number)
+    assert len(reached - {-1}) == wanted
+
+
+def test_the_admins_index_leads_there(house: House, opened: Opened) -> None:
+    page = opened("../")
+    page.locator("#content-main").get_by_role("link", name="Overview", exact=True).click()
+    expect(page.get_by_role("heading", name="Queues")).to_be_visible()
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="default"))
+    # Running, workers, slots.
+    assert [cell.inner_text().split()[0] for cell in row.get_by_role("cell").all()[2:5]] == ["2", "1", "2"]
+
+
+def test_a_list_is_kept_up_to_date_without_a_reload(house: House, opened: Opened) -> None:
+    page = opened("tasks/")
+    page.evaluate("window.same = true")
+    box = page.get_by_role("checkbox", name="Select probe.hold", exact=False)
+    box.check()
+    name = box.get_attribute("id")
+    with owned_by(house.root):
+        run = TaskRun.of(tasks.effect.delay(str(house.stack.folder / "notes"), "just now"))
+    expect(page.locator(f'a[href="/admin/operations/tasks/{run.pk}/"]')).to_be_visible()
+    assert page.evaluate("window.same")
+    expect(page.locator(f"#{name}")).to_be_checked()
+    assert page.evaluate("document.activeElement.id") == name
+    expect(page.locator("#selected")).to_have_text("1 selected")
+
+
+def test_updates_rest_while_nobody_looks(house: House, opened: Opened) -> None:
+    page = opened()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "x-fragment" in request.headers else None)
+    page.clock.install()
+    page.reload()
+    asked.clear()
+    page.clock.fast_forward(6_000)
+    until(lambda: page.evaluate("1") and len(asked) == 1, "an update after five seconds")
+
+    page.get_by_role("button", name="Pause updates").click()
+    page.clock.fast_forward(60_000)
+    page.get_by_role("button", name="Pause updates").click()
+    until(lambda: page.evaluate("1") and len(asked) == 2, "one update when it goes on, and none before")
+
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {get: () => window.away, configurable: true}); window.away = true"
+    )
+    page.wait_for_load_state("networkidle")
+    page.clock.fast_forward(60_000)
+    page.clock.fast_forward(60_000)
+    page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    until(lambda: page.evaluate("1") and len(asked) == 3, "one update when somebody looks again, and none before")
+
+
+def test_a_lost_server_is_told_and_forgotten(house: House, opened: Opened) -> None:
+    page = opened()
+    page.clock.install()
+    page.reload()
+    page.route("**/*", lambda route: route.fulfill(status=503))
+    page.clock.fast_forward(6_000)
+    expect(page.locator("#updates")).to_contain_text("no answer from the server")
+    page.unroute("**/*")
+    page.clock.fast_forward(6_000)
+    expect(page.locator("#updates")).to_be_empty()
+    # The browser's own word on the 503, and nothing else.
+    assert [told.partition(": ")[2][:23] for told in opened.told] == ["Failed to load resource"]  # type: ignore[attr-defined]
+    opened.told.clear()  # type: ignore[attr-defined]
+
+
+def test_tasks_are_searched(house: House, opened: Opened) -> None:
+    page = opened("tasks/")
+    page.get_by_label("Argument").fill("내일")
+    page.get_by_role("button", name="Search").click()
+    expect(page.locator("#live tbody tr")).to_have_count(1)
+    expect(page.locator("#live tbody tr")).to_contain_text("cancelled")
+    page.get_by_label("From", exact=True).fill("2030-01-02T00:00")
+    page.get_by_label("To", exact=True).fill("2030-01-01T00:00")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_text("The end is not after the beginning.")).to_be_visible()
+
+
+def test_a_tasks_page_shows_what_it_called(house: House, opened: Opened) -> None:
+    page = opened(f"tasks/{house.report.pk}/")
+    tree = page.locator(".ops-tree")
+    expect(tree.get_by_role("link", name="app.reports.tasks.build_section").first).to_be_visible()
+    tree.get_by_role("link", name="app.reports.tasks.build_section").first.click()
+    expect(page.locator(".ops-tree").get_by_role("link", name="app.reports.tasks.build_report")).to_be_visible()
+
+
+def test_a_dead_letter_shows_its_traceback_and_runs_again(house: House, opened: Opened) -> None:
+    page = opened("dead-letters/")
+    page.get_by_role("link", name="probe.fail").first.click()
+    page.locator("#runs-table").get_by_role("link", name="probe.fail").first.click()
+    expect(page.locator("#traceback-text")).to_contain_text("KeyError")
+    dead = TaskRun.objects.get(pk=page.url.rstrip("/").rpartition("/")[2])
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_text("1 task run again.")).to_be_visible()
+    assert TaskRun.objects.get(retry_of=dead).name == "probe.fail"
+    expect(page.get_by_text("run again as")).to_contain_text("root")
+
+
+def test_many_are_run_again_and_discarded_once_more_asked(house: House, opened: Opened) -> None:
+    runs = [TaskRun.of(tasks.fail.apply_async([f"bulk {n}"], queue="emails")) for n in range(3)]
+    until(lambda: TaskRun.objects.filter(pk__in=[run.pk for run in runs], status=Status.DEAD).count() == 3, "they fail")
+    page = opened("dead-letters/")
+    for run in runs[:2]:
+        page.locator(f"#run-{run.pk}").check()
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_text("Run again these 2?")).to_be_visible()
+    assert not TaskRun.objects.filter(retry_of__in=runs).exists()
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_text("2 tasks run again.")).to_be_visible()
+    assert TaskRun.objects.filter(retry_of__in=runs).count() == 2
+
+    page.locator(f"#run-{runs[2].pk}").check()
+    page.get_by_role("button", name="Discard").click()
+    page.get_by_role("link", name="Back", exact=True).click()
+    assert TaskRun.objects.filter(pk=runs[2].pk).exists()
+    page.locator(f"#run-{runs[2].pk}").check()
+    page.get_by_role("button", name="Discard").click()
+    page.get_by_role("button", name="Discard").click()
+    expect(page.get_by_text("1 task discarded.")).to_be_visible()
+    assert not TaskRun.objects.filter(pk=runs[2].pk).exists()
+    assert LogEntry.objects.filter(object_id=str(runs[2].pk), user=house.root).exists()
+
+
+def test_a_running_task_is_cancelled_and_its_page_tells(house: House, opened: Opened) -> None:
+    with owned_by(house.root):
+        run = TaskRun.of(tasks.effect.apply_async(["/dev/null", "later"], countdown=3600))
+    page = opened(f"tasks/{run.pk}/")
+    page.get_by_role("button", name="Cancel").press("Enter")
+    expect(page.locator(".ops-head")).to_contain_text("cancelled")
+    run.refresh_from_db()
+    assert run.status == Status.CANCELLED
+
+
+def test_schedules_are_paused_resumed_and_run_now(house: House, opened: Opened) -> None:
+    page = opened("schedules/")
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="prune-task-runs"))
+    row.get_by_role("button", name="Pause").click()
+    expect(row).to_contain_text("paused")
+    assert not PeriodicTask.objects.get(name="prune-task-runs").enabled
+    row.get_by_role("button", name="Resume").click()
+    expect(row).to_contain_text("on time")
+    row.get_by_role("button", name="Run now").click()
+    expect(page.get_by_text("prune-task-runs is run now.")).to_be_visible()
+    run = TaskRun.objects.filter(name="app.taskruns.tasks.prune").latest("created_at")
+    assert run.owner == house.root
+
+
+def test_workers_are_alive_drained_or_lost(house: House, opened: Opened) -> None:
+    page = opened("workers/")
+    alive = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="worker-default@"))
+    expect(alive).to_contain_text("probe.hold")
+    expect(alive).to_contain_text("MB")
+    expect(page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="worker-reports@"))).to_contain_text(
+        "drained"
+    )
+    expect(page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="worker-gone@"))).to_contain_text(
+        "lost"
+    )
+
+
+def test_screenshots(house: House, opened: Opened, tmp_path: Path) -> None:
+    """Of every page, to be looked at; into a folder of the repository only where SCREENSHOTS names it."""
+    spread_over_the_hour()
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    dead = TaskRun.objects.filter(status=Status.DEAD, name="probe.fail").latest("created_at")
+    views = {
+        "overview": ("", {}),
+        "tasks": ("tasks/", {}),
+        "task": (f"tasks/{dead.pk}/", {}),
+        "task-tree": (f"tasks/{house.report.pk}/", {}),
+        "dead-letters": ("dead-letters/", {}),
+        "workers": ("workers/", {}),
+        "schedules": ("schedules/", {}),
+        "overview-dark": ("", {"color_scheme": "dark"}),
+        "overview-phone": ("", {"viewport": PHONE, "is_mobile": True}),
+    }
+    for name, (path, options) in views.items():
+        page = opened(path, **options)
+        expect(page.locator("#live")).not_to_be_empty()
+        page.evaluate(ELSEWHERE, [[str(ROOT), "/app"], [socket.gethostname(), "pod-1"]])
+        picture = folder / f"operations-{name}.png"
+        page.screenshot(path=picture, full_page="phone" in name)
+        Image.open(picture).convert("RGB").quantize(64).save(picture, optimize=True)
+        assert 5_000 < picture.stat().st_size < 150_000
