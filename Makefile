@@ -62,7 +62,7 @@ soak: install ## 15 minutes of load: are tables and indexes bounded? (SOAK_MINUT
 bench-fanout: install ## Tell a million subscribers of a post and print how fast and in how much memory (N=1000000)
 	@$(RUN) -m bench.fanout $(N)
 
-bench-operations: install ## What the operations pages cost with a million task runs (N=1000000)
+bench-operations: install ## What the operations pages and a scrape cost with a million task runs (N=1000000)
 	@$(RUN) -m bench.operations $(N)
 
 screenshots: install ## Write the pictures of the operations pages into docs/images/
