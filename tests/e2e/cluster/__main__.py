@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 import threading
 import time
@@ -79,9 +80,10 @@ def restricted(namespace: Namespace) -> int:
 
 def token(namespace: Namespace) -> str:
     """Of a new author, good for a quarter of an hour."""
+    name = f"e2e-{secrets.token_hex(4)}"
     code = (
-        "from app.accounts.models import User; from rest_framework_simplejwt.tokens import AccessToken; import secrets;"
-        "print(AccessToken.for_user(User.objects.create_user('e2e-' + secrets.token_hex(4), 'e2e@example.com')))"
+        "from app.accounts.models import User; from rest_framework_simplejwt.tokens import AccessToken;"
+        f"print(AccessToken.for_user(User.objects.create_user('{name}', '{name}@example.com')))"
     )
     return namespace.shell(code).split()[-1]
 
