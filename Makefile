@@ -50,7 +50,7 @@ test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of i
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
 	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
 
-e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load (RATE=50, SECONDS=150)
+e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load (RATE=50)
 	@$(RUN) -m tests.e2e.cluster
 
 backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle

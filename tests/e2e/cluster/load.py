@@ -1,4 +1,4 @@
-"""Readers and authors, run in a pod: a bounded number of requests at a rate, and what became of each.
+"""Readers and authors, run in a pod: requests at a rate until a file is there, and what became of each.
 
 Prints a line of JSON: requests, failed (with examples), latencies in seconds, and the ids of the tasks that were
 acknowledged. Nothing but the image's own packages is needed.
@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,10 +20,13 @@ THREADS = 32
 
 
 class Load:
-    """``seconds`` of ``rate`` requests a second: a third each reads, writes a post, publishes one."""
+    """``rate`` requests a second, ``most`` in all: a third each reads, writes a post, publishes one.
 
-    def __init__(self, url: str, token: str, rate: float, seconds: float) -> None:
-        self.url, self.rate, self.count = url, rate, int(rate * seconds)
+    After a hundred it makes the file ``flag``.running; it ends when ``flag`` is there.
+    """
+
+    def __init__(self, url: str, token: str, rate: float, most: int, flag: Path) -> None:
+        self.url, self.rate, self.count, self.flag = url, rate, most, flag
         self.headers = {"Authorization": f"Bearer {token}"}
         self.lock = threading.Lock()
         self.started = time.monotonic()
@@ -57,8 +61,10 @@ class Load:
                 with self.lock:
                     number = self.next
                     self.next += 1
-                if number >= self.count:
+                if number >= self.count or self.flag.exists():
                     return
+                if number == 100:
+                    self.flag.with_suffix(".running").touch()
                 time.sleep(max(0.0, self.started + number / self.rate - time.monotonic()))
                 self.one(client, number)
 
@@ -92,5 +98,5 @@ class Load:
 
 
 if __name__ == "__main__":
-    url, token, rate, seconds = sys.argv[1:]
-    print(json.dumps(Load(url, token, float(rate), float(seconds)).run()))
+    url, token, rate, most, flag = sys.argv[1:]
+    print(json.dumps(Load(url, token, float(rate), int(most), Path(flag)).run()))
