@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,16 +26,19 @@ def house(shared_stack: Stack) -> House:
     return furnish(shared_stack)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(django_db_setup: None) -> Iterator[Browser]:
-    """Chromium from the PATH: Playwright's own is not downloaded."""
+    """Chromium from the PATH: Playwright's own is not downloaded.
+
+    No longer than its module, for as long as it is there no other test of the process can run an event loop.
+    """
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         pytest.skip("no chromium in the PATH: `apt-get install chromium` brings it")
     # Playwright runs an event loop in this thread; Django asks for this before it lets the ORM be used beside one.
     expect.set_options(timeout=60_000)
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with sync_playwright() as playwright:
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
         # As root it has no sandbox; and /dev/shm is small in a container.
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield browser

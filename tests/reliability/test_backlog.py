@@ -28,6 +28,8 @@ def test_a_deep_backlog(stack: Stack, effects: str, redis_server: Any, tmp_path:
         with transaction.atomic():
             for number in range(start, min(start + 1000, TASKS)):
                 tasks.effect.delay(effects, str(number))
+    # As in production: on a busy machine a worker takes a while from taking a message to claiming its run.
+    stack.timing["TASKRUNS_UNCLAIMED"] = "10"
     pushed_file = str(tmp_path / "pushed")
     client = redis_server.client()
     before = client.info("memory")["used_memory"]
