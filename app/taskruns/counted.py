@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # not in the stubs
 from billiard.exceptions import TimeLimitExceeded
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
 from celery.worker.request import Request
@@ -53,8 +54,10 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """The task raised something, or asks for something by raising it."""
-        error = getattr(exc_info.exception, "exc", exc_info.exception)
-        if isinstance(exc_info.exception, Retry):
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):  # as which a child's comes
+            error = error.exc
+        if isinstance(error, Retry):
             self._count_once("retried")
         elif isinstance(error, Reject):
             self._count_once("rejected", is_outcome=False)

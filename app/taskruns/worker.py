@@ -184,8 +184,11 @@ class LedgerStep(bootsteps.StartStopStep):
         start_native_thread(self._beat)
 
     def _pause(self, seconds: float) -> None:
-        # Raises WorkerShutdown after SIGTERM.
-        state.maybe_shutdown()
+        told: list[Any] = [state.should_stop, state.should_terminate]  # an exit code, which may be 0
+        if any(code is not None and code is not False for code in told):
+            # Nothing has begun, so nothing has to end; Celery's own way would wait for a pool that no loop drives.
+            self._kill_children()
+            os._exit(0)
         time.sleep(seconds)
 
     def _register(self) -> bool:
