@@ -142,9 +142,11 @@ class LedgerRequest(CountedRequest):
         claim = ledger.Claim(uuid.UUID(self._run["id"]), uuid.UUID(self._run["claim"]), 0, None)
 
         def write_and_count() -> None:
-            write(claim)
-            # The child may have ended it before it died.
+            written = write(claim)
+            # The child may have ended it before it died, or not begun it: then no attempt is lost.
             status, error_type = ledger.standing(claim)
+            if status == "queued" and not written:
+                return
             transaction.on_commit(lambda: self._count_status(status, error_type))
 
         write_now_or_later(write_and_count)
