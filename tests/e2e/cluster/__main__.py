@@ -12,11 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.chart.tools import CHART, ROOT
 from tests.e2e.cluster import external
 from tests.e2e.cluster.kube import (
-    CHART,
     HELM,
-    ROOT,
     Failed,
     Namespace,
     Steps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import os
 import shlex
 import shutil
 import subprocess
@@ -11,12 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
-CHART = ROOT / "deploy" / "helm" / "pressroom"
-VERSIONS = dict(re.findall(r"^(\w+)_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+from tests.chart.tools import ROOT, VERSIONS
+
 HELM = str(ROOT / ".tools" / f"helm-{VERSIONS['HELM']}" / "helm")
 
 
@@ -94,8 +92,6 @@ class Namespace:
 
 def load_image(*images: str) -> None:
     """Give the cluster images of this machine: kind's way, minikube's, or as LOAD_IMAGE says, which gets the name."""
-    import os
-
     context = run("kubectl", "config", "current-context").strip()
     if os.environ.get("LOAD_IMAGE"):
         command = shlex.split(os.environ["LOAD_IMAGE"])

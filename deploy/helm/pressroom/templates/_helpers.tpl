@@ -80,3 +80,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- $sum -}}
 {{- end }}
+
+{{/* The name of a subchart's server, its Service and its secret, by (root, subchart). */}}
+{{- define "pressroom.server" -}}
+{{- printf "%s-%s" (first .).Release.Name (last .) | trunc 63 | trimSuffix "-" -}}
+{{- end }}

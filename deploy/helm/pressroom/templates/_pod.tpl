@@ -32,7 +32,7 @@ spec:
     fsGroup: 10001
     seccompProfile: {type: RuntimeDefault}
   containers:
-    - name: {{ .container | default "pressroom" }}
+    - name: pressroom
       image: {{ include "pressroom.image" $root | quote }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
       command: {{- toYaml .command | nindent 8 }}
@@ -113,8 +113,8 @@ spec:
 {{/* Variables that are secret, the component's own, and over both what the values add: one entry a name. */}}
 {{- define "pressroom.env" -}}
 {{- $values := .root.Values -}}
-{{- $redis := dict "name" (printf "%s-redis" .root.Release.Name | trunc 63 | trimSuffix "-") "key" "password" -}}
-{{- $postgres := dict "name" (printf "%s-postgres" .root.Release.Name | trunc 63 | trimSuffix "-") "key" "password" -}}
+{{- $redis := dict "name" (include "pressroom.server" (list .root "redis")) "key" "password" -}}
+{{- $postgres := dict "name" (include "pressroom.server" (list .root "postgres")) "key" "password" -}}
 {{- if not $values.redis.enabled -}}
 {{- $redis = dict "name" $values.externalRedis.existingSecret "key" $values.externalRedis.passwordKey -}}
 {{- else if dig "auth" "existingSecret" "" $values.redis -}}
