@@ -24,7 +24,7 @@ def environment(**extra: str) -> dict[str, str]:
     db = connection.settings_dict
     host = quote(db["HOST"] or "127.0.0.1", safe="")
     url = f"postgres://{db['USER']}:{db['PASSWORD']}@{host}:{db['PORT'] or 5432}/{db['NAME']}"
-    return {**os.environ, "DATABASE_URL": url, "PYTHONUNBUFFERED": "1", **extra}
+    return {**os.environ, "DATABASE_URL": url, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", **extra}
 
 
 class Process:
@@ -66,10 +66,15 @@ class Process:
         self.popen.wait()
 
     def stop(self) -> int:
-        """SIGTERM, and wait. Returns the exit code."""
+        """SIGTERM, and wait. Returns the exit code; raises AssertionError that says where it hangs."""
         if self.popen.poll() is None:
             self.popen.terminate()
-        return self.popen.wait(timeout=120)
+        try:
+            return self.popen.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            self.popen.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER prints every thread's stack
+            self.popen.wait(timeout=120)
+            raise AssertionError(f"SIGTERM did not end it:\n{self.output()[-20000:]}") from None
 
     def end(self) -> None:
         """Leave nothing behind."""

@@ -20,6 +20,8 @@ class LedgerBeat(_Beat):  # type: ignore[misc]  # see _Beat
 
     def install_sync_handler(self, service: Any) -> None:
         def stop(*_: object) -> None:
+            # For when the exception is lost: Django's rollback, refused amid a statement, puts its own in its place.
+            service.stop()
             raise SystemExit(0)
 
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,9 @@
 """Beat: every tick fires exactly once, whoever dies; an admin's edit stays."""
 
+import os
+import signal
 import sys
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ import pytest
 from django.db import connection, transaction
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from app.taskruns.beat import LedgerScheduler
 from app.taskruns.models import TaskRun
 from tests.processes import Process, Stack
 from tests.waiting import until
@@ -85,7 +89,6 @@ def test_the_code_s_change_is_taken_over(transactional_db: None) -> None:
     from celery.schedules import crontab
 
     from app.celery import app
-    from app.taskruns.beat import LedgerScheduler
 
     scheduler = LedgerScheduler(app=app, lazy=True)
     entry = {"task": "probe.effect", "schedule": crontab(hour=3, minute=0)}
@@ -109,6 +112,36 @@ def test_sigterm_while_it_reads_its_schedules(beats: Any) -> None:
         beat = beats(1)
         until(lambda: waiting_for_locks(cursor), "it waits for the table")
         assert beat.stop() == 0
+
+
+def test_sigterm_whose_exception_is_lost() -> None:
+    """As it is when it interrupts a statement: Django's rollback is refused and puts its own error in its place."""
+    from celery.beat import Service
+
+    from app.celery import app
+    from app.taskruns.beat_command import LedgerBeat
+
+    class Losing(LedgerScheduler):
+        ticks = 0
+
+        def setup_schedule(self) -> None:
+            """None is needed."""
+
+        def tick(self, *args: Any, **kwargs: Any) -> float:
+            self.ticks += 1
+            with suppress(SystemExit):
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert self.ticks == 1, "it goes on after a SIGTERM"
+            return 0.0
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    service = Service(app, scheduler_cls=Losing)
+    try:
+        LedgerBeat(app=app).install_sync_handler(service)
+        service.start()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def waiting_for_locks(cursor: Any) -> int:

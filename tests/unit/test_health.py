@@ -17,6 +17,7 @@ from django.test import Client, RequestFactory
 
 from app import schema
 from app.health import HealthMiddleware
+from tests.waiting import until
 
 LAST = ("taskruns", "0004_autovacuum")
 
@@ -88,15 +89,20 @@ def test_a_migration_steps_back_from_a_locked_table(patience: float) -> None:
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other:
         other.execute("SELECT 1 FROM taskruns_taskrun")
         other.execute("LOCK TABLE taskruns_taskrun IN ACCESS EXCLUSIVE MODE")
-        release = threading.Timer(1.0, other.rollback)
-        release.start()
+        release = threading.Thread(
+            target=lambda: (until(lambda: "once more" in told.getvalue(), "it stepped back"), other.rollback())
+        )
         refused = pytest.raises(CommandError, match="stayed locked") if not patience else nullcontext()
         try:
+            if patience:
+                release.start()
             with refused:
                 call_command("migrate", "taskruns", wait=patience, lock_timeout=0.1, verbosity=0, stderr=told)
             assert ("once more" in told.getvalue()) == bool(patience)
         finally:
-            release.join()
+            if patience:
+                release.join()
+            other.rollback()
             call_command("migrate", "taskruns", verbosity=0)
 
 
