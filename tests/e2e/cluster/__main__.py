@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -19,10 +20,10 @@ from tests.e2e.cluster.kube import (
     Failed,
     Namespace,
     Steps,
-    image_exists,
     load_image,
     need,
     run,
+    succeeds,
     until,
 )  # fmt: skip
 
@@ -48,7 +49,7 @@ def images(found: list[str]) -> None:
     run("docker", "build", "--network", "host", "-t", IMAGE, ".", timeout=1800.0)
     run("docker", "build", "-t", NEXT, "--build-arg", f"BASE={IMAGE}", str(HERE / "next"))
     # Such as are here need not be pulled.
-    public = [image for image in ("redis:8", "postgres:17") if image_exists(image)]
+    public = [image for image in ("redis:8", "postgres:17") if succeeds("docker", "image", "inspect", image)]
     load_image(IMAGE, NEXT, *public)
     size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", IMAGE)) / 1e6
     found.append(f"{size:.0f} MB")
@@ -275,6 +276,10 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
         if before != after:
             raise Failed(f"{before} posts before, {after} after")
         found.append(f"all {after} posts are there")
+    with steps.step("make demo, through a port-forward") as found:
+        install(namespace, "--set=demo.enabled=true")
+        with namespace.forward("press-pressroom-web", 80) as url:
+            found.append(demo(url))
     with steps.step("wrong password of an external database") as found:
         wrong_password(found, namespace)
 
@@ -312,6 +317,45 @@ def kustomized(found: list[str]) -> None:
         namespace.delete()
 
 
+def demo(url: str) -> str:
+    """What `make demo` says of the mails that it had sent. Raises Failed."""
+    told = run(sys.executable, "-P", str(ROOT / "app" / "local" / "demo.py"), url)
+    print(told, file=sys.stderr)
+    return next(line for line in told.splitlines() if "mails sent" in line)
+
+
+def composed(found: list[str]) -> None:
+    """The same image without a cluster."""
+    compose = ["docker", "compose"] if succeeds("docker", "compose", "version") else ["docker-compose"]
+    with socket.socket() as free, socket.socket() as other:
+        free.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        port, exporter = (str(one.getsockname()[1]) for one in (free, other))
+    command = ["env", f"PORT={port}", f"EXPORTER_PORT={exporter}", *compose, "-p", "pressroom-e2e"]
+    started = time.monotonic()
+    try:
+        run(*command, "up", "-d", "--build")
+
+        def healthy() -> bool:
+            ids = run(*command, "ps", "-q").split()
+            states = json.loads(
+                run("docker", "inspect", "-f", "{{json .State}}", *ids).replace("}\n{", "},{").join("[]")
+            )
+            return all(
+                state.get("Health", {}).get("Status") == "healthy"
+                or (state["Status"], state["ExitCode"]) == ("exited", 0)
+                for state in states
+            )
+
+        until(healthy, "every container is healthy, the migration at its end", timeout=300.0)
+        found.append(f"{time.monotonic() - started:.0f} s to healthy")
+        found.append(demo(f"http://localhost:{port}"))
+    except Failed as error:
+        raise Failed(f"{error}\n{run(*command, 'ps')}\n{run(*command, 'logs', '--tail=15')}") from error
+    finally:
+        run(*command, "down", "-v", "-t", "5")
+
+
 def main() -> int:
     need("kubectl", "docker")
     if not Path(HELM).exists():
@@ -332,6 +376,8 @@ def main() -> int:
             others(found)
         with steps.step("kubectl apply -k overlays/dev") as found:
             kustomized(found)
+        with steps.step("docker compose up") as found:
+            composed(found)
     except Failed as error:
         print(f"\n{error}\n", *(namespace.state() for namespace in made[:1]), sep="\n", file=sys.stderr)
         return 1
