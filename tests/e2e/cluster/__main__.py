@@ -337,10 +337,8 @@ def composed(found: list[str]) -> None:
         run(*command, "up", "-d", "--build")
 
         def healthy() -> bool:
-            ids = run(*command, "ps", "-q").split()
-            states = json.loads(
-                run("docker", "inspect", "-f", "{{json .State}}", *ids).replace("}\n{", "},{").join("[]")
-            )
+            told = run("docker", "inspect", "-f", "{{json .State}}", *run(*command, "ps", "-q").split())
+            states = [json.loads(line) for line in told.splitlines()]
             return all(
                 state.get("Health", {}).get("Status") == "healthy"
                 or (state["Status"], state["ExitCode"]) == ("exited", 0)
