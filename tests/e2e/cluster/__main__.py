@@ -26,31 +26,16 @@ from tests.e2e.cluster.kube import (
     succeeds,
     until,
 )  # fmt: skip
+from tests.e2e.cluster.stack import IMAGE, build, install, token
 
 HERE = Path(__file__).resolve().parent
-IMAGE, NEXT = "pressroom:e2e", "pressroom:e2e-next"
+NEXT = "pressroom:e2e-next"
 RATE = float(os.environ.get("RATE", "50"))
 """Requests a second during upgrades; a third of them publish, which starts three tasks each."""
-INSTALL = ["--set=extraEnv.EMAIL_URL=consolemail://", "--set=extraEnv.THROTTLE_PUBLISH=1000000/hour"]
-
-
-def install(namespace: Namespace, *arguments: str, image: str = IMAGE, timeout: str = "5m") -> float:
-    """Install or upgrade the release ``press``, and wait. Returns the seconds it took."""
-    repository, _, tag = image.partition(":")
-    started = time.monotonic()
-    namespace.helm(
-        "upgrade", "--install", "press", str(CHART), "--wait", "--timeout", timeout, *INSTALL,
-        f"--set=image.repository={repository},image.tag={tag}", *arguments,
-    )  # fmt: skip
-    return time.monotonic() - started
 
 
 def images(found: list[str]) -> None:
-    run("docker", "build", "--network", "host", "-t", IMAGE, ".", timeout=1800.0)
-    run("docker", "build", "-t", NEXT, "--build-arg", f"BASE={IMAGE}", str(HERE / "next"))
-    # Such as are here need not be pulled.
-    public = [image for image in ("redis:8", "postgres:17") if succeeds("docker", "image", "inspect", image)]
-    load_image(IMAGE, NEXT, *public)
+    build(NEXT, HERE / "next")
     size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", IMAGE)) / 1e6
     found.append(f"{size:.0f} MB")
 
@@ -76,16 +61,6 @@ def restricted(namespace: Namespace) -> int:
         if uid != "10001":
             raise Failed(f"{component} runs as {uid}")
     return len(found)
-
-
-def token(namespace: Namespace) -> str:
-    """Of a new author, good for a quarter of an hour."""
-    name = f"e2e-{secrets.token_hex(4)}"
-    code = (
-        "from app.accounts.models import User; from rest_framework_simplejwt.tokens import AccessToken;"
-        f"print(AccessToken.for_user(User.objects.create_user('{name}', '{name}@example.com')))"
-    )
-    return namespace.shell(code).split()[-1]
 
 
 class Background:
