@@ -299,9 +299,10 @@ def scale_in(namespace: Namespace, seconds: float, count: int) -> str:
     line = told(namespace).of(ids)
     gaps = psql(
         namespace,
-        "SELECT coalesce(round(max(extract(epoch FROM note.at - attempt.finished_at)), 1), 0) "
-        "FROM taskruns_taskattempt attempt JOIN e2e_notes note "
-        "ON note.run = attempt.run_id AND note.what = 'begun' AND note.at > attempt.finished_at",
+        # A release makes a run due: from that moment on.
+        "SELECT coalesce(round(max(extract(epoch FROM again.at - run.run_at)), 1), 0) FROM taskruns_taskrun run JOIN "
+        "(SELECT run, max(at) AS at FROM e2e_notes WHERE what = 'begun' GROUP BY run HAVING count(*) > 1) again "
+        "ON again.run = run.id",
     ).strip()
     return f"tasks of {seconds:g} s, {MOST} workers to {MOST // 2}: {line}, started again within {gaps} s"
 
