@@ -253,6 +253,8 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
         found.append(f"all {after} posts are there")
     with steps.step("make demo, through a port-forward") as found:
         install(namespace, "--set=demo.enabled=true")
+        seeded = ["--for=condition=complete", "job", "-l", "app.kubernetes.io/component=migrate"]
+        namespace.kubectl("wait", *seeded, "--timeout=180s")
         with namespace.forward("press-pressroom-web", 80) as url:
             found.append(demo(url))
     with steps.step("wrong password of an external database") as found:
