@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,61 +89,54 @@ def watching(namespace: Namespace, queue: str) -> Iterator[Watched]:
             thread.join()
 
 
-def enqueue(namespace: Namespace, count: int, seconds: float) -> list[str]:
-    """Their ids; all are stored in one transaction."""
-    code = (
-        "import json; from django.db import transaction; from e2e_tasks import wait\n"
+def enqueue(namespace: Namespace, count: int, seconds: float) -> None:
+    """So many tasks, stored in one transaction, on an empty table of notes."""
+    psql(namespace, "TRUNCATE e2e_notes")
+    namespace.shell(
+        "from django.db import transaction; from e2e_tasks import wait\n"
         "with transaction.atomic():\n"
-        f"    ids = [wait.apply_async(({seconds},), queue='emails').id for _ in range({count})]\n"
-        "print(json.dumps(ids))"
+        f"    for _ in range({count}): wait.apply_async(({seconds},), queue='emails')\n"
     )
-    ids: list[str] = json.loads(namespace.shell(code).splitlines()[-1])
-    return ids
 
 
 def psql(namespace: Namespace, query: str) -> str:
     command = ["exec", "-i", "press-postgres-0", "--", "psql", "-U", "pressroom", "-d", "pressroom", "-tA", "-v",
                "ON_ERROR_STOP=1", "-f", "-"]  # fmt: skip
-    return namespace.kubectl(*command, given=query)
+    return namespace.kubectl(*command, given=query).strip()
 
 
-def notes(namespace: Namespace) -> list[tuple[str, str, str, float]]:
-    """Each run's id, `begun` or `ended`, its pod, and when by the database's clock, in order."""
-    query = "SELECT run, what, pod, extract(epoch FROM at) FROM e2e_notes ORDER BY at"
-    lines = (line.split("|") for line in psql(namespace, query).splitlines())
-    return [(run_id, what, pod, float(at)) for run_id, what, pod, at in lines]
-
-
-@dataclass
+@dataclass(frozen=True)
 class Told:
     """What the tasks themselves said."""
 
-    ended: Counter[str]
-    begun: Counter[str]
+    begun: int
+    """Of how many a start is noted."""
+    ended: int
+    doubled: int
+    """Of how many two ends are noted."""
+    interrupted: int
+    """Starts after a first one."""
     last: float
-    """Seconds from the first start to the last end."""
+    """When the last end was, by the database's clock."""
 
-    def of(self, ids: list[str]) -> str:
+    def of(self, count: int) -> str:
         """In a line. Raises Failed where one was lost or ended twice."""
-        lost, doubled = (
-            [one for one in ids if not self.ended[one]],
-            [one for one in ids if self.ended[one] > 1],
-        )
-        line = f"{len(ids)} tasks, lost {len(lost)}, doubled {len(doubled)}, interrupted {self.interrupted}"
-        if lost or doubled:
+        lost = count - self.ended
+        line = f"{count} tasks, lost {lost}, doubled {self.doubled}, interrupted {self.interrupted}"
+        if lost or self.doubled:
             raise Failed(line)
         return line
 
-    @property
-    def interrupted(self) -> int:
-        return sum(count - 1 for count in self.begun.values())
-
 
 def told(namespace: Namespace) -> Told:
-    all_notes = notes(namespace)
-    ended = Counter(one for one, what, _, _ in all_notes if what == "ended")
-    begun = Counter(one for one, what, _, _ in all_notes if what == "begun")
-    return Told(ended, begun, all_notes[-1][3] - all_notes[0][3] if all_notes else 0.0)
+    found = psql(
+        namespace,
+        "SELECT count(*), count(*) FILTER (WHERE ended > 0), count(*) FILTER (WHERE ended > 1), "
+        "coalesce(sum(begun - 1), 0), coalesce(extract(epoch FROM max(last)), 0) FROM (SELECT "
+        "count(*) FILTER (WHERE what = 'begun') AS begun, count(*) FILTER (WHERE what = 'ended') AS ended, "
+        "max(at) AS last FROM e2e_notes GROUP BY run) AS runs",
+    ).split("|")
+    return Told(*map(int, found[:4]), last=float(found[4]))
 
 
 @dataclass
@@ -155,9 +147,8 @@ class Burst:
     samples: list[Sample]
     line: str
     seconds: float | None
-    """From the call to the last end; None where it was not waited for."""
+    """From the call to the last end; None where that was not waited for."""
     replica_seconds: float
-    left: int = 0
 
 
 def burst(
@@ -165,31 +156,25 @@ def burst(
     patience: float = PATIENCE,
 ) -> Burst:  # fmt: skip
     """Run one. With ``back_to`` wait until there are so few workers again. Raises Failed where one was lost."""
-    psql(namespace, "TRUNCATE e2e_notes")
     with watching(namespace, "emails") as watched:
-        started = time.monotonic()
-        ids = enqueue(namespace, count, seconds)
+        started, clock = time.monotonic(), float(psql(namespace, "SELECT extract(epoch FROM clock_timestamp())"))
+        enqueue(namespace, count, seconds)
+        stored = time.monotonic() - started
 
         def done() -> bool:
-            return bool(int(psql(namespace, "SELECT count(DISTINCT run) FROM e2e_notes WHERE what = 'ended'")) >= count)
+            return bool(watched.samples) and watched.samples[-1].at > stored + 2 and not watched.samples[-1].depth
 
         try:
             until(done, f"{count} tasks of {seconds:g} s end", timeout=patience)
-            taken: float | None = time.monotonic() - started
         except Failed:
-            taken = None
-        end = time.monotonic() - started
-        if taken is not None and back_to is not None:
-            until(
-                lambda: watched.samples[-1].replicas == back_to, f"{back_to} workers again, not {watched.samples[-1]}",
-                timeout=600.0,
-            )  # fmt: skip
-    found = told(namespace)
-    left = count - len(found.ended)
-    line = found.of(ids) if taken is not None else f"not done after {end:.0f} s: {left} of {count} left"
-    if taken is None:
-        line += f", interrupted {found.interrupted}"
-    return Burst(title, watched.samples, line, taken, watched.replica_seconds(end), left)
+            end, found = time.monotonic() - started, told(namespace)
+            left = f"{count - found.ended} of {count} left after {end:.0f} s, interrupted {found.interrupted}"
+            return Burst(title, watched.samples, left, None, watched.replica_seconds(end))
+        found = told(namespace)
+        if back_to is not None:
+            until(lambda: watched.samples[-1].replicas == back_to, f"{back_to} workers again", timeout=600.0)
+    taken = found.last - clock
+    return Burst(title, watched.samples, found.of(count), taken, watched.replica_seconds(taken))
 
 
 def table(bursts: list[Burst]) -> str:
@@ -287,24 +272,23 @@ def scale_in(namespace: Namespace, seconds: float, count: int) -> str:
         namespace.kubectl(*paused, f"{name}={number}")
         until(lambda: worker(namespace).get("readyReplicas", 0) == number, f"{number} workers are ready")
 
-    psql(namespace, "TRUNCATE e2e_notes")
     try:
         replicas(MOST)
-        ids = enqueue(namespace, count, seconds)
-        until(lambda: len(told(namespace).begun) >= min(count, MOST), "they run")
+        enqueue(namespace, count, seconds)
+        until(lambda: told(namespace).begun >= min(count, MOST), "they run")
         replicas(MOST // 2)
-        until(lambda: len(told(namespace).ended) == count, f"{count} tasks end", timeout=600.0)
+        until(lambda: told(namespace).ended == count, f"{count} tasks end", timeout=600.0)
     finally:
         namespace.kubectl("annotate", "scaledobject", WORKER, f"{name}-")
-    line = told(namespace).of(ids)
-    gaps = psql(
+    line = told(namespace).of(count)
+    gap = psql(
         namespace,
         # A release makes a run due: from that moment on.
         "SELECT coalesce(round(max(extract(epoch FROM again.at - run.run_at)), 1), 0) FROM taskruns_taskrun run JOIN "
         "(SELECT run, max(at) AS at FROM e2e_notes WHERE what = 'begun' GROUP BY run HAVING count(*) > 1) again "
         "ON again.run = run.id",
-    ).strip()
-    return f"tasks of {seconds:g} s, {MOST} workers to {MOST // 2}: {line}, started again within {gaps} s"
+    )
+    return f"tasks of {seconds:g} s, {MOST} workers to {MOST // 2}: {line}, started again within {gap} s"
 
 
 def reports(namespace: Namespace, count: int) -> str:
