@@ -1,4 +1,4 @@
-"""What `tilt up` would do: the Tiltfile's resources beside the chart, the Dockerfile and the site that they speak of."""
+"""What `tilt up` would do, beside the chart, the Dockerfile and the site that the Tiltfile speaks of."""
 
 from __future__ import annotations
 

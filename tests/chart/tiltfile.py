@@ -142,12 +142,13 @@ class Tiltfile:
 
     def local_resource(
         self, name: str, cmd: str, deps: Any = (), serve_cmd: str = "", trigger_mode: str = "auto",
-        auto_init: bool = True, resource_deps: Any = (), links: Any = (), labels: Any = (), allow_parallel: bool = False,
+        auto_init: bool = True, resource_deps: Any = (), links: Any = (), labels: Any = (),
+        allow_parallel: bool = False,
     ) -> None:  # fmt: skip
         self._note(
-            "local_resource", name=name, new_name="", cmd=cmd, deps=deps, serve_cmd=serve_cmd, trigger_mode=trigger_mode,
-            auto_init=auto_init, resource_deps=resource_deps, links=links, labels=labels, allow_parallel=allow_parallel,
-            port_forwards=(),
+            "local_resource", name=name, new_name="", cmd=cmd, deps=deps, serve_cmd=serve_cmd, port_forwards=(),
+            trigger_mode=trigger_mode, auto_init=auto_init, resource_deps=resource_deps, links=links, labels=labels,
+            allow_parallel=allow_parallel,
         )  # fmt: skip
 
     # ---- Ours ----
@@ -168,8 +169,8 @@ class Tiltfile:
 
 BUILT_IN = """
 version_settings _define_bool _define_string_list _parse _set_enabled_resources k8s_context allow_k8s_contexts
-read_yaml_stream read_json decode_yaml_stream helm k8s_yaml docker_build fall_back_on sync port_forward link k8s_resource
-local_resource _workloads _named
+read_yaml_stream read_json decode_yaml_stream helm k8s_yaml docker_build fall_back_on sync port_forward link
+k8s_resource local_resource _workloads _named
 """
 
 

@@ -1,4 +1,4 @@
-"""Order 500 reports at once, over HTTP: ``burst.py http://localhost:8000``."""
+"""A burst of work over HTTP: ``python -m app.local.burst http://localhost:8000`` orders 500 reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from app.local.demo import Api, order_report
 
 
 def burst(base_url: str, reports: int = 500) -> None:
-    """As the demo's author; their order is taken, they are made later. Raises DemoError."""
+    """Order as the demo's author; the reports are made after it. Raises DemoError."""
     author = Api(base_url)
     author.sign_in("author", "author-demo-1")
     for number in range(1, reports + 1):
