@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from celery import current_app
 from django.core.management import call_command
 
 from app.local.burst import burst
+from app.local.services import free_port
 from app.reports.models import Report
 from app.taskruns.models import TaskRun
-from tests.chart.tools import ROOT, one, pod_of, render
+from tests.chart.tools import ROOT, environment, one, pod_of, render
 from tests.processes import Process, Stack
 from tests.waiting import until
 
@@ -55,13 +55,19 @@ def code(tmp_path: Path) -> Path:
 
 
 def start(stack: Stack, name: str, code: Path) -> Process:
-    """The container's command, on ports that are free."""
-    deployment = one(render(None, "-f", str(VALUES)), "Deployment", f"press-pressroom-{name}")
-    command = pod_of(deployment)["containers"][0]["command"]
-    command[-1] = command[-1].replace("0.0.0.0:8000", "127.0.0.1:0").replace("9808", "0")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    settings = {"TASKRUNS_GRACE": yaml.safe_load(VALUES.read_text())["extraEnv"]["TASKRUNS_GRACE"]}
-    return stack.start(command, READY[name], code, PATH=path, **settings)
+    """The container's command and settings, but for paths, and ports that may not be free."""
+    pod = pod_of(one(render(None, "-f", str(VALUES)), "Deployment", f"press-pressroom-{name}"))
+    port = str(free_port())
+    *reloader, command = pod["containers"][0]["command"]
+    command = command.replace("0.0.0.0:8000", "127.0.0.1:0").replace("9808", port)
+    settings = {name: value for name, value in environment(pod).items() if isinstance(value, str)}
+    assert settings["TASKRUNS_GRACE"] == "1"
+    settings["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    folder = code.parent / name
+    paths = {"ALIVE_FILE": folder / "alive", "PROMETHEUS_MULTIPROC_DIR": folder / "metrics", "METRICS_PORT": port}
+    folder.mkdir()
+    settings |= {name: str(value) for name, value in paths.items() if name in settings}
+    return stack.start([*reloader, command], READY[name], code, **settings)
 
 
 def ends(process: Process) -> None:
