@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from celery import current_app
 from django.core.management import call_command
@@ -70,6 +71,12 @@ def start(stack: Stack, name: str, code: Path) -> Process:
     return stack.start([*reloader, command], READY[name], code, **settings)
 
 
+def url(web: Process) -> str:
+    """Where it listens now."""
+    found: str = re.findall(r"http://127\.0\.0\.1:\d+", web.output())[-1]
+    return found
+
+
 def ends(process: Process) -> None:
     """A pod that is deleted ends as quickly as in production, and leaves nothing running."""
     children = process.children()
@@ -85,6 +92,8 @@ def test_it_starts_again_with_the_new_code(name: str, stack: Stack, code: Path) 
     with (code / "app" / "__init__.py").open("a") as file:
         file.write('\nprint("the new code", flush=True)\n')
     until(lambda: READY[name] in process.output().partition("the new code")[2], f"{name} works again")
+    if name == "web":
+        assert httpx.get(f"{url(process)}/livez", timeout=60).status_code == 200
     print(f"{name}: {time.monotonic() - changed:.1f} s from the change until it works again")
     # It ended when it was told to.
     assert "SIGKILL" not in process.output()
@@ -120,8 +129,7 @@ def test_a_task_that_runs_meanwhile_starts_again_with_the_new_code(stack: Stack,
 def test_a_burst_of_reports(stack: Stack, code: Path) -> None:
     call_command("demo_data")
     web = start(stack, "web", code)
-    [url] = re.findall(r"http://127\.0\.0\.1:\d+", web.output())
-    burst(url, reports=3)
+    burst(url(web), reports=3)
     ordered = TaskRun.objects.filter(name="app.reports.tasks.build_report", status="queued")
     assert len(ordered) == 3
     assert set(ordered.values_list("pk", flat=True)) == set(Report.objects.values_list("task", flat=True))
