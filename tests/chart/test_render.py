@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -162,6 +163,24 @@ def test_services_of_others() -> None:
     assert env["PGPASSWORD"] == {"secretKeyRef": {"name": "database", "key": "secret"}}
     assert env["REDIS_PASSWORD"] == {"secretKeyRef": {"name": "redis", "key": "password"}}
     assert env["SECRET_KEY"] == {"secretKeyRef": {"name": "django", "key": "SECRET_KEY"}}
+
+
+def test_development_changes_how_processes_run_and_nothing_else() -> None:
+    rendered = render(), render({"development": {"enabled": True}})
+    production, development = ([found for found in all_ if found["kind"] != "Secret"] for all_ in rendered)
+    changed = 0
+    for before, after in zip(production, development, strict=True):
+        if before["kind"] == "Deployment":
+            changed += 1
+            [was], [now] = pod_of(before)["containers"], pod_of(after)["containers"]
+            *reloader, command = now["command"]
+            assert (reloader, shlex.split(command)) == (["watchfiles", "--target-type", "command"], was["command"])
+            assert now["securityContext"] == {**was["securityContext"], "readOnlyRootFilesystem": False}
+            assert "livenessProbe" not in now
+            now |= {name: was[name] for name in ("command", "securityContext", "livenessProbe")}
+        # Beside it the migration, which has an end.
+        assert after == before
+    assert changed == 4 + len(QUEUES)
 
 
 def test_a_change_of_settings_restarts_pods() -> None:

@@ -4,6 +4,8 @@ readiness, liveness, preStop, restartPolicy).
 */}}
 {{- define "pressroom.pod" -}}
 {{- $root := .root -}}
+{{- /* What ends by itself has nothing to start again. */ -}}
+{{- $reloads := and $root.Values.development.enabled (not .restartPolicy) -}}
 metadata:
   labels: {{- include "pressroom.selector" . | nindent 4 }}
   annotations:
@@ -35,7 +37,7 @@ spec:
     - name: pressroom
       image: {{ include "pressroom.image" $root | quote }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-      command: {{- toYaml .command | nindent 8 }}
+      command: {{- ternary (list "watchfiles" "--target-type" "command" (join " " .command)) .command $reloads | toYaml | nindent 8 }}
       envFrom:
         - configMapRef: {name: {{ include "pressroom.fullname" $root }}}
         {{- with $root.Values.extraEnvFrom }}
@@ -51,8 +53,8 @@ spec:
       {{- with .readiness }}
       readinessProbe: {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- with .liveness }}
-      livenessProbe: {{- toYaml . | nindent 8 }}
+      {{- if and .liveness (not $reloads) }}
+      livenessProbe: {{- toYaml .liveness | nindent 8 }}
       {{- end }}
       {{- with .preStop }}
       lifecycle:
@@ -61,7 +63,7 @@ spec:
       resources: {{- toYaml .sizing.resources | nindent 8 }}
       securityContext:
         allowPrivilegeEscalation: false
-        readOnlyRootFilesystem: true
+        readOnlyRootFilesystem: {{ not $reloads }}
         capabilities: {drop: [ALL]}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
