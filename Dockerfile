@@ -10,7 +10,7 @@ WORKDIR /srv/pressroom
 COPY pyproject.toml uv.lock ./
 # `reload` adds what starts processes again when their code changes: for the Tiltfile.
 ARG GROUP=""
-RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups ${GROUP:+--group "$GROUP"}
+RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --group image ${GROUP:+--group "$GROUP"}
 COPY manage.py gunicorn.conf.py ./
 COPY app app
 RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic --no-input --verbosity 0 \
@@ -29,4 +29,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 STATIC
 WORKDIR /srv/pressroom
 USER 10001:10001
 EXPOSE 8000
+# As process 1 Python would not heed a SIGTERM until it has a handler for it, seconds after its start. The signal is
+# for the process alone: what it does with its children is its own affair.
+ENTRYPOINT ["dumb-init", "--single-child", "--"]
 CMD ["gunicorn", "app.wsgi", "--bind", "0.0.0.0:8000"]

@@ -112,7 +112,7 @@ def test_the_image_is_built_for_it(plain: Tiltfile) -> None:
         assert str(pod["securityContext"]["runAsUser"]) == build["build_args"]["OWNER"]
         container = pod["containers"][0]
         ends = plain.names[name]["kind"] == "Job"
-        assert (container["command"][0] == "watchfiles") is not ends
+        assert (container["args"][0] == "watchfiles") is not ends
         assert container["securityContext"]["readOnlyRootFilesystem"] is ends
 
 

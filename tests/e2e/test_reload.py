@@ -59,7 +59,7 @@ def start(stack: Stack, name: str, code: Path) -> Process:
     """The container's command and settings, but for paths, and ports that may not be free."""
     pod = pod_of(one(render(None, "-f", str(VALUES)), "Deployment", f"press-pressroom-{name}"))
     port = str(free_port())
-    *reloader, command = pod["containers"][0]["command"]
+    *reloader, command = pod["containers"][0]["args"]
     command = command.replace("0.0.0.0:8000", "127.0.0.1:0").replace("9808", port)
     settings = {name: value for name, value in environment(pod).items() if isinstance(value, str)}
     assert settings["TASKRUNS_GRACE"] == "1"

@@ -1,5 +1,5 @@
 {{/*
-The pod template of a component, by (root, component, sizing, command, and optionally grace, env, ports, startup,
+The pod template of a component, by (root, component, sizing, args, and optionally grace, env, ports, startup,
 readiness, liveness, preStop, restartPolicy).
 */}}
 {{- define "pressroom.pod" -}}
@@ -37,7 +37,8 @@ spec:
     - name: pressroom
       image: {{ include "pressroom.image" $root | quote }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-      command: {{- ternary (list "watchfiles" "--target-type" "command" (join " " .command)) .command $reloads | toYaml | nindent 8 }}
+      # For the image's entrypoint, which hands signals on from the first moment.
+      args: {{- ternary (list "watchfiles" "--target-type" "command" (join " " .args)) .args $reloads | toYaml | nindent 8 }}
       envFrom:
         - configMapRef: {name: {{ include "pressroom.fullname" $root }}}
         {{- with $root.Values.extraEnvFrom }}
