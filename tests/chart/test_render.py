@@ -89,7 +89,7 @@ def test_beat_is_one_and_never_two() -> None:
 
 
 def test_processes_hear_sigterm_at_any_moment() -> None:
-    """superset#33513: a shell in between keeps the signal to itself, and process 1 ignores what it has no handler for."""
+    """superset#33513: a shell in between keeps the signal to itself; process 1 ignores one without a handler."""
     assert 'ENTRYPOINT ["dumb-init", "--single-child", "--"]' in (ROOT / "Dockerfile").read_text()
     found = pods(render())
     for name, pod in found.items():
