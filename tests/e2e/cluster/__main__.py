@@ -171,7 +171,7 @@ def refusals(found: list[str]) -> None:
                 try:
                     namespace.helm(*command)
                 except Failed as error:
-                    [line] = [line for line in str(error).splitlines() if "payments" in line and "workers" in line][:1]
+                    [line] = [line for line in str(error).splitlines() if "payments" in line][-1:]
                     found.append(f"{title}: {line.strip()}")
                     continue
                 raise Failed(f"{title}: it was installed")
@@ -184,12 +184,12 @@ def refusals(found: list[str]) -> None:
 
 
 def event(namespace: Namespace, kind: str) -> str:
-    """The first warning about something of that kind."""
+    """What is said of something of that kind that is named `missing`."""
 
     def warned() -> str | None:
         for event in namespace.get("events"):
             about = event["involvedObject"]["kind"].lower()
-            if about == kind and (event["type"] == "Warning" or "missing" in event["message"]):
+            if about == kind and "missing" in event["message"]:
                 return str(event["message"]).strip().splitlines()[0]
         return None
 
@@ -207,7 +207,10 @@ def wrong_password(found: list[str], first: Namespace) -> None:
         )  # fmt: skip
 
         def told() -> str | None:
-            log = namespace.kubectl("logs", "-l", "app.kubernetes.io/component=migrate", "--tail=20")
+            try:
+                log = namespace.kubectl("logs", "-l", "app.kubernetes.io/component=migrate", "--tail=20")
+            except Failed:  # its container is not there yet
+                return None
             return next((line for line in log.splitlines() if "password" in line), None)
 
         found.append(str(until(told, "the migration's log says it")))
