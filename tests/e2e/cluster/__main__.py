@@ -184,12 +184,12 @@ def refusals(found: list[str]) -> None:
 
 
 def event(namespace: Namespace, kind: str) -> str:
-    """What is said of something of that kind that is named `missing`."""
+    """The warning about something of that kind that is `missing`."""
 
     def warned() -> str | None:
         for event in namespace.get("events"):
             about = event["involvedObject"]["kind"].lower()
-            if about == kind and "missing" in event["message"]:
+            if about == kind and event["type"] == "Warning" and "missing" in event["message"]:
                 return str(event["message"]).strip().splitlines()[0]
         return None
 
