@@ -106,7 +106,8 @@ def test_a_migration_steps_back_from_a_locked_table(patience: float) -> None:
             call_command("migrate", "taskruns", verbosity=0)
 
 
-def test_a_migration_waits_for_its_database(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
+@pytest.mark.parametrize("skip_checks", [True, False])
+def test_a_migration_waits_for_its_database(monkeypatch: pytest.MonkeyPatch, db: None, skip_checks: bool) -> None:
     from app.management.commands import migrate
 
     nowhere = connection.copy()
@@ -114,5 +115,5 @@ def test_a_migration_waits_for_its_database(monkeypatch: pytest.MonkeyPatch, db:
     monkeypatch.setattr(migrate, "connections", {"default": nowhere})
     told = StringIO()
     with pytest.raises(Exception, match="connection failed"):
-        call_command("migrate", wait=1.5, stderr=told)
+        call_command("migrate", wait=1.5, stderr=told, skip_checks=skip_checks)
     assert told.getvalue().count("waiting for the database: connection failed") == 2

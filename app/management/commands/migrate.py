@@ -26,6 +26,11 @@ class Command(DjangoCommand):
             "back and tries again, for as long as --wait says",
         )  # fmt: skip
 
+    def get_check_kwargs(self, options: dict[str, Any]) -> Any:
+        """Django's. What asks for it are the checks of the models, which ask the database for its version."""
+        self._wait_for_database(options["database"], time.monotonic() + options["wait"])
+        return super().get_check_kwargs(options)
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Django's. Raises CommandError when a table stays locked for longer than ``--wait``."""
         deadline = time.monotonic() + options["wait"]
