@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pytest
@@ -13,8 +16,10 @@ from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.accounts.models import User
 from app.celery import app
 from app.queues import QUEUES
 from app.taskruns import figures, heartbeats, ledger, outgoing
@@ -218,3 +223,25 @@ def test_unknown_paths_and_queues(exporter: Exporter) -> None:
     assert (status, content_type) == (404, "application/problem+json")
     assert "emails" in json.loads(body)["detail"]
     assert exporter.route("/other", "") is None
+
+
+def test_an_app_tells_of_its_own_tables(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one whose question fails takes nothing but its answer away."""
+    probes = types.ModuleType("app.accounts.metrics")
+    monkeypatch.setattr(probes, "figures", lambda: [GaugeMetricFamily("users", "Of us.", User.objects.count())], False)
+    monkeypatch.setitem(sys.modules, probes.__name__, probes)
+    probes.__spec__ = ModuleSpec(probes.__name__, None)
+    exporter = Exporter()
+    assert exporter.apps is not None
+    User.objects.create_user("kim", "kim@example.com")
+    try:
+        assert scrape(exporter)["users"] == {"": 1}
+        monkeypatch.setattr(probes, "figures", lambda: connection.cursor().execute("SELECT no_such_column"))
+        exporter.apps._told_at = 0.0
+        told = scrape(exporter)
+        assert "users" not in told
+        assert told["pressroom_postgres_up"] == {"": 1}
+    finally:
+        for source in (exporter.postgres, exporter.apps):
+            source._thread.submit(connections.close_all).result()
+            source._thread.shutdown()
