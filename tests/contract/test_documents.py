@@ -1,4 +1,4 @@
-"""What the documents name is there: pages, anchors, files, targets of make, commands with options, names of the chart."""
+"""What the documents name is there: pages, anchors, files, targets of make, commands, options, names of the chart."""
 
 from __future__ import annotations
 

@@ -37,11 +37,16 @@ OF_LEDGER = {name for name, *_ in _OF_QUEUE}
 
 @pytest.fixture
 def exporter(transactional_db: None) -> Iterator[Exporter]:
-    """Its thread of Postgres has a connection of its own, which is to be gone before the database is emptied."""
     exporter = Exporter()
     yield exporter
-    exporter.postgres._thread.submit(connections.close_all).result()
-    exporter.postgres._thread.shutdown()
+    end(exporter)
+
+
+def end(exporter: Exporter) -> None:
+    """Its threads have connections of their own, which are to be gone before the database is emptied."""
+    for source in filter(None, (exporter.postgres, exporter.apps)):
+        source._thread.submit(connections.close_all).result()
+        source._thread.shutdown()
 
 
 def scrape(exporter: Exporter) -> dict[str, dict[str, float]]:
@@ -242,6 +247,4 @@ def test_an_app_tells_of_its_own_tables(transactional_db: None, monkeypatch: pyt
         assert "users" not in told
         assert told["pressroom_postgres_up"] == {"": 1}
     finally:
-        for source in (exporter.postgres, exporter.apps):
-            source._thread.submit(connections.close_all).result()
-            source._thread.shutdown()
+        end(exporter)
