@@ -56,6 +56,7 @@ def test_no_test_reaches_another_machine(url: str) -> None:
         urllib.request.urlopen(url, timeout=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
 def test_a_skipped_test_fails_ci(tmp_path: Path, ci: str, code: int) -> None:
     (tmp_path / "test_it.py").write_text("import pytest\ndef test_it(): pytest.skip('not today')\n")

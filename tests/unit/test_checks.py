@@ -207,6 +207,7 @@ def test_manage_py_check_says_what_is_wrong_with_a_hint() -> None:
     assert run(*CHECK).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code"),
     [

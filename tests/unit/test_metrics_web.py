@@ -17,6 +17,7 @@ from app.local.services import free_port
 from tests.processes import ROOT, Process
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
 GUNICORN = str(ROOT / ".venv" / "bin" / "gunicorn")
 
 

@@ -89,6 +89,7 @@ def token(db: None, anonymous: Any) -> str:
     return str(login.json()["access"])
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("label", sorted(OPERATIONS))
 def test_as_described(label: str, token: str) -> None:
