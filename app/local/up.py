@@ -142,18 +142,21 @@ def services(env: dict[str, str], guardian: Guardian, supervisor: Supervisor) ->
 
 
 def links(base: str, exporter: int, var: Path, seconds: float) -> str:
-    demo = "make demo       drives all of it: mails to 1,000 subscribers, a cover, a report, a payment, a summary"
-    return f"""
-Pressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.
-
-    API documents   {base}/api/docs/
-    Admin           {base}/admin/   (admin, admin-demo-1)
-    Tasks           {base}/admin/operations/
-    Figures         http://127.0.0.1:{exporter}/metrics
-    Mail            {var / "mail"}
-
-    {demo if Path(__file__).with_name("demo.py").exists() else ""}
-"""
+    """What is printed once all is ready; of the example's apps only what is there."""
+    lines = [
+        ("API documents", f"{base}/api/docs/"),
+        ("Admin", f"{base}/admin/   (admin, admin-demo-1)"),
+        ("Tasks", f"{base}/admin/operations/"),
+        *([("Feed", f"{base}/feed/")] if (PROJECT / "app" / "blog").is_dir() else []),
+        ("Figures", f"http://127.0.0.1:{exporter}/metrics"),
+        ("Mail", str(var / "mail")),
+    ]
+    told = f"\nPressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.\n\n"
+    told += "".join(f"    {name:16}{where}\n" for name, where in lines)
+    if Path(__file__).with_name("demo.py").exists():
+        demo = "drives all of it: mails to 1,000 subscribers, a cover, a report, a payment, a summary"
+        told += f"\n    {'make demo':16}{demo}\n"
+    return told
 
 
 def main() -> int:
