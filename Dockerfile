@@ -8,7 +8,9 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_
 WORKDIR /srv/pressroom
 # What changes seldom comes first: a change of code leaves the layer of the dependencies as it is.
 COPY pyproject.toml uv.lock ./
-RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups
+# `reload` adds what starts processes again when their code changes: for the Tiltfile.
+ARG GROUP=""
+RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --group image ${GROUP:+--group "$GROUP"}
 COPY manage.py gunicorn.conf.py ./
 COPY app app
 RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic --no-input --verbosity 0 \
@@ -19,10 +21,15 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp -
     && python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__file__).parent)" \
     && rm -f /usr/bin/pip* /usr/local/bin/pip*
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /srv /srv
+# Root's: what runs cannot change its own code. Another's where code is put into running containers.
+ARG OWNER=0
+COPY --from=build --chown=${OWNER} /srv /srv
 # No bytecode is written: the root file system may be read-only. Output is not held back: a kill would lose it.
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 STATIC_ROOT=/srv/static
 WORKDIR /srv/pressroom
 USER 10001:10001
 EXPOSE 8000
+# As process 1 Python would not heed a SIGTERM until it has a handler for it, seconds after its start. The signal is
+# for the process alone: what it does with its children is its own affair.
+ENTRYPOINT ["dumb-init", "--single-child", "--"]
 CMD ["gunicorn", "app.wsgi", "--bind", "0.0.0.0:8000"]

@@ -34,7 +34,7 @@ export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit e2e reliability reliability-stock reliability-mutations backlog soak bench-fanout bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up demo test test-unit e2e e2e-autoscale reliability reliability-stock reliability-mutations backlog soak bench-fanout bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test-unit: install $(GO_TOOLS) ## Run the quick tests only
 
 e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load (RATE=50)
 	@$(RUN) -m tests.e2e.cluster
+
+e2e-autoscale: install $(HELM) ## Workers that follow their queue, on a cluster with KEDA, beside CPU and LLEN (TASKS=2000)
+	@$(RUN) -m tests.e2e.cluster.autoscale
 
 backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
 	@BACKLOG_TASKS=50000 BACKLOG_SECONDS=600 $(RUN) -m pytest -s tests/reliability/test_backlog.py

@@ -30,11 +30,11 @@ def environment(**extra: str) -> dict[str, str]:
 class Process:
     """A child process whose output goes to a file; it is gone, with all its children, when the test is."""
 
-    def __init__(self, command: list[str], log: Path, **extra: str) -> None:
+    def __init__(self, command: list[str], log: Path, cwd: Path = ROOT, **extra: str) -> None:
         self.log = log
         with log.open("ab") as output:
             self.popen = subprocess.Popen(
-                command, cwd=ROOT, env=environment(**extra), stdout=output, stderr=subprocess.STDOUT,
+                command, cwd=cwd, env=environment(**extra), stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
 
@@ -90,9 +90,9 @@ class Stack:
         self.processes: list[Process] = []
         self.timing = {"TASKRUNS_HEARTBEAT": "0.5", "TASKRUNS_SILENCE": "5", "TASKRUNS_UNCLAIMED": "3"}
 
-    def start(self, command: list[str], ready: str, **extra: str) -> Process:
+    def start(self, command: list[str], ready: str, cwd: Path = ROOT, **extra: str) -> Process:
         log = self.folder / f"{len(self.processes)}.log"
-        process = Process(command, log, **self.timing, **extra)
+        process = Process(command, log, cwd, **self.timing, **extra)
         self.processes.append(process)
         process.wait_for(ready)
         return process

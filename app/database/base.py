@@ -7,16 +7,19 @@ TCP, nor one that the server itself watches, ends the wait for its answer. The c
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from django.db.backends.postgresql import base
-from psycopg.pq import TransactionStatus
 
-CONNECT = 2
-"""Seconds for a connection; psycopg knows no less."""
+CONNECT = 1.5
+"""Seconds of silence while a connection is made."""
+LONGEST = 30
+"""Seconds for a connection to a server that does answer, but slowly."""
+LOOK = 0.1
+"""Seconds after which a wait looks up from the socket: psycopg's own."""
 ASK = 1.0
 """Seconds for an answer to ``SELECT 1``, which is what each request asks first."""
 REST = 1.0
@@ -24,7 +27,24 @@ REST = 1.0
 
 
 class NoAnswerError(psycopg.OperationalError):
-    """It took too long; the connection is closed, for its answer may still come."""
+    """It was silent for too long; the connection is closed, for its answer may still come."""
+
+
+def listening(gen: Generator[Any, Any, Any], limit: float) -> Generator[Any, Any, Any]:
+    """The same generator of psycopg's, ended when nothing comes for ``limit`` seconds. Raises NoAnswerError.
+
+    The looks in vain are counted, not the time: a process that gets no CPU itself hears the answer when it wakes, and
+    does not take a living server for a dead one.
+    """
+    in_vain, ready = 0, None
+    try:
+        while True:
+            ready = yield gen.send(ready)
+            in_vain = 0 if ready else in_vain + 1
+            if in_vain * LOOK >= limit:
+                raise NoAnswerError(f"no answer within {limit:g} s")
+    except StopIteration as end:
+        return end.value
 
 
 class Connection(psycopg.Connection[Any]):
@@ -32,15 +52,17 @@ class Connection(psycopg.Connection[Any]):
 
     limit: float
 
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> Any:
+        return listening(super()._connect_gen(conninfo), CONNECT)
+
+    def wait(self, gen: Any, interval: float = LOOK, timeout: float | None = None) -> Any:
         """As psycopg's. Raises NoAnswerError."""
         try:
-            return super().wait(gen, interval, self.limit if timeout is None else timeout)
-        except psycopg.OperationalError as error:
-            if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
-                raise
+            return super().wait(listening(gen, self.limit), interval, timeout)
+        except NoAnswerError:
             self.pgconn.finish()
-            raise NoAnswerError(f"no answer within {self.limit:g} s") from error
+            raise
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -57,7 +79,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if time.monotonic() - DatabaseWrapper.hung_at < REST:
             raise NoAnswerError("it did not answer a moment ago")
         with self._noting_what_hangs():
-            connection = Connection.connect(**conn_params | {"connect_timeout": CONNECT, "autocommit": True})
+            connection = Connection.connect(**conn_params | {"connect_timeout": LONGEST, "autocommit": True})
             # Behind PgBouncer, to be connected says nothing of the server.
             self._ask(connection)
         return connection

@@ -44,7 +44,7 @@ def test_development_keeps_nothing_and_has_all_it_names() -> None:
                 if "secretKeyRef" in v
             }
             assert wanted <= secrets, name
-    assert "demo_data" in pod_of(found["Job", "pressroom-migrate-dev"])["containers"][0]["command"][2]
+    assert "demo_data" in pod_of(found["Job", "pressroom-migrate-dev"])["containers"][0]["args"][2]
 
 
 def test_production_scales_its_workers_and_has_no_server_nor_secret_of_its_own() -> None:

@@ -26,6 +26,7 @@ from tests.chart.tools import Refused, render
         ({"redis": {"enabled": True, "maxmemori": "1gb"}}, "maxmemori"),
         ({"postgres": {"enabled": True, "maxConnections": "many"}}, "maxConnections"),
         ({"extraEnv": {"LOG-LEVEL": "INFO"}}, "LOG-LEVEL"),
+        ({"development": {"enabled": "false"}}, "development/enabled"),
         # Impossible together.
         ({"ledger": {"heartbeat": 5, "silence": 9}}, "less than two heartbeats"),
         ({"workers": {"default": {"mustFinish": True, "terminationGracePeriodSeconds": 200}}}, "below 310"),

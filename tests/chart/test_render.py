@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from app.queues import QUEUES
-from tests.chart.tools import CHART, Refused, environment, one, pod_of, pods, render, run, template, tool
+from tests.chart.tools import CHART, ROOT, Refused, environment, one, pod_of, pods, render, run, template, tool
 
 WAYS = sorted(path.name for path in (CHART / "ci").glob("*-values.yaml"))
 HELMS = ["HELM", "HELM3"]
@@ -65,12 +66,12 @@ def test_two_renderings_are_the_same_but_for_new_passwords(name: str) -> None:
 
 def test_every_queue_has_one_deployment_with_the_numbers_of_the_table() -> None:
     manifests = render()
-    workers = {name for name, pod in pods(manifests).items() if "worker" in pod["containers"][0].get("command", [])}
+    workers = {name for name, pod in pods(manifests).items() if "worker" in pod["containers"][0].get("args", [])}
     assert workers == {f"press-pressroom-worker-{queue.name}" for queue in QUEUES}
     for queue in QUEUES:
         deployment = one(manifests, "Deployment", f"press-pressroom-worker-{queue.name}")
         pod = pod_of(deployment)
-        command = pod["containers"][0]["command"]
+        command = pod["containers"][0]["args"]
         options = {flag: command[command.index(flag) + 1] for flag in ("-Q", "-P", "-c")}
         assert options == {"-Q": queue.name, "-P": queue.pool, "-c": str(queue.concurrency)}
         # All that has not run over its soft limit can end, and 5 s are left for what has.
@@ -87,12 +88,18 @@ def test_beat_is_one_and_never_two() -> None:
     }  # fmt: skip
 
 
-def test_processes_are_pid_1_and_hear_sigterm() -> None:
-    """superset#33513: a shell in between keeps the signal to itself."""
-    for name, pod in pods(render()).items():
-        command = pod["containers"][0].get("command", ["postgres"])
-        if command[:2] == ["sh", "-c"]:
+def test_processes_hear_sigterm_at_any_moment() -> None:
+    """superset#33513: a shell in between keeps the signal to itself; process 1 ignores one without a handler."""
+    assert 'ENTRYPOINT ["dumb-init", "--single-child", "--"]' in (ROOT / "Dockerfile").read_text()
+    found = pods(render())
+    for name, pod in found.items():
+        [container] = pod["containers"]
+        if container["name"] == "pressroom":
+            assert container["args"], name
+            assert "command" not in container, f"{name} goes past the image's entrypoint"
+        elif command := container.get("command"):
             assert command[2].startswith("exec "), name
+    assert len(found) > 8
 
 
 def test_no_hook_but_the_test() -> None:
@@ -162,6 +169,24 @@ def test_services_of_others() -> None:
     assert env["PGPASSWORD"] == {"secretKeyRef": {"name": "database", "key": "secret"}}
     assert env["REDIS_PASSWORD"] == {"secretKeyRef": {"name": "redis", "key": "password"}}
     assert env["SECRET_KEY"] == {"secretKeyRef": {"name": "django", "key": "SECRET_KEY"}}
+
+
+def test_development_changes_how_processes_run_and_nothing_else() -> None:
+    rendered = render(), render({"development": {"enabled": True}})
+    production, development = ([found for found in all_ if found["kind"] != "Secret"] for all_ in rendered)
+    changed = 0
+    for before, after in zip(production, development, strict=True):
+        if before["kind"] == "Deployment":
+            changed += 1
+            [was], [now] = pod_of(before)["containers"], pod_of(after)["containers"]
+            *reloader, command = now["args"]
+            assert (reloader, shlex.split(command)) == (["watchfiles", "--target-type", "command"], was["args"])
+            assert now["securityContext"] == {**was["securityContext"], "readOnlyRootFilesystem": False}
+            assert "livenessProbe" not in now
+            now |= {name: was[name] for name in ("args", "securityContext", "livenessProbe")}
+        # Beside it the migration, which has an end.
+        assert after == before
+    assert changed == 4 + len(QUEUES)
 
 
 def test_a_change_of_settings_restarts_pods() -> None:

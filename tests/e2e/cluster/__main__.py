@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -19,37 +20,22 @@ from tests.e2e.cluster.kube import (
     Failed,
     Namespace,
     Steps,
-    image_exists,
     load_image,
     need,
     run,
+    succeeds,
     until,
 )  # fmt: skip
+from tests.e2e.cluster.stack import IMAGE, build, install, token
 
 HERE = Path(__file__).resolve().parent
-IMAGE, NEXT = "pressroom:e2e", "pressroom:e2e-next"
+NEXT = "pressroom:e2e-next"
 RATE = float(os.environ.get("RATE", "50"))
 """Requests a second during upgrades; a third of them publish, which starts three tasks each."""
-INSTALL = ["--set=extraEnv.EMAIL_URL=consolemail://", "--set=extraEnv.THROTTLE_PUBLISH=1000000/hour"]
-
-
-def install(namespace: Namespace, *arguments: str, image: str = IMAGE, timeout: str = "5m") -> float:
-    """Install or upgrade the release ``press``, and wait. Returns the seconds it took."""
-    repository, _, tag = image.partition(":")
-    started = time.monotonic()
-    namespace.helm(
-        "upgrade", "--install", "press", str(CHART), "--wait", "--timeout", timeout, *INSTALL,
-        f"--set=image.repository={repository},image.tag={tag}", *arguments,
-    )  # fmt: skip
-    return time.monotonic() - started
 
 
 def images(found: list[str]) -> None:
-    run("docker", "build", "--network", "host", "-t", IMAGE, ".", timeout=1800.0)
-    run("docker", "build", "-t", NEXT, "--build-arg", f"BASE={IMAGE}", str(HERE / "next"))
-    # Such as are here need not be pulled.
-    public = [image for image in ("redis:8", "postgres:17") if image_exists(image)]
-    load_image(IMAGE, NEXT, *public)
+    build(NEXT, HERE / "next")
     size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", IMAGE)) / 1e6
     found.append(f"{size:.0f} MB")
 
@@ -75,16 +61,6 @@ def restricted(namespace: Namespace) -> int:
         if uid != "10001":
             raise Failed(f"{component} runs as {uid}")
     return len(found)
-
-
-def token(namespace: Namespace) -> str:
-    """Of a new author, good for a quarter of an hour."""
-    name = f"e2e-{secrets.token_hex(4)}"
-    code = (
-        "from app.accounts.models import User; from rest_framework_simplejwt.tokens import AccessToken;"
-        f"print(AccessToken.for_user(User.objects.create_user('{name}', '{name}@example.com')))"
-    )
-    return namespace.shell(code).split()[-1]
 
 
 class Background:
@@ -195,7 +171,7 @@ def refusals(found: list[str]) -> None:
                 try:
                     namespace.helm(*command)
                 except Failed as error:
-                    [line] = [line for line in str(error).splitlines() if "payments" in line and "workers" in line][:1]
+                    [line] = [line for line in str(error).splitlines() if "payments" in line][-1:]
                     found.append(f"{title}: {line.strip()}")
                     continue
                 raise Failed(f"{title}: it was installed")
@@ -208,12 +184,12 @@ def refusals(found: list[str]) -> None:
 
 
 def event(namespace: Namespace, kind: str) -> str:
-    """The first warning about something of that kind."""
+    """What is said of something of that kind that is named `missing`."""
 
     def warned() -> str | None:
         for event in namespace.get("events"):
             about = event["involvedObject"]["kind"].lower()
-            if about == kind and (event["type"] == "Warning" or "missing" in event["message"]):
+            if about == kind and "missing" in event["message"]:
                 return str(event["message"]).strip().splitlines()[0]
         return None
 
@@ -231,7 +207,10 @@ def wrong_password(found: list[str], first: Namespace) -> None:
         )  # fmt: skip
 
         def told() -> str | None:
-            log = namespace.kubectl("logs", "-l", "app.kubernetes.io/component=migrate", "--tail=20")
+            try:
+                log = namespace.kubectl("logs", "-l", "app.kubernetes.io/component=migrate", "--tail=20")
+            except Failed:  # its container is not there yet
+                return None
             return next((line for line in log.splitlines() if "password" in line), None)
 
         found.append(str(until(told, "the migration's log says it")))
@@ -275,6 +254,12 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
         if before != after:
             raise Failed(f"{before} posts before, {after} after")
         found.append(f"all {after} posts are there")
+    with steps.step("make demo, through a port-forward") as found:
+        install(namespace, "--set=demo.enabled=true")
+        seeded = ["--for=condition=complete", "job", "-l", "app.kubernetes.io/component=migrate"]
+        namespace.kubectl("wait", *seeded, "--timeout=180s")
+        with namespace.forward("press-pressroom-web", 80) as url:
+            found.append(demo(url))
     with steps.step("wrong password of an external database") as found:
         wrong_password(found, namespace)
 
@@ -312,6 +297,43 @@ def kustomized(found: list[str]) -> None:
         namespace.delete()
 
 
+def demo(url: str) -> str:
+    """What `make demo` says of the mails that it had sent. Raises Failed."""
+    told = run(sys.executable, "-P", str(ROOT / "app" / "local" / "demo.py"), url)
+    print(told, file=sys.stderr)
+    return next(line for line in told.splitlines() if "mails sent" in line)
+
+
+def composed(found: list[str]) -> None:
+    """The same image without a cluster."""
+    compose = ["docker", "compose"] if succeeds("docker", "compose", "version") else ["docker-compose"]
+    with socket.socket() as free, socket.socket() as other:
+        free.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        port, exporter = (str(one.getsockname()[1]) for one in (free, other))
+    command = ["env", f"PORT={port}", f"EXPORTER_PORT={exporter}", *compose, "-p", "pressroom-e2e"]
+    started = time.monotonic()
+    try:
+        run(*command, "up", "-d", "--build")
+
+        def healthy() -> bool:
+            told = run("docker", "inspect", "-f", "{{json .State}}", *run(*command, "ps", "-q").split())
+            states = [json.loads(line) for line in told.splitlines()]
+            return all(
+                state.get("Health", {}).get("Status") == "healthy"
+                or (state["Status"], state["ExitCode"]) == ("exited", 0)
+                for state in states
+            )
+
+        until(healthy, "every container is healthy, the migration at its end", timeout=300.0)
+        found.append(f"{time.monotonic() - started:.0f} s to healthy")
+        found.append(demo(f"http://localhost:{port}"))
+    except Failed as error:
+        raise Failed(f"{error}\n{run(*command, 'ps')}\n{run(*command, 'logs', '--tail=15')}") from error
+    finally:
+        run(*command, "down", "-v", "-t", "5")
+
+
 def main() -> int:
     need("kubectl", "docker")
     if not Path(HELM).exists():
@@ -332,6 +354,8 @@ def main() -> int:
             others(found)
         with steps.step("kubectl apply -k overlays/dev") as found:
             kustomized(found)
+        with steps.step("docker compose up") as found:
+            composed(found)
     except Failed as error:
         print(f"\n{error}\n", *(namespace.state() for namespace in made[:1]), sep="\n", file=sys.stderr)
         return 1

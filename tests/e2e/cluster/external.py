@@ -38,14 +38,19 @@ def certificates(*hosts: str) -> dict[str, str]:
             .not_valid_after(now + DAY)
         )
         for extension in extensions:
-            made = made.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            made = made.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints | x509.KeyUsage))
         return made.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
     names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
     identifier = x509.SubjectKeyIdentifier.from_public_key(authority.public_key())
+    # Python from 3.13 on wants to be told that the authority may sign.
+    signs = x509.KeyUsage(
+        key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
     return {
         "ca.crt": certificate(
-            issuer, authority, x509.BasicConstraints(ca=True, path_length=None), identifier
+            issuer, authority, x509.BasicConstraints(ca=True, path_length=None), signs, identifier
         ),
         "tls.crt": certificate(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])]), server, names,

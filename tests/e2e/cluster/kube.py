@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -79,6 +80,21 @@ class Namespace:
         ]
         return self.kubectl(*command, given=given)
 
+    @contextmanager
+    def forward(self, service: str, port: int) -> Iterator[str]:
+        """The service's address on this machine, for as long as the block lasts."""
+        command = ["kubectl", "-n", self.name, "port-forward", f"svc/{service}", f":{port}"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                found = re.match(r"Forwarding from (127\.0\.0\.1:\d+)", line)
+                if not found:
+                    raise Failed(f"{shlex.join(command)}: {line}")
+                yield f"http://{found[1]}"
+            finally:
+                process.terminate()
+
     def state(self) -> str:
         """For a failure: pods, events and the last lines of what does not run."""
         parts = [self.kubectl("get", "pods", "-o", "wide"), self.kubectl("get", "events", "--sort-by=.lastTimestamp")]
@@ -105,8 +121,8 @@ def load_image(*images: str) -> None:
         run(*command, image)
 
 
-def image_exists(image: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+def succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def until(condition: Any, what: str, timeout: float = 180.0) -> Any:

@@ -1,9 +1,11 @@
 {{/*
-The pod template of a component, by (root, component, sizing, command, and optionally grace, env, ports, startup,
+The pod template of a component, by (root, component, sizing, args, and optionally grace, env, ports, startup,
 readiness, liveness, preStop, restartPolicy).
 */}}
 {{- define "pressroom.pod" -}}
 {{- $root := .root -}}
+{{- /* What ends by itself has nothing to start again. */ -}}
+{{- $reloads := and $root.Values.development.enabled (not .restartPolicy) -}}
 metadata:
   labels: {{- include "pressroom.selector" . | nindent 4 }}
   annotations:
@@ -35,7 +37,8 @@ spec:
     - name: pressroom
       image: {{ include "pressroom.image" $root | quote }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-      command: {{- toYaml .command | nindent 8 }}
+      # For the image's entrypoint, which hands signals on from the first moment.
+      args: {{- ternary (list "watchfiles" "--target-type" "command" (join " " .args)) .args $reloads | toYaml | nindent 8 }}
       envFrom:
         - configMapRef: {name: {{ include "pressroom.fullname" $root }}}
         {{- with $root.Values.extraEnvFrom }}
@@ -51,8 +54,8 @@ spec:
       {{- with .readiness }}
       readinessProbe: {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- with .liveness }}
-      livenessProbe: {{- toYaml . | nindent 8 }}
+      {{- if and .liveness (not $reloads) }}
+      livenessProbe: {{- toYaml .liveness | nindent 8 }}
       {{- end }}
       {{- with .preStop }}
       lifecycle:
@@ -61,7 +64,7 @@ spec:
       resources: {{- toYaml .sizing.resources | nindent 8 }}
       securityContext:
         allowPrivilegeEscalation: false
-        readOnlyRootFilesystem: true
+        readOnlyRootFilesystem: {{ not $reloads }}
         capabilities: {drop: [ALL]}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
