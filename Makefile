@@ -50,7 +50,7 @@ test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of i
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
-	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup -m "not slow" tests/unit tests/contract $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadgroup -m "not slow" tests/unit tests/contract $(ARGS)
 
 e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load (RATE=50)
 	@$(RUN) -m tests.e2e.cluster
