@@ -38,7 +38,9 @@ class Copy:
         for name in (".venv", ".tools"):
             (folder / name).symlink_to(PROJECT / name, target_is_directory=True)
         ours = {*settings_names(), "LOCAL", "VAR_DIR", "STATIC_ROOT", "DJANGO_SETTINGS_MODULE", "MAKEFLAGS", "CI"}
-        self.env = {name: value for name, value in os.environ.items() if name not in ours}
+        self.env = {
+            name: value for name, value in os.environ.items() if name not in ours and not name.startswith("PYTEST_")
+        }
 
     def do(self, kind: str, text: str) -> None:
         """Carry out a block. Raises AssertionError where it does not work."""
