@@ -7,6 +7,7 @@ HELM3_VERSION := 3.22.0
 KUSTOMIZE_VERSION := 5.8.1
 KUBECONFORM_VERSION := 0.8.0
 HELM_DOCS_VERSION := 1.14.2
+ACTIONLINT_VERSION := 1.7.12
 # Its schemas hold for the chart.
 KUBERNETES_VERSION := 1.37.2
 PORT ?= 8000
@@ -23,7 +24,8 @@ HELM3 := .tools/helm-$(HELM3_VERSION)/helm
 KUSTOMIZE := .tools/kustomize-$(KUSTOMIZE_VERSION)/kustomize
 KUBECONFORM := .tools/kubeconform-$(KUBECONFORM_VERSION)/kubeconform
 HELM_DOCS := .tools/helm-docs-$(HELM_DOCS_VERSION)/helm-docs
-GO_TOOLS := $(STRIPE_MOCK) $(HELM) $(HELM3) $(KUSTOMIZE) $(KUBECONFORM) $(HELM_DOCS)
+ACTIONLINT := .tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
+GO_TOOLS := $(STRIPE_MOCK) $(HELM) $(HELM3) $(KUSTOMIZE) $(KUBECONFORM) $(HELM_DOCS) $(ACTIONLINT)
 
 # The interpreter that is there already is the one to use.
 export UV_PYTHON_DOWNLOADS := never
@@ -48,7 +50,7 @@ test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of i
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
-	@$(RUN) -m pytest tests/unit tests/contract $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadgroup -m "not slow" tests/unit tests/contract $(ARGS)
 
 e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load (RATE=50)
 	@$(RUN) -m tests.e2e.cluster
@@ -130,6 +132,7 @@ $(HELM3): package := helm.sh/helm/v3/cmd/helm@v$(HELM3_VERSION)
 $(KUSTOMIZE): package := sigs.k8s.io/kustomize/kustomize/v5@v$(KUSTOMIZE_VERSION)
 $(KUBECONFORM): package := github.com/yannh/kubeconform/cmd/kubeconform@v$(KUBECONFORM_VERSION)
 $(HELM_DOCS): package := github.com/norwoodj/helm-docs/cmd/helm-docs@v$(HELM_DOCS_VERSION)
+$(ACTIONLINT): package := github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
 $(GO_TOOLS): | $(UV)
 	@if command -v go >/dev/null; then \
 		echo "building $(@F) (once)"; CGO_ENABLED=0 GOBIN="$(CURDIR)/$(@D)" go install $(package); \

@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import django_stubs_ext
 import environ
-from celery.schedules import crontab
 
 from app.email_url import EmailUrlError, email_settings
 from app.logs import logging_config
 from app.queues import DEFAULT_QUEUE, QUEUES
+from app.schedules import schedules
 
 # Lets ModelAdmin[Post] and its like be written, which the type checker wants and Django does not know.
 django_stubs_ext.monkeypatch()
@@ -38,6 +38,16 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SITE_URL = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")
 
+# What this site is about. An app that is taken out of this list takes its routes (`urls.py`) and its schedules
+# (`schedule.py`) along: docs/your-app.md.
+DOMAIN_APPS = [
+    "app.accounts",
+    "app.blog",
+    "app.reports",
+    "app.integrations",
+    "app.payments",
+    "app.files",
+]
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",
@@ -55,12 +65,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "app",
     "app.taskruns",
-    "app.files",
-    "app.accounts",
-    "app.blog",
-    "app.reports",
-    "app.integrations",
-    "app.payments",
+    *DOMAIN_APPS,
     "app.operations",
 ]
 
@@ -155,7 +160,7 @@ S3_OPTIONS = {
     "secret_key": env.str("S3_SECRET_ACCESS_KEY", default=""),
 }
 STORAGES: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "app.files.storage.PostgresStorage"},
+    **({"default": {"BACKEND": "app.files.storage.PostgresStorage"}} if "app.files" in DOMAIN_APPS else {}),
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 if S3_BUCKET:
@@ -188,33 +193,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BEAT_SCHEDULER = "app.taskruns.beat:LedgerScheduler"
-# Made in the database where missing; edited in the admin from then on.
-CELERY_BEAT_SCHEDULE = {
-    "cleanup-expired-tokens": {
-        "task": "app.accounts.tasks.cleanup_expired_tokens",
-        "schedule": crontab(hour=3, minute=0),
-    },
-    "prune-task-runs": {"task": "app.taskruns.tasks.prune", "schedule": 600},
-    "roll-up-views": {
-        "task": "app.blog.tasks.roll_up_views",
-        "schedule": 60.0,
-        # The next one does the work of one that had to wait.
-        "options": {"expires": 60.0},
-    },
-    "cleanup-reports": {
-        "task": "app.reports.tasks.cleanup_reports",
-        "schedule": crontab(hour=3, minute=30),
-    },
-    "send-daily-summary": {
-        "task": "app.reports.tasks.send_daily_summary",
-        "schedule": crontab(hour=9, minute=0, day_of_week="1-5"),
-    },
-    "ping-external": {
-        "task": "app.integrations.tasks.ping_external",
-        "schedule": 300,
-        "options": {"expires": 300},  # the next one does as well
-    },
-}
+# Made in the database where missing; edited in the admin from then on. Each app keeps its own in `schedule.py`.
+CELERY_BEAT_SCHEDULE = schedules(["app.taskruns", *DOMAIN_APPS])
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
 LANGUAGE_CODE = "en"
@@ -295,7 +275,7 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
     "ENUM_NAME_OVERRIDES": {
-        "PostStatusEnum": "app.blog.models.Post.Status",
+        **({"PostStatusEnum": "app.blog.models.Post.Status"} if "app.blog" in DOMAIN_APPS else {}),
         "TaskStatusEnum": "app.taskruns.api.STATUSES",
     },
 }

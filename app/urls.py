@@ -1,5 +1,8 @@
-"""Routes. Each app keeps its own under ``/api/``."""
+"""Routes. Each app of the domain keeps its own in ``urls.py``, with its whole paths."""
 
+from importlib.util import find_spec
+
+from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
@@ -15,8 +18,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/docs/", from_here_only(SpectacularSwaggerView.as_view(url_name="schema")), name="docs"),
     path("api/redoc/", from_here_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
     path("api/tasks/", include("app.taskruns.urls")),
-    path("api/auth/", include("app.accounts.urls")),
-    path("api/reports/", include("app.reports.urls")),
-    path("api/", include("app.payments.urls")),
-    path("", include("app.blog.urls")),
+    *(path("", include(f"{app}.urls")) for app in settings.DOMAIN_APPS if find_spec(f"{app}.urls")),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from celery import signature
+from django.apps import apps
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import transaction
@@ -186,7 +187,7 @@ class PostViewSet(CoverActions, viewsets.ModelViewSet[Post]):
             started = []
             if services.post_publish(post_id=post.pk):
                 started = [task.delay(post.pk) for task in (notify_subscribers, reindex_post, invalidate_caches)]
-                if settings.SLACK_WEBHOOK_URL:
+                if settings.SLACK_WEBHOOK_URL and apps.is_installed("app.integrations"):
                     text = f"{post.title} {settings.SITE_URL}{post.get_absolute_url()}"
                     # By name: this app does not know that one.
                     started.append(signature("app.integrations.tasks.notify_slack", [text]).delay())

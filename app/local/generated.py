@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.local.dashboard import dashboard_json
-from app.queues import QUEUES
+from app.local.up import worker
+from app.queues import QUEUES, Queue
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
@@ -20,6 +21,17 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 def queues_json() -> str:
     """The table of queues for the chart, whose templates range over it."""
     return json.dumps([dataclasses.asdict(queue) for queue in QUEUES], indent=2) + "\n"
+
+
+def compose() -> str:
+    """The compose file, with a worker for each queue. The rest is written by hand."""
+    workers = "".join(f"  worker-{queue.name}:\n    <<: *app\n    command: {_command(queue)}\n" for queue in QUEUES)
+    text = (PROJECT / COMPOSE).read_text()
+    return re.sub(r"(?:^  worker-.+:\n(?:    .+\n)+)+", lambda _: workers, text, count=1, flags=re.MULTILINE)
+
+
+def _command(queue: Queue) -> str:
+    return " ".join(["celery", *worker(queue)[3:]])
 
 
 def values_schema() -> str:
@@ -37,6 +49,7 @@ def chart() -> str:
     return re.sub(r"^appVersion: .*$", f'appVersion: "{version}"', text, flags=re.MULTILINE)
 
 
+COMPOSE = "compose.yaml"
 VALUES_SCHEMA = "deploy/helm/pressroom/values.schema.json"
 CHART = "deploy/helm/pressroom/Chart.yaml"
 
@@ -75,6 +88,7 @@ KUSTOMIZE = "deploy/kustomize"
 FILES: dict[str, Callable[[], str]] = {
     "deploy/helm/pressroom/files/queues.json": queues_json,
     "deploy/helm/pressroom/files/dashboard.json": dashboard_json,
+    COMPOSE: compose,
     VALUES_SCHEMA: values_schema,
     CHART: chart,
     "deploy/helm/pressroom/README.md": chart_readme,

@@ -142,17 +142,21 @@ def services(env: dict[str, str], guardian: Guardian, supervisor: Supervisor) ->
 
 
 def links(base: str, exporter: int, var: Path, seconds: float) -> str:
-    return f"""
-Pressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.
-
-    API documents   {base}/api/docs/
-    Admin           {base}/admin/   (admin, admin-demo-1)
-    Feed            {base}/feed/
-    Figures         http://127.0.0.1:{exporter}/metrics
-    Mail            {var / "mail"}
-
-    make demo       drives all of it: mails to 1,000 subscribers, a cover, a report, a payment, a summary
-"""
+    """What is printed once all is ready; of the example's apps only what is there."""
+    lines = [
+        ("API documents", f"{base}/api/docs/"),
+        ("Admin", f"{base}/admin/   (admin, admin-demo-1)"),
+        ("Tasks", f"{base}/admin/operations/"),
+        *([("Feed", f"{base}/feed/")] if (PROJECT / "app" / "blog").is_dir() else []),
+        ("Figures", f"http://127.0.0.1:{exporter}/metrics"),
+        ("Mail", str(var / "mail")),
+    ]
+    told = f"\nPressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.\n\n"
+    told += "".join(f"    {name:16}{where}\n" for name, where in lines)
+    if Path(__file__).with_name("demo.py").exists():
+        demo = "drives all of it: mails to 1,000 subscribers, a cover, a report, a payment, a summary"
+        told += f"\n    {'make demo':16}{demo}\n"
+    return told
 
 
 def main() -> int:
@@ -180,7 +184,8 @@ def main() -> int:
         printer("up", f"services answer after {time.monotonic() - started:.1f} s")
         supervisor.run("migrate", [*manage, "migrate", "--no-input", "--verbosity", "1"], env)
         supervisor.run("demo-data", [*manage, "demo_data"], env)
-        stand_ins = set() if env.get("STRIPE_SECRET_KEY") else {"stripe"}
+        has_payments = (PROJECT / "app" / "payments").is_dir()
+        stand_ins = {"stripe"} if has_payments and not env.get("STRIPE_SECRET_KEY") else set()
         if stand_ins:
             supervisor.start("stripe", stripe(env), env, ready="stripe: ready")
         supervisor.start("web", web(port), env)
@@ -192,7 +197,7 @@ def main() -> int:
         supervisor.start("exporter", [*manage, "exporter", f"--port={exporter}"], env, ready="exporter: ready")
         base = f"http://127.0.0.1:{port}"
         supervisor.wait_ready(
-            {*workers, *stand_ins, "beat", "relay", "exporter"}, lambda: answers(f"{base}/feed/"), READY_TIMEOUT
+            {*workers, *stand_ins, "beat", "relay", "exporter"}, lambda: answers(f"{base}/readyz"), READY_TIMEOUT
         )
         print(links(base, exporter, var, time.monotonic() - started), flush=True)
         supervisor.wait()

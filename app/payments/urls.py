@@ -6,6 +6,6 @@ from rest_framework.routers import SimpleRouter
 from app.payments.api import OrderViewSet, WebhookView
 
 router = SimpleRouter()
-router.register("orders", OrderViewSet, basename="order")
+router.register("api/orders", OrderViewSet, basename="order")
 
-urlpatterns = [*router.urls, path("payments/webhook/", WebhookView.as_view(), name="stripe-webhook")]
+urlpatterns = [*router.urls, path("api/payments/webhook/", WebhookView.as_view(), name="stripe-webhook")]

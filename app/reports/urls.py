@@ -6,9 +6,9 @@ from rest_framework.routers import SimpleRouter
 from app.reports.api import ReportDownloadView, ReportViewSet
 
 router = SimpleRouter()
-router.register("", ReportViewSet, basename="report")
+router.register("api/reports", ReportViewSet, basename="report")
 
 urlpatterns = [
-    path("download/<str:token>/", ReportDownloadView.as_view(), name="report-download"),
+    path("api/reports/download/<str:token>/", ReportDownloadView.as_view(), name="report-download"),
     *router.urls,
 ]

@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from http import HTTPStatus
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Generic, TypeVar
 
 import redis
 from celery.utils import nodesplit
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -25,7 +28,7 @@ from prometheus_client.registry import Collector
 
 from app.metrics_server import Answer, exposition
 from app.queues import BY_NAME, QUEUES
-from app.taskruns.figures import Broker, Ledger, QueueFigures, read_broker, read_ledger
+from app.taskruns.figures import TIMEOUT, Broker, Ledger, QueueFigures, read_broker, read_ledger
 from app.taskruns.wake import broker_client
 
 logger = logging.getLogger(__name__)
@@ -86,6 +89,24 @@ def _ask_postgres() -> Ledger:
         raise
 
 
+def _own_figures() -> list[Callable[[], Iterable[Metric]]]:
+    """`figures` of each app's ``metrics.py``, where it has one: what it tells of its own tables."""
+    apps = [app for app in settings.DOMAIN_APPS if find_spec(f"{app}.metrics")]
+    return [figures for app in apps if (figures := getattr(import_module(f"{app}.metrics"), "figures", None))]
+
+
+def _ask_apps() -> list[Metric]:
+    close_old_connections()
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}s'")
+            return [metric for figures in _own_figures() for metric in figures()]
+    except (DatabaseError, InterfaceError):
+        connection.close()
+        raise
+
+
 class Exporter(Collector):
     """Collects what Prometheus asks for, and answers over HTTP."""
 
@@ -93,6 +114,7 @@ class Exporter(Collector):
         client = broker_client(socket_timeout=2.0)
         self.postgres = Source("Postgres", _ask_postgres)
         self.redis = Source("Redis", lambda: read_broker(client))
+        self.apps = Source("Postgres, to the apps' own questions,", _ask_apps) if _own_figures() else None
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -114,6 +136,8 @@ class Exporter(Collector):
             yield from _of_ledger(ledger)
         if broker is not None:
             yield from _of_broker(broker)
+        if self.apps is not None:
+            yield from self.apps.read() or ()
 
     def route(self, path: str, accept: str) -> Answer | None:
         """``/metrics``, ``/livez`` and ``/queues/<name>``."""

@@ -29,7 +29,7 @@ from tests.chart.tools import Refused, render
         ({"development": {"enabled": "false"}}, "development/enabled"),
         # Impossible together.
         ({"ledger": {"heartbeat": 5, "silence": 9}}, "less than two heartbeats"),
-        ({"workers": {"reports": {"mustFinish": True, "terminationGracePeriodSeconds": 600}}}, "below 1510"),
+        ({"workers": {"default": {"mustFinish": True, "terminationGracePeriodSeconds": 200}}}, "below 310"),
         ({"web": {"replicas": 30}}, "database connections"),
         ({"autoscaling": {"provider": "keda"}, "worker": {"autoscaling": {"maxReplicas": 40}}}, "database connections"),
         ({"postgres": {"maxConnections": 40}}, "postgres.maxConnections"),

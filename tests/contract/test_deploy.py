@@ -45,6 +45,7 @@ def test_the_version_is_one() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert {chart["version"], chart["appVersion"], SPECTACULAR_SETTINGS["VERSION"]} == {version}
+    assert f"\n## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_image_is_built_with_the_tools_of_the_makefile() -> None:

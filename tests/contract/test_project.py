@@ -29,21 +29,8 @@ def test_settings_read_the_environment_in_no_other_way() -> None:
     assert "os.environ" not in (ROOT / "app" / "settings.py").read_text()
 
 
-TARGETS = (
-    "up",
-    "demo",
-    "test",
-    "test-unit",
-    "reliability",
-    "backlog",
-    "soak",
-    "bench-fanout",
-    "bench-operations",
-    "screenshots",
-    "lint",
-    "update",
-    "verify",
-)
+RULES = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = sorted(RULES - {"install-local"})  # a part of `make up`
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -69,6 +56,7 @@ def test_no_test_reaches_another_machine(url: str) -> None:
         urllib.request.urlopen(url, timeout=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ci", "code"), [("true", 1), ("", 0)])
 def test_a_skipped_test_fails_ci(tmp_path: Path, ci: str, code: int) -> None:
     (tmp_path / "test_it.py").write_text("import pytest\ndef test_it(): pytest.skip('not today')\n")

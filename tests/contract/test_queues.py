@@ -1,7 +1,6 @@
 """What is said in several places is said once, in ``app/queues.py``."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,6 @@ def test_there_are_tasks_to_look_at() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_every_task_goes_to_a_declared_queue(name: str) -> None:
     assert checks.queue_of(OURS[name]) in BY_NAME
-
-
-def readme_queues() -> dict[str, str]:
-    """The queue of each task in README's table of the work; one in brackets says otherwise for a task of its row."""
-    table = (ROOT / "README.md").read_text().partition("## The work it does")[2].partition("\n\nAny of them")[0]
-    found = {}
-    for row in table.splitlines()[3:]:
-        _, _, names, queue, *_ = (cell.strip() for cell in row.split("|"))
-        exceptions = dict(re.findall(r"`(\w+)`: (\w+)", queue))
-        for name in re.findall(r"`(\w+)`", names):
-            found[name] = exceptions.get(name, queue.partition(" ")[0])
-    return found
-
-
-def test_the_readme_tells_of_each_task_and_its_queue() -> None:
-    assert readme_queues() == {name.rpartition(".")[2]: checks.queue_of(task) for name, task in OURS.items()}
 
 
 @pytest.mark.parametrize("name", [entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()])

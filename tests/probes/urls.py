@@ -1,15 +1,36 @@
-"""The site's routes and a page that fails."""
+"""The site's routes, a page that fails, and one that starts work."""
 
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from rest_framework.exceptions import NotFound
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
+from app.taskruns.api import run_payloads
+from app.taskruns.idempotency import idempotent
 from app.urls import urlpatterns as of_the_site
+from tests.probes import tasks
 
 
 def broken(request: HttpRequest, **_: Any) -> HttpResponse:
     raise RuntimeError("a bug")
 
 
-urlpatterns = [path("broken/<str:token>/", broken), *of_the_site]
+class StartView(APIView):
+    """Starts so many tasks."""
+
+    permission_classes = [IsAuthenticated]
+
+    @idempotent
+    def post(self, request: Request, count: int) -> Response:
+        if not count:
+            raise NotFound
+        started = [tasks.effect.delay("/dev/null", str(number)) for number in range(count)]
+        return Response({"tasks": run_payloads(started, request)})
+
+
+urlpatterns = [path("broken/<str:token>/", broken), path("start/<int:count>/", StartView.as_view()), *of_the_site]

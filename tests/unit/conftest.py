@@ -1,15 +1,18 @@
 """Fixtures for tests of the API."""
 
+import io
+import json
+import logging
+import logging.config
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.db import transaction
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
-from app.blog import services
-from app.blog.models import Post
+from app.logs import logging_config
 
 
 @pytest.fixture(autouse=True)
@@ -59,13 +62,12 @@ def client_of(user: Any) -> APIClient:
 
 
 @pytest.fixture
-def draft(author: User) -> Post:
-    return services.post_create(author=author, title="On <b>queues</b>", body="A queue forgets.\n\nA table does not.")
-
-
-@pytest.fixture
-def published(draft: Post) -> Post:
-    with transaction.atomic():
-        services.post_publish(post_id=draft.pk)
-    draft.refresh_from_db()
-    return draft
+def lines() -> Iterator[Any]:
+    """Logs as JSON, kept; called, it gives them."""
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    config = logging_config("json", "INFO")
+    written = config["handlers"]["console"]["stream"] = io.StringIO()
+    logging.config.dictConfig(config)
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    root.handlers[:] = handlers

@@ -12,7 +12,6 @@ from django.conf import settings
 from django.test import Client
 
 from app.accounts.models import User
-from app.blog.models import Post, Subscriber
 from app.taskruns.models import IdempotencyKey, TaskRun
 from app.taskruns.ownership import owned_by
 from tests.probes import tasks
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 AUTH = "/api/auth/"
 REGISTER, LOGIN, REFRESH, LOGOUT, ME = (f"{AUTH}{name}/" for name in ("register", "login", "refresh", "logout", "me"))
-POSTS, TASKS, SUBSCRIBE = "/api/posts/", "/api/tasks/", "/api/subscriptions/"
+TASKS = "/api/tasks/"
 UNKNOWN_RUN = f"{TASKS}01900000-0000-7000-8000-000000000000/"
 GOOD = {"username": "kim", "email": "kim@example.com", "password": "a-long-passphrase-1"}
 DEEP = "[" * 50_000 + "]" * 50_000
@@ -31,45 +30,8 @@ def body(**change: Any) -> str:
     return json.dumps(GOOD | change)
 
 
-# Method, address ({foreign}: another's draft, {run}: another's run), body, expected status; as a signed-in user.
+# Method, address ({run}: another's run), body, expected status; as a signed-in user.
 SIGNED_IN: list[tuple[str, str, str, int]] = [
-    ("POST", POSTS, "", 400),
-    ("POST", POSTS, "{}", 400),
-    ("POST", POSTS, "[]", 400),
-    ("POST", POSTS, "1", 400),
-    ("POST", POSTS, '"text"', 400),
-    ("POST", POSTS, "{'title': 1}", 400),
-    ("POST", POSTS, '{"title": "t"}', 400),
-    ("POST", POSTS, '{"body": "b"}', 400),
-    ("POST", POSTS, '{"title": "", "body": "b"}', 400),
-    ("POST", POSTS, '{"title": "   ", "body": "b"}', 400),
-    ("POST", POSTS, '{"title": null, "body": "b"}', 400),
-    ("POST", POSTS, '{"title": ["t"], "body": "b"}', 400),
-    ("POST", POSTS, '{"title": {"a": 1}, "body": "b"}', 400),
-    ("POST", POSTS, '{"title": true, "body": "b"}', 400),
-    ("POST", POSTS, '{"title": "nul\\u0000", "body": "b"}', 400),
-    ("POST", POSTS, '{"title": "t", "body": "nul\\u0000"}', 400),
-    ("POST", POSTS, '{"title": "half \\ud800", "body": "b"}', 400),
-    ("POST", POSTS, json.dumps({"title": "t" * 201, "body": "b"}), 400),
-    ("POST", POSTS, '{"title": NaN, "body": "b"}', 400),
-    ("POST", POSTS, f'{{"title": "t", "body": {DEEP}}}', 400),
-    ("POST", POSTS, json.dumps({"title": "t", "body": "b" * 10_000_000}), 413),
-    ("PUT", POSTS, "{}", 405),
-    ("PATCH", POSTS, "{}", 405),
-    ("DELETE", POSTS, "", 405),
-    ("GET", f"{POSTS}?cursor=x", "", 404),
-    ("GET", f"{POSTS}?q=%00", "", 400),
-    ("GET", "{foreign}", "", 404),
-    ("PUT", "{foreign}", '{"title": "mine", "body": "b"}', 404),
-    ("PATCH", "{foreign}", '{"title": "mine"}', 404),
-    ("DELETE", "{foreign}", "", 404),
-    ("POST", "{foreign}publish/", "", 404),
-    ("GET", "{foreign}publish/", "", 405),
-    ("POST", f"{POSTS}0/publish/", "", 404),
-    ("POST", f"{POSTS}-1/publish/", "", 404),
-    ("POST", f"{POSTS}9999999999999999999999/publish/", "", 404),
-    ("POST", f"{POSTS}%00/publish/", "", 404),
-    ("POST", f"{POSTS}1.5/publish/", "", 404),
     ("GET", "{run}", "", 404),
     ("POST", "{run}cancel/", "", 404),
     ("POST", "{run}retry/", "", 403),
@@ -112,11 +74,6 @@ ANONYMOUS: list[tuple[str, str, str, int]] = [
     ("GET", ME, "", 401),
     ("GET", TASKS, "", 401),
     ("GET", UNKNOWN_RUN, "", 401),
-    ("POST", POSTS, '{"title": "t", "body": "b"}', 401),
-    ("POST", SUBSCRIBE, "{}", 400),
-    ("POST", SUBSCRIBE, '{"email": "x"}', 400),
-    ("POST", SUBSCRIBE, '{"email": "a@b.kr\\u0000"}', 400),
-    ("POST", SUBSCRIBE, '{"email": ["a@b.kr"]}', 400),
 ]
 
 
@@ -153,16 +110,14 @@ def check(answer: Any, status: int) -> None:
 
 
 def counts() -> list[int]:
-    return [model.objects.count() for model in (User, Post, Subscriber, TaskRun, IdempotencyKey)]
+    return [model.objects.count() for model in (User, TaskRun, IdempotencyKey)]
 
 
 @pytest.fixture
-def places(author: User, reader: User) -> dict[str, str]:
-    """Addresses of what the author has and the reader has not."""
-    draft = Post.objects.create(author=author, title="draft", slug="draft", body="b")
+def foreign_run(author: User) -> str:
+    """The address of what the author has and the reader has not."""
     with owned_by(author):
-        run = TaskRun.of(tasks.effect.delay("/dev/null", "x"))
-    return {"{foreign}": f"{POSTS}{draft.pk}/", "{run}": f"{TASKS}{run.pk}/"}
+        return f"{TASKS}{TaskRun.of(tasks.effect.delay('/dev/null', 'x')).pk}/"
 
 
 def send(client: Client, method: str, url: str, text: str, **extra: Any) -> Any:
@@ -170,19 +125,17 @@ def send(client: Client, method: str, url: str, text: str, **extra: Any) -> Any:
 
 
 @pytest.mark.parametrize(("method", "url", "text", "status"), SIGNED_IN, ids=lambda value: str(value)[:40])
-def test_signed_in(places: dict[str, str], as_reader: Any, method: str, url: str, text: str, status: int) -> None:
-    for name, place in places.items():
-        url = url.replace(name, place)
+def test_signed_in(foreign_run: str, as_reader: Any, method: str, url: str, text: str, status: int) -> None:
     before = counts()
     as_reader.raise_request_exception = False
-    check(send(as_reader, method, url, text), status)
+    check(send(as_reader, method, url.replace("{run}", foreign_run), text), status)
     assert counts() == before
 
 
 @pytest.mark.parametrize(("method", "url", "text", "status"), ANONYMOUS, ids=lambda value: str(value)[:40])
 def test_anonymous(method: str, url: str, text: str, status: int) -> None:
     check(send(Client(raise_request_exception=False), method, url, text), status)
-    assert counts() == [0, 0, 0, 0, 0]
+    assert counts() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", sorted(["expired", "another key", "no signature", "a refresh token", "nobody",
@@ -197,7 +150,3 @@ def test_other_content_types(content_type: str) -> None:
     client = Client(raise_request_exception=False)
     check(client.generic("POST", REGISTER, body().encode(), content_type), 415)
     assert not User.objects.exists()
-
-
-def test_there_are_sixty_of_them() -> None:
-    assert len(SIGNED_IN) + len(ANONYMOUS) + len(forged()) >= 60

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import pytest
@@ -13,8 +16,10 @@ from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.accounts.models import User
 from app.celery import app
 from app.queues import QUEUES
 from app.taskruns import figures, heartbeats, ledger, outgoing
@@ -26,16 +31,22 @@ from app.taskruns.ticks import Ticker
 from app.taskruns.wake import prefixed
 from tests.plugin import RedisServer
 
+NONE = {queue.name: 0 for queue in QUEUES}
 OF_LEDGER = {name for name, *_ in _OF_QUEUE}
 
 
 @pytest.fixture
 def exporter(transactional_db: None) -> Iterator[Exporter]:
-    """Its thread of Postgres has a connection of its own, which is to be gone before the database is emptied."""
     exporter = Exporter()
     yield exporter
-    exporter.postgres._thread.submit(connections.close_all).result()
-    exporter.postgres._thread.shutdown()
+    end(exporter)
+
+
+def end(exporter: Exporter) -> None:
+    """Its threads have connections of their own, which are to be gone before the database is emptied."""
+    for source in filter(None, (exporter.postgres, exporter.apps)):
+        source._thread.submit(connections.close_all).result()
+        source._thread.shutdown()
 
 
 def scrape(exporter: Exporter) -> dict[str, dict[str, float]]:
@@ -63,7 +74,7 @@ def claim(run: TaskRun, worker: int) -> ledger.Claim:
 def test_every_declared_queue_is_told_of_also_at_0(exporter: Exporter, redis_server: RedisServer) -> None:
     told = scrape(exporter)
     for name in OF_LEDGER - {"pressroom_queue_mean_runtime_seconds"} | {"pressroom_queue_messages"}:
-        assert told[name] == {queue.name: 0 for queue in QUEUES}, name
+        assert told[name] == NONE, name
     assert "pressroom_queue_mean_runtime_seconds" not in told  # of nothing there is no mean
     assert told["pressroom_queue_max_wait_seconds"] == {queue.name: queue.max_wait for queue in QUEUES}
     assert told["pressroom_postgres_up"] == told["pressroom_redis_up"] == {"": 1}
@@ -87,7 +98,7 @@ def test_a_run_is_counted_where_it_stands(exporter: Exporter) -> None:
     assert (told.depth, told.is_capped) == (8, False)
     assert (told.workers, told.slots) == (1, 7)
     assert told.mean_runtime == pytest.approx(8, abs=1)
-    assert read_ledger().queues["reports"].depth == 0
+    assert read_ledger().queues["default"].depth == 0
 
     status, _, body = exporter.route("/queues/emails", "")
     assert (status, json.loads(body)) == (200, {"depth": 8, "due": 7, "running": 1})
@@ -117,7 +128,7 @@ def test_counts_end_at_the_cap(exporter: Exporter, monkeypatch: pytest.MonkeyPat
         for number in range(12):
             call(priority=number % 4)
     assert read_ledger().queues["default"].due == 5
-    assert scrape(exporter)["pressroom_queue_capped"] == {"default": 1, "emails": 0, "reports": 0}
+    assert scrape(exporter)["pressroom_queue_capped"] == NONE | {"default": 1}
 
 
 def test_workers(exporter: Exporter) -> None:
@@ -130,8 +141,8 @@ def test_workers(exporter: Exporter) -> None:
 
     told = scrape(exporter)
     assert told["celery_worker_up"] == {"one": 1, "left": 0, "silent": 0}
-    assert told["celery_active_worker_count"] == {"emails": 1, "default": 1, "reports": 0}
-    assert told["celery_active_process_count"] == {"emails": 2, "default": 2, "reports": 0}
+    assert told["celery_active_worker_count"] == NONE | {"emails": 1, "default": 1}
+    assert told["celery_active_process_count"] == NONE | {"emails": 2, "default": 2}
 
 
 def test_ticks(exporter: Exporter) -> None:
@@ -192,12 +203,12 @@ def test_what_redis_does_not_tell_is_left_out(exporter: Exporter, redis_server: 
     assert told["pressroom_redis_up"] == {"": 0}
     assert told["pressroom_postgres_up"] == {"": 1}
     assert not told.keys() & {"pressroom_queue_messages", "pressroom_redis_memory_used_bytes"}
-    assert told["celery_queue_length"] == {queue.name: 0 for queue in QUEUES}
+    assert told["celery_queue_length"] == NONE
 
 
 def test_the_lists_own_length(exporter: Exporter, redis_server: RedisServer) -> None:
     redis_server.client().lpush(prefixed("emails"), "1", "2")
-    assert scrape(exporter)["pressroom_queue_messages"] == {"default": 0, "emails": 2, "reports": 0}
+    assert scrape(exporter)["pressroom_queue_messages"] == NONE | {"emails": 2}
 
 
 def test_many_scrapes_at_once_ask_once(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,3 +228,23 @@ def test_unknown_paths_and_queues(exporter: Exporter) -> None:
     assert (status, content_type) == (404, "application/problem+json")
     assert "emails" in json.loads(body)["detail"]
     assert exporter.route("/other", "") is None
+
+
+def test_an_app_tells_of_its_own_tables(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one whose question fails takes nothing but its answer away."""
+    probes = types.ModuleType("app.accounts.metrics")
+    monkeypatch.setattr(probes, "figures", lambda: [GaugeMetricFamily("users", "Of us.", User.objects.count())], False)
+    monkeypatch.setitem(sys.modules, probes.__name__, probes)
+    probes.__spec__ = ModuleSpec(probes.__name__, None)
+    exporter = Exporter()
+    assert exporter.apps is not None
+    User.objects.create_user("kim", "kim@example.com")
+    try:
+        assert scrape(exporter)["users"] == {"": 1}
+        monkeypatch.setattr(probes, "figures", lambda: connection.cursor().execute("SELECT no_such_column"))
+        exporter.apps._told_at = 0.0
+        told = scrape(exporter)
+        assert "users" not in told
+        assert told["pressroom_postgres_up"] == {"": 1}
+    finally:
+        end(exporter)

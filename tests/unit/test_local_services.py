@@ -19,6 +19,8 @@ from app.local.services import PROJECT, Postgres, Service, ServiceError, Valkey,
 from app.redis import redis_client
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:

@@ -15,6 +15,8 @@ import pytest
 from app.local import guardian
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 # A process with a child, as a worker with a prefork pool; each notes the signals it gets.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import logging.config
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,22 +14,9 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from app import checks_services as checks
-from app.blog.models import Subscriber
 from app.logs import FORMATS, LEVELS, logging_config
 from app.taskruns.models import TaskRun
 from tests.unit.test_checks import ids
-
-
-@pytest.fixture
-def lines() -> Iterator[Any]:
-    """Logs as JSON, kept; called, it gives them."""
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    config = logging_config("json", "INFO")
-    written = config["handlers"]["console"]["stream"] = io.StringIO()
-    logging.config.dictConfig(config)
-    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
-    root.handlers[:] = handlers
 
 
 def test_a_line_is_one_json_object_also_with_a_traceback(lines: Any) -> None:
@@ -82,17 +67,17 @@ def test_a_long_text_is_masked_in_time_that_grows_with_its_length(lines: Any) ->
 
 @pytest.mark.django_db
 def test_a_request_is_one_line_with_its_id(lines: Any) -> None:
-    answer = Client().get("/api/posts/?q=kim@example.com", headers={"X-Request-ID": "edge-1234.abc"})
+    answer = Client().get("/admin/login/?q=kim@example.com", headers={"X-Request-ID": "edge-1234.abc"})
     [line] = [line for line in lines() if line["event"] == "request_finished"]
     assert answer["X-Request-ID"] == line["request_id"] == "edge-1234.abc"
-    assert (line["request"], line["code"]) == ("GET /api/posts/", 200)
+    assert (line["request"], line["code"]) == ("GET /admin/login/", 200)
     assert line["duration_ms"] >= 0
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("given", ["", "short", "x" * 129, "with space in it", "new\nline-in-it", 'quote"inside-it'])
 def test_an_id_that_is_not_sane_is_replaced(lines: Any, given: str) -> None:
-    answer = Client().get("/api/posts/", headers={"X-Request-ID": given})
+    answer = Client().get("/admin/login/", headers={"X-Request-ID": given})
     [line] = [line for line in lines() if line["event"] == "request_finished"]
     assert answer["X-Request-ID"] == line["request_id"] != given
     assert len(line["request_id"]) == 36
@@ -101,15 +86,6 @@ def test_an_id_that_is_not_sane_is_replaced(lines: Any, given: str) -> None:
 @pytest.mark.django_db
 def test_every_request_has_an_id_of_its_own() -> None:
     assert len({Client().get("/api/nothing/")["X-Request-ID"] for _ in range(3)}) == 3
-
-
-@pytest.mark.django_db
-def test_the_token_in_a_path_is_not_logged(lines: Any) -> None:
-    token = Subscriber.objects.create(email="kim@example.com").token
-    assert Client().get(f"/unsubscribe/{token}/").status_code == 200
-    told = lines()
-    assert [line["request"] for line in told if line["event"] == "request_finished"] == ["GET /unsubscribe/***/"]
-    assert token not in json.dumps(told)
 
 
 @pytest.mark.urls("tests.probes.urls")
@@ -123,9 +99,9 @@ def test_a_failure_is_one_line_with_its_traceback(lines: Any) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.urls("tests.probes.urls")
 def test_the_id_stands_in_the_row_of_what_a_request_starts(as_author: APIClient) -> None:
-    post = as_author.post("/api/posts/", {"title": "t", "body": "b"}).json()
-    as_author.post(f"/api/posts/{post['id']}/publish/", headers={"X-Request-ID": "from-the-edge"})
+    as_author.post("/start/3/", headers={"X-Request-ID": "from-the-edge"})
     carried = [json.loads(run.headers)["__django_structlog__"] for run in TaskRun.objects.all()]
     assert carried == [{"request_id": "from-the-edge"}] * 3
 

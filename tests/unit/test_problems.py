@@ -9,10 +9,12 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from app.taskruns.models import TaskRun
+from app.taskruns.ownership import owned_by
+from tests.probes import tasks
 
 pytestmark = pytest.mark.django_db
 
-REGISTER, POSTS = "/api/auth/register/", "/api/posts/"
+REGISTER, LOGIN, TASKS = "/api/auth/register/", "/api/auth/login/", "/api/tasks/"
 
 
 @pytest.mark.parametrize(
@@ -29,11 +31,10 @@ REGISTER, POSTS = "/api/auth/register/", "/api/posts/"
         ("post", REGISTER, b'{"username": "' + b"a" * 2_000_000 + b'"}', "application/json", 413),
         ("delete", REGISTER, b"", "application/json", 405),
         ("get", "/api/nowhere/", b"", "application/json", 404),
-        ("get", f"{POSTS}x/", b"", "application/json", 404),
-        ("get", f"{POSTS}99999999999999999999/", b"", "application/json", 404),
+        ("get", f"{TASKS}99999999999999999999/", b"", "application/json", 404),
         ("get", "/api/tasks/nonsense/", b"", "application/json", 404),
         ("get", "/api/tasks/01900000-0000-7000-8000-000000000000/", b"", "application/json", 401),
-        ("post", POSTS, b"{}", "application/json", 401),
+        ("get", TASKS, b"", "application/json", 401),
     ],
 )
 def test_bad_requests(method: str, url: str, body: bytes, content_type: str, status: int) -> None:
@@ -61,7 +62,7 @@ def test_without_postgres_it_is_503_with_retry_after(anonymous: APIClient, monke
     connection.close()
     monkeypatch.setitem(connection.settings_dict, "PORT", "1")
     anonymous.raise_request_exception = False
-    answer = anonymous.get(POSTS)
+    answer = anonymous.post(LOGIN, {"username": "kim", "password": "a-long-passphrase-1"})
     monkeypatch.undo()
     assert answer.status_code == 503
     assert answer["Content-Type"] == "application/problem+json"
@@ -70,12 +71,8 @@ def test_without_postgres_it_is_503_with_retry_after(anonymous: APIClient, monke
 
 class TestTasks:
     def test_a_run_is_its_owners_and_staffs(self, as_author: Any, as_reader: Any, author: Any, reader: Any) -> None:
-        from tests.probes import tasks
-
-        answer = as_author.post("/api/posts/", {"title": "t", "body": "b"})
-        as_author.post(f"/api/posts/{answer.json()['id']}/publish/")
-        run = TaskRun.objects.first()
-        assert run is not None
+        with owned_by(author):
+            run = TaskRun.of(tasks.effect.delay("a", "b"))
         url = f"/api/tasks/{run.pk}/"
         mine = as_author.get(url)
         assert mine.status_code == 200
@@ -89,9 +86,6 @@ class TestTasks:
         assert as_author.get(f"/api/tasks/{nobodys.pk}/").status_code == 404
 
     def test_a_dead_run_is_failed_with_its_error(self, as_author: Any, author: Any) -> None:
-        from app.taskruns.ownership import owned_by
-        from tests.probes import tasks
-
         with owned_by(author):
             run = TaskRun.of(tasks.effect.delay("a", "b"))
         TaskRun.objects.filter(pk=run.pk).update(status="dead", error_type="KeyError", error="'x'", attempt=2)

@@ -18,6 +18,7 @@ from django.utils import timezone
 from kombu.exceptions import EncodeError
 
 from app.celery import app
+from app.queues import BY_NAME
 from app.taskruns import ends, heartbeats, ledger, outgoing
 from app.taskruns.ids import uuid7
 from app.taskruns.models import Status, TaskRun
@@ -156,9 +157,9 @@ class TestTheRow:
         assert '"expires": null' in run.headers
 
     def test_limits_are_the_queues_unless_said_otherwise(self) -> None:
-        of_queue = TaskRun.of(tasks.effect.apply_async(["a", "b"], queue="reports"))
+        of_queue = TaskRun.of(tasks.effect.apply_async(["a", "b"], queue="emails"))
         of_call = TaskRun.of(tasks.effect.apply_async(["a", "b"], time_limit=9, soft_time_limit=8))
-        assert '"timelimit": [1800, 1500]' in of_queue.headers
+        assert f'"timelimit": [{BY_NAME["emails"].time_limit}, {BY_NAME["emails"].soft_time_limit}]' in of_queue.headers
         assert '"timelimit": [9, 8]' in of_call.headers
 
     def test_keys_are_in_order_of_time(self) -> None:
@@ -294,14 +295,15 @@ class TestClaimAndFinish:
         assert all(run.finished_at for run in TaskRun.objects.all())
 
     def test_a_dead_letter_after_max_attempts(self, worker_id: int) -> None:
-        run = TaskRun.of(tasks.effect.apply_async(["a", "b"], queue="reports"))
-        for attempt in (1, 2, 3):
+        run = TaskRun.of(tasks.effect.apply_async(["a", "b"], queue="emails"))
+        most = BY_NAME["emails"].max_attempts
+        for attempt in range(1, most + 1):
             claim = ledger.claim(run.pk, uuid.uuid4(), worker_id)
             assert claim is not None
             assert claim.attempt == attempt
             assert len(ledger.lose_claim(run.pk, claim.token)) == 1
         run.refresh_from_db()
-        assert (run.status, run.losses, run.attempts.count()) == (Status.DEAD, 3, 3)
+        assert (run.status, run.losses, run.attempts.count()) == (Status.DEAD, most, most)
 
     def test_what_was_lost_goes_before_what_came_after_it(self, worker_id: int) -> None:
         lost = claimed(worker_id)
@@ -340,9 +342,9 @@ class TestTakeDue:
     def test_a_full_window_of_one_queue_does_not_hold_back_another(self) -> None:
         tasks.effect.apply_async(["a", "1"], queue="emails")
         tasks.effect.apply_async(["a", "2"], queue="emails")
-        tasks.effect.apply_async(["a", "3"], queue="reports")
-        taken = outgoing.take_due({"emails": 1, "reports": 1})
-        assert sorted(row.queue for row in taken) == ["emails", "reports"]
+        tasks.effect.apply_async(["a", "3"], queue="default")
+        taken = outgoing.take_due({"emails": 1, "default": 1})
+        assert sorted(row.queue for row in taken) == ["default", "emails"]
 
     def test_what_is_due_some_other_day_is_not_read(self) -> None:
         """Else the relay, which asks four times a second, is slow for as long as they wait."""

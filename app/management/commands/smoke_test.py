@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import secrets
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import httpx
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 
 from app import schema
+from app.taskruns.models import TaskRun
+from app.taskruns.ownership import owned_by
+from app.taskruns.tasks import prune
 
 FINAL = {"succeeded", "failed", "cancelled", "expired"}
 
 
 class Command(BaseCommand):
-    help = "Orders a report over HTTP as a user of its own, waits for it, downloads it, and leaves nothing behind."
+    help = "As a user of its own: a task that is followed over HTTP, and what each app's `smoke.py` tries besides."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("url", help="of web, for example http://press-web.default.svc")
-        parser.add_argument("--timeout", type=float, default=120.0, help="seconds that the report may take")
+        parser.add_argument("--timeout", type=float, default=120.0, help="seconds that each task may take")
 
     def handle(self, *args: Any, url: str, timeout: float, **options: Any) -> None:
-        """Raises CommandError, which says in a line what does not work."""
+        """Leaves nothing behind. Raises CommandError, which says in a line what does not work."""
         if (why := schema.missing()) is not None:
             raise CommandError(why)
         name, password = f"smoke-test-{secrets.token_hex(4)}", secrets.token_urlsafe(16)
         user = get_user_model().objects.create_user(name, f"{name}@example.com", password)
+        hooks = {"response": [_refuse]}
         try:
-            self._run(url.rstrip("/"), name, password, timeout)
+            with httpx.Client(base_url=url.rstrip("/"), timeout=30.0, event_hooks=hooks) as client:
+                tokens = client.post("/api/auth/login/", json={"username": name, "password": password}).json()
+                client.headers["Authorization"] = f"Bearer {tokens['access']}"
+                self._run(client, user, timeout)
         except httpx.HTTPStatusError as error:
             answer = error.response
             raise CommandError(
@@ -41,30 +53,33 @@ class Command(BaseCommand):
         finally:
             user.delete()
 
-    def _run(self, url: str, name: str, password: str, timeout: float) -> None:
-        started = time.monotonic()
-        with httpx.Client(base_url=url, timeout=30.0, event_hooks={"response": [_refuse]}) as client:
-            tokens = client.post("/api/auth/login/", json={"username": name, "password": password}).json()
-            client.headers["Authorization"] = f"Bearer {tokens['access']}"
-            order = {"type": "activity", "period": f"{datetime.now(UTC):%Y-%m}", "format": "pdf"}
-            ordered = client.post("/api/reports/", json=order).json()
-            task = ordered
-            while task["status"] not in FINAL:
-                if time.monotonic() - started > timeout:
+    def _run(self, client: httpx.Client, user: Any, timeout: float) -> None:
+        def follow(url: str) -> None:
+            """Until the task of this address has succeeded. Raises CommandError."""
+            deadline = time.monotonic() + timeout
+            while (task := client.get(url).json())["status"] not in FINAL:
+                if time.monotonic() > deadline:
                     raise CommandError(
-                        f"the report's task is still {task['status']} after {timeout:g} s: "
-                        "see the logs of relay and of the workers for reports and default"
+                        f"{task['name']} is still {task['status']} after {timeout:g} s: "
+                        f"see the logs of relay and of the worker for {task['queue']}"
                     )
                 time.sleep(0.5)
-                task = client.get(ordered["url"]).json()
             if task["status"] != "succeeded":
-                raise CommandError(f"the report's task has {task['status']}: {task['error']}")
-            report = client.get(ordered["report"]).json()
-            file = client.get(report["download"]).content
-            client.delete(ordered["report"])
-        if not file.startswith(b"%PDF-"):
-            raise CommandError(f"the report is no PDF: it begins with {file[:20]!r}")
-        self.stdout.write(f"a report of {len(file)} bytes, made by a worker, in {time.monotonic() - started:.1f} s: ok")
+                raise CommandError(f"{task['name']} has {task['status']}: {task['error']}")
+
+        def task() -> str:
+            with transaction.atomic(), owned_by(user):
+                run = TaskRun.of(prune.delay())
+            follow(f"/api/tasks/{run.pk}/")
+            return "a task, run by a worker"
+
+        smokes = [f"{app}.smoke" for app in settings.DOMAIN_APPS if find_spec(f"{app}.smoke")]
+        tries: list[Callable[[], str]] = [task]
+        tries += [partial(import_module(smoke).run, client, follow) for smoke in smokes]
+        for try_it in tries:
+            started = time.monotonic()
+            done = try_it()
+            self.stdout.write(f"{done}, in {time.monotonic() - started:.1f} s: ok")
 
 
 def _refuse(response: httpx.Response) -> None:

@@ -17,7 +17,7 @@ from app.payments.models import Order
 from app.payments.prices import PLANS
 from app.payments.services import Unavailable, order_begin_payment, order_charge, order_create
 from app.taskruns.models import TaskRun
-from tests.stripe_contract import Stripe, lost_answer, rate_limit, stored_500, stripe_api, unreachable
+from tests.unit.payments.stripe_contract import Stripe, lost_answer, rate_limit, stored_500, stripe_api, unreachable
 from tests.unit.test_checks import ids
 
 pytestmark = pytest.mark.django_db

@@ -22,7 +22,7 @@ from app.payments.models import Order
 from app.payments.services import client, order_begin_payment, order_charge, order_create
 from tests.waiting import until
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 VERSION = re.findall(r"^STRIPE_MOCK_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0]
 BINARY = ROOT / ".tools" / f"stripe-mock-{VERSION}" / "stripe-mock"
 

@@ -15,7 +15,7 @@ from app.payments.tasks import process_payment
 from app.taskruns.models import Status, TaskRun
 from tests.probes.ledger import done
 from tests.processes import Process, Stack
-from tests.stripe_contract import Stripe, late_answer, lost_answer, stored_500, stripe_api, unreachable
+from tests.unit.payments.stripe_contract import Stripe, late_answer, lost_answer, stored_500, stripe_api, unreachable
 from tests.waiting import until
 
 

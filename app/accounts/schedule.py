@@ -1,0 +1,10 @@
+"""When expired tokens are removed."""
+
+from celery.schedules import crontab
+
+SCHEDULE = {
+    "cleanup-expired-tokens": {
+        "task": "app.accounts.tasks.cleanup_expired_tokens",
+        "schedule": crontab(hour=3, minute=0),
+    },
+}

@@ -1,0 +1,239 @@
+"""What the documents name is there: pages, anchors, files, targets of make, commands, options, names of the chart."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from celery.bin.celery import celery as celery_program
+from django.core.management import get_commands, load_command_class
+
+from app import checks
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CHART = ROOT / "deploy" / "helm" / "pressroom"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), CHART / "README.md"])
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+NOT_OURS = re.compile(r"\w+://|mailto:")
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return FENCE.sub("", page.read_text())
+
+
+def code(page: Path) -> Iterator[str]:
+    """What stands in backticks, and the commands of its consoles, whole."""
+    yield from SPAN.findall(prose(page))
+    for kind, text in FENCE.findall(page.read_text()):
+        if kind == "console":
+            commands = text.replace("\\\n", " ")
+            for line in re.findall(r"^\$ (.+)$", commands, re.MULTILINE):
+                yield from (part.strip() for part in re.split(r"&&|\|\||;|  +#.*", line) if part.strip())
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of the headings."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        number = 0
+        while (name := f"{slug}-{number}" if number else slug) in found:
+            number += 1
+        found.add(name)
+    return found
+
+
+@cache
+def files() -> frozenset[str]:
+    """Of the project, and its folders with a slash behind; without what tools make."""
+    ignored = {line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()} | {".git", ".hypothesis"}
+    found = set()
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in ignored]
+        place = Path(folder).relative_to(ROOT)
+        found |= {f"{place / name}/" for name in folders} | {str(place / name) for name in names}
+    return frozenset(found)
+
+
+@cache
+def written_by_reader() -> frozenset[str]:
+    """The files that docs/your-app.md has its reader write, and their folders."""
+    page = ROOT / "docs" / "your-app.md"
+    wholes = [re.match(r"# ([\w./-]+)\n", text) for _, text in FENCE.findall(page.read_text())]
+    paths = {match[1] for match in wholes if match}
+    return frozenset(paths | {f"{parent}/" for path in paths for parent in Path(path).parents})
+
+
+FOLDERS = ("app", "tests", "docs", "deploy", "bench", ".ci", ".github")
+FILE = re.compile(r"\.?[\w*-]+(?:\.[\w*-]+)*\.(?:py|md|yaml|yml|json|toml|txt|tpl|lock)")
+PATH = re.compile(rf"(?:[\w.*-]+/)*{FILE.pattern}|(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*-]*")
+MADE = (".venv/", ".tools/", "var/")
+
+
+def is_there(path: str) -> bool:
+    """Of the project, from its root or from a folder within it, as `ci/*-values.yaml`."""
+    if path.startswith(MADE):
+        return True
+    wanted = {path, path.rstrip("/") + "/"}
+    known = files() | written_by_reader()
+    return any(fnmatch.fnmatch(name, one) or fnmatch.fnmatch(name, f"*/{one}") for one in wanted for name in known)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links(name: str) -> None:
+    page = ROOT / name
+    broken = []
+    for link, image in LINK.findall(SPAN.sub("", prose(page))):
+        target = link or image
+        if NOT_OURS.match(target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path) if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files(name: str) -> None:
+    named = {text for text in SPAN.findall(prose(ROOT / name)) if PATH.fullmatch(text)}
+    assert [path for path in sorted(named) if not is_there(path)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_targets_of_make(name: str) -> None:
+    targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    calls = [re.match(r"(?:[A-Z_]+=\S+ )*make (?:[A-Z_]+=\S+ )*([a-z][\w-]*)", text) for text in code(ROOT / name)]
+    assert {match[1] for match in calls if match} <= targets
+
+
+def options_of(parser: argparse.ArgumentParser, words: list[str]) -> set[str]:
+    """The options that these words may have, by subcommand where there are such. Raises AssertionError."""
+    known = set(parser._option_string_actions)
+    named = next((word.split("|") for word in words if not word.startswith("-")), [])
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            assert set(named) <= set(action.choices), f"{named} of {set(action.choices)}"
+            known |= {
+                option for one in named or action.choices for option in action.choices[one]._option_string_actions
+            }
+    return known
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_of_manage_py(name: str) -> None:
+    for text in code(ROOT / name):
+        if not (match := re.search(r"\bmanage\.py (\w+)(.*)", text)):
+            continue
+        command, rest = match[1], match[2].split()
+        assert command in get_commands(), text
+        provider = get_commands()[command]
+        loaded = load_command_class(provider, command) if isinstance(provider, str) else provider
+        given = {word.partition("=")[0] for word in rest if word.startswith("--") and len(word) > 2}
+        assert given <= options_of(loaded.create_parser("manage.py", command), rest), text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_commands_of_celery(name: str) -> None:
+    for text in code(ROOT / name):
+        if not (match := re.match(r"(?:\S*/)?celery (?:-q )?(?:-A app )?([a-z]\w+)\b(.*)", text)):
+            continue
+        command: Any = celery_program.commands.get(match[1])
+        assert command is not None, text
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        given = {word.partition("=")[0] for word in match[2].split() if word.startswith("--")}
+        assert given <= known, text
+
+
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+RENDERED = (ROOT / "deploy" / "kustomize" / "base" / "pressroom.yaml").read_text()
+
+
+def is_value(path: str) -> bool:
+    """Whether the chart has it; below a free mapping, and of a queue, anything that a worker has."""
+    at: Any = VALUES
+    names = path.split(".")
+    if names[0] in ("redis", "postgres"):
+        names, at = (
+            names[1:],
+            yaml.safe_load((CHART / "charts" / names[0] / "values.yaml").read_text()) | VALUES[names[0]],
+        )
+    if names[0] == "workers":
+        names = ["worker", *names[2:]]
+    for name in names:
+        if at in ({}, None):
+            return True
+        if not isinstance(at, dict) or name not in at:
+            return False
+        at = at[name]
+    return True
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_the_chart(name: str) -> None:
+    """Values that are set, components that are selected, and objects, of a release called ``press``."""
+    components = set(re.findall(r"app\.kubernetes\.io/component: (\S+)", RENDERED))
+    objects = set(re.findall(r"^  name: (\S+)$", RENDERED, re.MULTILINE))
+    for text in code(ROOT / name):
+        for group in re.findall(r"--set(?:-string)? (\S+)", text):
+            for path in re.findall(r"(?:^|,)([\w.]+)=", group):
+                assert is_value(path), text
+        for component in re.findall(r"component=([\w-]+)(?![\w<-])", text):
+            assert component in components, text
+        # The servers are called by the release, the rest by release and chart; a pod of theirs has a number.
+        for one in re.findall(r"\bpress-((?:pressroom|postgres|redis)[\w-]*)(?![\w<-])", text):
+            known = one if one.startswith("pressroom") else f"pressroom-{one}"
+            assert re.sub(r"-0$", "", known) in objects, text
+
+
+def test_each_of_these_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A b, `c`\n[no page](no.md) [no anchor](#a-b) [an anchor](#a-b-c) `app/no.py` `make no` `manage.py no`\n"
+        "`manage.py migrate --no` `manage.py deadletters no` `celery -A app worker --no`\n"
+        "```console\n$ helm install press --set no=1\n```\n`component=no` `press-pressroom-no`\n"
+    )
+    tests = [
+        test_links, test_files, test_targets_of_make, test_commands_of_manage_py, test_commands_of_celery,
+        test_names_of_the_chart,
+    ]  # fmt: skip
+    for test in tests:
+        with pytest.raises(AssertionError):
+            test(str(page))
+    assert anchors(page) == {"a-b-c"}
+    assert list(code(page))[-4:] == [
+        "celery -A app worker --no",
+        "component=no",
+        "press-pressroom-no",
+        "helm install press --set no=1",
+    ]
+
+
+def readme_queues() -> dict[str, str]:
+    """The queue of each task in README's table of the work; one in brackets says otherwise for a task of its row."""
+    table = (ROOT / "README.md").read_text().partition("## The work it does")[2].partition("\n\nAny of them")[0]
+    found = {}
+    for row in table.splitlines()[3:]:
+        _, _, names, queue, *_ = (cell.strip() for cell in row.split("|"))
+        exceptions = dict(re.findall(r"`(\w+)`: (\w+)", queue))
+        for name in re.findall(r"`(\w+)`", names):
+            found[name] = exceptions.get(name, queue.partition(" ")[0])
+    return found
+
+
+def test_the_readme_tells_of_each_task_and_its_queue() -> None:
+    tasks = [task for task in checks.our_tasks() if task.name.startswith("app.")]
+    assert readme_queues() == {task.name.rpartition(".")[2]: checks.queue_of(task) for task in tasks}
