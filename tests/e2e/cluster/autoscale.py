@@ -284,11 +284,12 @@ def scale_in(namespace: Namespace, seconds: float, count: int) -> str:
     gap = psql(
         namespace,
         # A release makes a run due: from that moment on.
-        "SELECT coalesce(round(max(extract(epoch FROM again.at - run.run_at)), 1), 0) FROM taskruns_taskrun run JOIN "
+        "SELECT round(max(extract(epoch FROM again.at - run.run_at)), 1) FROM taskruns_taskrun run JOIN "
         "(SELECT run, max(at) AS at FROM e2e_notes WHERE what = 'begun' GROUP BY run HAVING count(*) > 1) again "
-        "ON again.run = run.id",
+        "ON again.run::text = run.celery_id",
     )
-    return f"tasks of {seconds:g} s, {MOST} workers to {MOST // 2}: {line}, started again within {gap} s"
+    again = f", started again within {gap} s" if gap else ""
+    return f"tasks of {seconds:g} s, {MOST} workers to {MOST // 2}: {line}{again}"
 
 
 def reports(namespace: Namespace, count: int) -> str:
