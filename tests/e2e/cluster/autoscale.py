@@ -177,6 +177,16 @@ def burst(
     return Burst(title, watched.samples, found.of(count), taken, watched.replica_seconds(taken))
 
 
+def picture(one: Burst) -> Path:
+    """The burst over time, for the documents. Returns its path in the project."""
+    path = ROOT / "docs" / "images" / "autoscaling.svg"
+    draw(
+        f"{TASKS} tasks of {SECONDS:g} s: workers scaled on the queue's depth, by KEDA", TASKS,
+        [(sample.at, sample.depth, sample.replicas, sample.ready) for sample in one.samples], path,
+    )  # fmt: skip
+    return path.relative_to(ROOT)
+
+
 def table(bursts: list[Burst]) -> str:
     """Time and pods of each, side by side."""
     head = f"{'scaled on':34}{'done after':>12}{'pods × s':>10}{'most':>6}  "
@@ -191,11 +201,12 @@ def table(bursts: list[Burst]) -> str:
 def course(one: Burst, every: float = 20.0) -> str:
     """A line for every so many seconds."""
     lines = [f"{'s':>6}{'depth':>8}{'pods':>6}{'ready':>7}{'ended':>8}"]
-    shown = -every
+    shown, called = -every, False
     for sample in one.samples:
+        called = called or sample.depth > 0
         if sample.at - shown >= every:
             shown = sample.at
-            ended = max(0, TASKS - sample.depth)
+            ended = TASKS - sample.depth if called else 0
             lines.append(f"{sample.at:6.0f}{sample.depth:8}{sample.replicas:6}{sample.ready:7}{ended:8}")
     return "\n".join(lines)
 
@@ -237,7 +248,7 @@ def on_cpu(behaviour: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def on_llen(behaviour: dict[str, Any]) -> list[dict[str, Any]]:
+def on_llen(namespace: Namespace, behaviour: dict[str, Any]) -> list[dict[str, Any]]:
     """KEDA's own Redis scaler on the queue's list."""
     return [
         {
@@ -254,7 +265,8 @@ def on_llen(behaviour: dict[str, Any]) -> list[dict[str, Any]]:
                     {
                         "type": "redis", "authenticationRef": {"name": "llen"},
                         "metadata": {
-                            "address": "press-redis:6379", "listName": "emails", "listLength": "2",
+                            "address": f"press-redis.{namespace.name}.svc:6379", "listName": "emails",
+                            "listLength": "2",
                         },
                     }
                 ],
@@ -389,6 +401,7 @@ def scenes(steps: Steps, namespace: Namespace, bursts: list[Burst]) -> None:
     with steps.step(f"{title}: depth, KEDA, from 0 and back to 0") as found:
         bursts.append(burst(namespace, "depth (due + running), KEDA", back_to=0))
         found.append(bursts[-1].line)
+        found.append(f"written: {picture(bursts[-1])}")
     with steps.step("half of the workers are taken away") as found:
         found += [scale_in(namespace, 2.0, 200), scale_in(namespace, 60.0, MOST)]
     with steps.step("10 tasks of 110 s: depth, KEDA") as found:
@@ -398,7 +411,7 @@ def scenes(steps: Steps, namespace: Namespace, bursts: list[Burst]) -> None:
         found.append(reports(namespace, 100))
     with steps.step(f"{title}: LLEN, KEDA's Redis scaler") as found:
         scaled_by(namespace, "none", "--set=workers.emails.replicas=1")
-        apply(namespace, *on_llen(behaviour))
+        apply(namespace, *on_llen(namespace, behaviour))
         until(lambda: not worker(namespace).get("replicas"), "no worker is there", timeout=300.0)
         bursts.append(burst(namespace, "LLEN, KEDA"))
         found.append(bursts[-1].line)
@@ -444,13 +457,6 @@ def main() -> int:
         with steps.step("images built and loaded"):
             build(WAITS, HERE / "waits")
         scenes(steps, namespace, bursts)
-        picture = ROOT / "docs" / "images" / "autoscaling.svg"
-        first = bursts[0]
-        draw(
-            f"{TASKS} tasks of {SECONDS:g} s: workers scaled on the queue's depth, by KEDA", TASKS,
-            [(one.at, one.depth, one.replicas, one.ready) for one in first.samples], picture,
-        )  # fmt: skip
-        print(f"written: {picture.relative_to(ROOT)}", file=sys.stderr)
     except Failed as error:
         print(f"\n{error}\n{namespace.state()}", file=sys.stderr)
         return 1
