@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,6 +70,11 @@ class MetricsServer(ThreadingHTTPServer):
         super().__init__(("", port), _Handler)
         # A child that outlives its parent must not keep the port.
         os.register_at_fork(after_in_child=self.socket.close)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """As the base class's, which prints the traceback, but for who has gone before the answer came."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def port(self) -> int:
