@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -46,7 +47,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             answer = self.server.route(path, self.headers.get("Accept", ""))
         except Exception:
-            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+            with suppress(ConnectionError):
+                self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
         status, content_type, body = answer or (HTTPStatus.NOT_FOUND, "text/plain", b"not found\n")
         self.send_response(status)
