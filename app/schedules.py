@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
+
+from app.parts import parts
 
 
 def schedules(apps: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Those of these apps together. Raises ValueError where two have the same name, which is the row's in the admin."""
     found: dict[str, dict[str, Any]] = {}
-    for app in apps:
-        if find_spec(f"{app}.schedule") is None:
-            continue
-        own = import_module(f"{app}.schedule").SCHEDULE
+    for module in parts("schedule", apps):
+        own = module.SCHEDULE
         if twice := found.keys() & own.keys():
-            raise ValueError(f"{app}.schedule: another app has a schedule of this name, too: {', '.join(twice)}")
+            raise ValueError(f"{module.__name__}: another app has a schedule of this name, too: {', '.join(twice)}")
         found |= own
     return found

@@ -1,13 +1,12 @@
 """Routes. Each app of the domain keeps its own in ``urls.py``, with its whole paths."""
 
-from importlib.util import find_spec
-
 from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
 from app.apidocs import from_here_only
+from app.parts import parts
 
 admin.site.site_header = admin.site.site_title = "Pressroom"
 
@@ -18,5 +17,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/docs/", from_here_only(SpectacularSwaggerView.as_view(url_name="schema")), name="docs"),
     path("api/redoc/", from_here_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
     path("api/tasks/", include("app.taskruns.urls")),
-    *(path("", include(f"{app}.urls")) for app in settings.DOMAIN_APPS if find_spec(f"{app}.urls")),
+    *(path("", include(urls)) for urls in parts("urls", settings.DOMAIN_APPS)),
 ]

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from http import HTTPStatus
-from importlib import import_module
-from importlib.util import find_spec
+from types import ModuleType
 from typing import Generic, TypeVar
 
 import redis
@@ -27,6 +26,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from app.metrics_server import Answer, exposition
+from app.parts import parts
 from app.queues import BY_NAME, QUEUES
 from app.taskruns.figures import TIMEOUT, Broker, Ledger, QueueFigures, read_broker, read_ledger
 from app.taskruns.wake import broker_client
@@ -89,19 +89,14 @@ def _ask_postgres() -> Ledger:
         raise
 
 
-def _own_figures() -> list[Callable[[], Iterable[Metric]]]:
-    """`figures` of each app's ``metrics.py``, where it has one: what it tells of its own tables."""
-    apps = [app for app in settings.DOMAIN_APPS if find_spec(f"{app}.metrics")]
-    return [figures for app in apps if (figures := getattr(import_module(f"{app}.metrics"), "figures", None))]
-
-
-def _ask_apps() -> list[Metric]:
+def _ask_apps(apps: list[ModuleType]) -> list[Metric]:
+    """`figures` of each app's ``metrics.py``: what it tells of its own tables."""
     close_old_connections()
     try:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute(f"SET LOCAL statement_timeout = '{TIMEOUT}s'")
-            return [metric for figures in _own_figures() for metric in figures()]
+            return [metric for app in apps for metric in app.figures()]
     except (DatabaseError, InterfaceError):
         connection.close()
         raise
@@ -114,7 +109,8 @@ class Exporter(Collector):
         client = broker_client(socket_timeout=2.0)
         self.postgres = Source("Postgres", _ask_postgres)
         self.redis = Source("Redis", lambda: read_broker(client))
-        self.apps = Source("Postgres, to the apps' own questions,", _ask_apps) if _own_figures() else None
+        own = [metrics for metrics in parts("metrics", settings.DOMAIN_APPS) if hasattr(metrics, "figures")]
+        self.apps = Source("Postgres, to the apps' own questions,", lambda: _ask_apps(own)) if own else None
         self.registry = CollectorRegistry()
         self.registry.register(self)
 

@@ -1,13 +1,13 @@
 """``manage.py demo_data``."""
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
+
+from app.parts import parts
 
 
 class Command(BaseCommand):
@@ -26,5 +26,5 @@ class Command(BaseCommand):
         author = users.filter(username="author").first() or users.create_user(
             "author", "author@example.com", "author-demo-1"
         )
-        made = [import_module(f"{app}.demo").make(author) for app in settings.DOMAIN_APPS if find_spec(f"{app}.demo")]
+        made = [demo.make(author) for demo in parts("demo", settings.DOMAIN_APPS)]
         self.stdout.write(f"demo data: {', '.join([*made, 'admin/admin-demo-1', 'author/author-demo-1'])}")

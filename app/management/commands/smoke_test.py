@@ -6,8 +6,6 @@ import secrets
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import httpx
@@ -17,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from app import schema
+from app.parts import parts
 from app.taskruns.models import TaskRun
 from app.taskruns.ownership import owned_by
 from app.taskruns.tasks import prune
@@ -73,9 +72,8 @@ class Command(BaseCommand):
             follow(f"/api/tasks/{run.pk}/")
             return "a task, run by a worker"
 
-        smokes = [f"{app}.smoke" for app in settings.DOMAIN_APPS if find_spec(f"{app}.smoke")]
         tries: list[Callable[[], str]] = [task]
-        tries += [partial(import_module(smoke).run, client, follow) for smoke in smokes]
+        tries += [partial(smoke.run, client, follow) for smoke in parts("smoke", settings.DOMAIN_APPS)]
         for try_it in tries:
             started = time.monotonic()
             done = try_it()

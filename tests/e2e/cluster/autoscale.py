@@ -222,10 +222,6 @@ KEDA = ["--set=worker.autoscaling.minReplicas=0", "--set=worker.autoscaling.maxR
 HPA = ["--set=worker.autoscaling.minReplicas=1", *KEDA[1:]]
 
 
-def apply(namespace: Namespace, *objects: dict[str, Any]) -> None:
-    namespace.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-
-
 def behavior(namespace: Namespace) -> dict[str, Any]:
     """The chart's own, so that what is compared differs in the figure alone."""
     [found] = [one for one in namespace.get("scaledobjects.keda.sh") if one["metadata"]["name"] == WORKER]
@@ -342,8 +338,7 @@ def external_metrics(namespace: Namespace) -> Iterator[None]:
     kept = json.loads(run("kubectl", "get", "apiservice", EXTERNAL, "-o", "json")) if there else None
     certificates = external.certificates(host)
     labels, pair = {"app": "external-metrics"}, ("/tls/tls.crt", "/tls/tls.key")
-    apply(
-        namespace,
+    namespace.apply(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "external-metrics"}, "stringData": certificates},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "external-metrics"},
          "data": {"serve.py": (HERE / "external_metrics.py").read_text()}},
@@ -415,7 +410,7 @@ def scenes(steps: Steps, namespace: Namespace, bursts: list[Burst]) -> None:
         found.append(bursts[-1].line)
     with steps.step(f"{title}: LLEN, KEDA's Redis scaler") as found:
         scaled_by(namespace, "none", "--set=workers.emails.replicas=1")
-        apply(namespace, *on_llen(namespace, behaviour))
+        namespace.apply(*on_llen(namespace, behaviour))
         until(lambda: not worker(namespace).get("replicas"), "no worker is there", timeout=300.0)
         bursts.append(burst(namespace, "LLEN, KEDA"))
         found.append(bursts[-1].line)
@@ -426,7 +421,7 @@ def scenes(steps: Steps, namespace: Namespace, bursts: list[Burst]) -> None:
     with steps.step(f"{title}: CPU") as found:
         scaled_by(namespace, "none", "--set=workers.emails.replicas=1")
         until(lambda: worker(namespace).get("replicas") == 1, "one worker is there", timeout=300.0)
-        apply(namespace, on_cpu(behaviour))
+        namespace.apply(on_cpu(behaviour))
         bursts.append(burst(namespace, "CPU at 80 %, HPA"))
         found.append(bursts[-1].line)
         namespace.kubectl("delete", "hpa", "cpu", "--wait")

@@ -88,8 +88,7 @@ def start(namespace: Namespace, password: str) -> list[str]:
         ),
     ]  # fmt: skip
     versions = {"StatefulSet": "apps/v1", "Deployment": "apps/v1"}
-    items = [{"apiVersion": versions.get(one["kind"], "v1"), **one} for one in objects]
-    namespace.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    namespace.apply(*({"apiVersion": versions.get(one["kind"], "v1"), **one} for one in objects))
     values = {
         "redis": {"enabled": False},
         "externalRedis": {"url": f"rediss://{redis}:6379", "existingSecret": "external", "caSecret": "tls"},

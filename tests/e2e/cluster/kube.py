@@ -53,6 +53,9 @@ class Namespace:
     def kubectl(self, *arguments: str, given: str | None = None, timeout: float = 300.0) -> str:
         return run("kubectl", "-n", self.name, *arguments, given=given, timeout=timeout)
 
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
     def get(self, *what: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", *what, "-o", "json"))["items"]
         return found
