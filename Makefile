@@ -34,7 +34,7 @@ export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit e2e e2e-autoscale reliability reliability-stock reliability-mutations backlog soak bench-fanout bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up demo test test-unit e2e e2e-autoscale chaos reliability reliability-stock reliability-mutations backlog soak bench-fanout bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster 
 
 e2e-autoscale: install $(HELM) ## Workers that follow their queue, on a cluster with KEDA, beside CPU and LLEN (TASKS=2000)
 	@$(RUN) -m tests.e2e.cluster.autoscale
+
+chaos: install $(HELM) ## Pods, nodes and networks go away on a cluster with KEDA, under load (SEED=, MINUTES=20, RATE=20)
+	@$(RUN) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
 
 backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
 	@BACKLOG_TASKS=50000 BACKLOG_SECONDS=600 $(RUN) -m pytest -s tests/reliability/test_backlog.py

@@ -1,0 +1,120 @@
+"""``make chaos``: each fault alone under load, then at random from a printed seed; a row for each, and the verdict.
+
+Exit code 1 where a task was lost or doubled, or a request failed that did not need what was gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.chaos.faults import FAULTS, SHORT, Fault
+from tests.chaos.ground import Ground, build, wait
+from tests.chaos.rows import Row, fill, table
+from tests.e2e.cluster.kube import Failed, need, run, succeeds, until
+from tests.oracle.tally import Tally, tally
+
+RATE = float(os.environ.get("RATE", "20"))
+"""Requests a second; half of them call tasks of the oracle's four kinds, an eighth publishes, which starts three."""
+MINUTES = float(os.environ.get("MINUTES", "20"))
+"""Of faults at random."""
+LONGEST = 6 * 3600
+"""Seconds: a guard against a load that nobody ends."""
+
+
+def hit(ground: Ground, fault: Fault, rows: list[Row]) -> None:
+    """Do it, and wait until all is well again. Raises Failed."""
+    row = Row(fault.title, time.time(), fault.needs)
+    print(f"… {fault.title}", file=sys.stderr, flush=True)
+    rows.append(row)
+    row.said = fault.act(ground)
+    until(lambda: not ground.unwell(), f"all is well after: {fault.title} ({ground.unwell()})", timeout=1800.0)
+    row.recovery = time.time() - row.begin
+    wait(5)  # of calm, in which nothing may be wrong either
+    row.alerts = ground.alerts(row.begin, time.time())
+    print(f"  {row.recovery:6.1f} s  {row.title}: {row.said}", file=sys.stderr, flush=True)
+
+
+def plan(ground: Ground, short: bool) -> Iterator[Fault]:
+    """Each alone, then at random for MINUTES."""
+    known = [fault for fault in FAULTS.values() if possible(ground, fault)]
+    if short:
+        yield from (FAULTS[name] for name in SHORT if FAULTS[name] in known)
+        return
+    only = os.environ.get("ONLY", "").split()
+    yield from (FAULTS[name] for name in only) if only else known
+    end = time.monotonic() + MINUTES * 60
+    while time.monotonic() < end:
+        yield ground.rng.choice([fault for fault in known if not fault.long])
+        wait(ground.rng.uniform(0, 10))
+
+
+def possible(ground: Ground, fault: Fault) -> bool:
+    return not fault.node or (ground.weak is not None and ground.shell is not None)
+
+
+def verdict(ground: Ground, rows: list[Row]) -> Tally:
+    """End the calls, wait until nothing is left to do, and fill in the rows. Raises Failed."""
+    ground.ask_outside("stop")
+    until(lambda: ground.has("stopped"), "the calls end", timeout=600.0)
+    left = "SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying', 'running')"
+    until(lambda: ground.psql(left) == "0", "no task is left", timeout=1800.0)
+    with tempfile.TemporaryDirectory() as temporary, ground.connection() as connection:
+        folder = Path(temporary)
+        for name in ("called", "acknowledged", "effects", "working", "requests"):
+            (folder / name).write_text("".join(f"{line}\n" for line in ground.book(name)))
+        found = tally(folder, connection)
+        fill(rows, folder, found)
+        published = ground.book("published")
+        succeeded = connection.execute(
+            "SELECT id FROM taskruns_taskrun WHERE id = ANY(%s::uuid[]) AND status = 'succeeded'", [published]
+        ).fetchall()
+    print(f"published: {len(succeeded)} of {len(published)} tasks succeeded", flush=True)
+    if len(succeeded) != len(published):
+        found.wrong.append("not every task of a publication succeeded")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="the worst five, without KEDA")
+    parser.add_argument("--seed", default="", help="of the calls and faults; printed, chosen where none is given")
+    given = parser.parse_args()
+    need("kubectl", "docker")
+    if not given.short and not succeeds("kubectl", "get", "crd", "scaledobjects.keda.sh"):
+        raise Failed("KEDA is not in this cluster: https://keda.sh/docs/latest/deploy/")
+    seed = given.seed or secrets.token_hex(4)
+    print(f"seed {seed}\n{run('kubectl', 'version')}", flush=True)
+    build()
+    ground = Ground(seed, RATE, round(RATE * LONGEST), keda=not given.short)
+    for fault in FAULTS.values():
+        if not possible(ground, fault):
+            print(f"left out, as it needs a second node and NODE_SHELL: {fault.title}", flush=True)
+    rows: list[Row] = []
+    try:
+        ground.start()
+        rows.append(Row("nothing, for half a minute", time.time(), ""))
+        wait(30)
+        for fault in plan(ground, given.short):
+            hit(ground, fault, rows)
+        found = verdict(ground, rows)
+    except Failed as error:
+        print(f"\n{error}\n{ground.namespace.state()}\n{table(rows)}", file=sys.stderr)
+        return 1
+    finally:
+        if not os.environ.get("KEEP"):
+            ground.delete()
+    failed = sum(sum(row.failed.values()) for row in rows)
+    print(f"\n{found}\n\n{table(rows)}\n")
+    print(f"lost {found.lost}, doubled {found.doubled} transactional, requests failed {failed}")
+    return 0 if found.clean and not failed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""The release under fire, the pod outside that calls it and keeps the books, and a Prometheus with our alerts."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shlex
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import yaml
+
+from tests.chart.tools import CHART, ROOT
+from tests.e2e.cluster import external
+from tests.e2e.cluster.kube import Failed, Namespace, load_image, run, succeeds, until
+from tests.e2e.cluster.stack import INSTALL, install
+from tests.oracle.stack import TABLE
+
+HERE = Path(__file__).resolve().parent
+IMAGE, NEXT = "pressroom:chaos", "pressroom:chaos-next"
+PROMETHEUS = "prom/prometheus:v2"
+RELEASE = "press-pressroom"
+TICK = 5
+"""Seconds of the schedule that counts."""
+LATE = 5
+"""Seconds after which a due task that has not begun is late."""
+VALUES = [
+    *INSTALL, "--set=worker.terminationGracePeriodSeconds=30", "--set=postgres.maxConnections=200",
+    "--set=extraEnv.ORACLE_FOLDER=http://books.pressroom-chaos-outside.svc:8080",
+]  # fmt: skip
+KEDA = [
+    "--set=autoscaling.provider=keda", "--set=worker.autoscaling.minReplicas=1",
+    "--set=worker.autoscaling.maxReplicas=4",
+]  # fmt: skip
+# The ledger's view, for the time that recovery takes; the verdict is the books'.
+UNWELL = f"""
+SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying')
+    AND run_at < now() - interval '{LATE} s' OR status = 'running' AND started_at < now() - interval '20 s'
+"""
+
+
+class Ground:
+    """What the faults are done to. ``rng`` chooses where there is a choice."""
+
+    def __init__(self, seed: str, rate: float, most: int, keda: bool) -> None:
+        self.seed, self.rng = seed, random.Random(f"{seed} faults")
+        self.rate, self.most, self.keda = rate, most, keda
+        self.namespace = Namespace("pressroom-chaos")
+        self.outside = Namespace("pressroom-chaos-outside", restricted=False)
+        self.nodes = [
+            node["metadata"]["name"] for node in self.namespace.get("nodes")
+            if not any(taint["effect"] == "NoSchedule" for taint in node["spec"].get("taints", []))
+        ]  # fmt: skip
+        self.image = IMAGE
+        self.shell = node_shell()
+
+    @property
+    def weak(self) -> str | None:
+        """The node that may go: neither Postgres nor the books are there. None where there is only one."""
+        return self.nodes[1] if len(self.nodes) > 1 else None
+
+    def start(self) -> None:
+        """Install all of it, and wait until calls come. Raises Failed."""
+        self.install(IMAGE)
+        self.psql(TABLE)
+        self.namespace.shell(
+            "from django_celery_beat.models import IntervalSchedule, PeriodicTask\n"
+            f"every = IntervalSchedule.objects.create(every={TICK}, period='seconds')\n"
+            "PeriodicTask.objects.create(name='chaos', task='chaos.tick', interval=every)\n"
+        )
+        self.apply_prometheus()
+        self.apply_outside(token(self.namespace))
+        self.outside.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=300s")
+        until(lambda: len(self.book("acknowledged")) > 20, "calls come")
+
+    def install(self, image: str) -> None:
+        """The chart with that image: an upgrade where it is there."""
+        pinned = f"--set=postgres.nodeSelector.kubernetes\\.io/hostname={self.nodes[0]}"
+        install(self.namespace, *VALUES, *(KEDA if self.keda else []), pinned, image=image, timeout="10m")
+        self.image = image
+
+    def apply_outside(self, author: str) -> None:
+        url = f"http://{RELEASE}-web.{self.namespace.name}.svc"
+        code = {"outside.py": HERE / "outside.py", "calls.py": ROOT / "tests" / "oracle" / "calls.py"}
+        arguments = [url, author, self.seed, str(self.rate), str(self.most)]
+        self.outside.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"},
+             "data": {name: path.read_text() for name, path in code.items()}},
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "books"},
+             "spec": {"selector": {"app": "books"}, "ports": [{"port": 8080}]}},
+            pod("books", self.nodes[0], IMAGE, ["python", "/code/outside.py", *arguments], "/code", "code", "/books"),
+        )  # fmt: skip
+
+    def apply_prometheus(self) -> None:
+        """It scrapes every pod's port ``metrics``, as the chart's PodMonitor says it."""
+        roles = {"serviceAccountName": "default"}
+        keep = [
+            {"source_labels": ["__meta_kubernetes_pod_container_port_name"], "regex": "metrics", "action": "keep"},
+            {"source_labels": ["__meta_kubernetes_namespace"], "target_label": "namespace"},
+            {"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"},
+        ]
+        config = {
+            "global": {"scrape_interval": "5s", "evaluation_interval": "5s"}, "rule_files": ["/code/alerts.yaml"],
+            "scrape_configs": [{
+                "job_name": "pressroom", "relabel_configs": keep,
+                "kubernetes_sd_configs": [{"role": "pod", "namespaces": {"names": [self.namespace.name]}}],
+            }],
+        }  # fmt: skip
+        alerts = (CHART / "files" / "alerts.yaml").read_text()
+        reader = {"kind": "ServiceAccount", "name": "default", "namespace": self.outside.name}
+        self.namespace.apply(
+            {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "prometheus"},
+             "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]},
+            {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "prometheus"},
+             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "prometheus"},
+             "subjects": [reader]},
+        )  # fmt: skip
+        command = ["prometheus", "--config.file=/code/prometheus.yml", "--storage.tsdb.path=/data"]
+        made = pod("prometheus", self.nodes[0], PROMETHEUS, command, "/code", "alerts", "/data", **roles)
+        self.outside.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "alerts"},
+             "data": {"prometheus.yml": yaml.safe_dump(config), "alerts.yaml": alerts}},
+            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "prometheus"},
+             "spec": {"selector": {"app": "prometheus"}, "ports": [{"port": 9090}]}},
+            made,
+        )  # fmt: skip
+
+    def alerts(self, begin: float, end: float) -> list[str]:
+        """Names of those that were firing between the two moments."""
+        asked = {"query": 'ALERTS{alertstate="firing"}', "start": begin, "end": end, "step": 5}
+        with self.outside.forward("prometheus", 9090) as url:
+            answer = httpx.get(f"{url}/api/v1/query_range", params=asked, timeout=30).raise_for_status().json()
+        return sorted({one["metric"]["alertname"] for one in answer["data"]["result"]})
+
+    def ask_outside(self, name: str, text: str = "") -> None:
+        """Leave a file for the caller."""
+        self.outside.kubectl("exec", "-i", "books", "--", "tee", f"/books/{name}", given=text)
+
+    def has(self, name: str) -> bool:
+        return name in self.outside.kubectl("exec", "books", "--", "ls", "/books").split()
+
+    def book(self, name: str) -> list[str]:
+        """Its lines; none where nothing is written yet."""
+        read = f"cat /books/{name} 2>/dev/null || true"
+        return self.outside.kubectl("exec", "books", "--", "sh", "-c", read).splitlines()
+
+    def psql(self, query: str) -> str:
+        command = ["exec", "-i", "press-postgres-0", "--", "psql", "-U", "pressroom", "-d", "pressroom", "-tA", "-v",
+                   "ON_ERROR_STOP=1", "-f", "-"]  # fmt: skip
+        return self.namespace.kubectl(*command, given=query).strip()
+
+    @contextmanager
+    def connection(self) -> Iterator[psycopg.Connection]:
+        """To the release's Postgres, for as long as the block lasts."""
+        secret = json.loads(self.namespace.kubectl("get", "secret", "press-postgres", "-o", "json"))["data"]
+        with self.namespace.forward("press-postgres", 5432) as url:
+            host, _, port = url.removeprefix("http://").partition(":")
+            with psycopg.connect(
+                host=host, port=port, user="pressroom", dbname="pressroom", autocommit=True,
+                password=b64decode(secret["password"]).decode(),
+            ) as connection:  # fmt: skip
+                yield connection
+
+    def pods(self, component: str) -> list[str]:
+        """Names of those that are ready."""
+        found = self.namespace.get("pods", "-l", f"app.kubernetes.io/component={component}")
+        return [
+            one["metadata"]["name"] for one in found
+            if "deletionTimestamp" not in one["metadata"]
+            and all(status["ready"] for status in one["status"].get("containerStatuses", [{"ready": False}]))
+        ]  # fmt: skip
+
+    def some_pod(self, component: str) -> str:
+        return self.rng.choice(until(lambda: self.pods(component), f"a pod of {component} is ready", timeout=300.0))
+
+    def unwell(self) -> str:
+        """What is not as it should be: a pod that is not ready, or a task that is late. Empty: nothing."""
+        for kind in ("deployment", "statefulset"):
+            for one in self.namespace.get(kind):
+                wanted, status = one["spec"]["replicas"], one["status"]
+                ready = status.get("readyReplicas", 0)
+                if ready != wanted or status.get("observedGeneration") != one["metadata"]["generation"]:
+                    return f"{one['metadata']['name']}: {ready} of {wanted} ready"
+        try:
+            late = self.psql(UNWELL)
+        except Failed as error:
+            return str(error)
+        return f"{late} tasks are late" if late != "0" else ""
+
+    def on_node(self, node: str, script: str) -> str:
+        """Run a shell script on a node."""
+        if self.shell is None:
+            raise Failed("NODE_SHELL: the command that takes a script to run on {node}")
+        return run(*(part.replace("{node}", node) for part in self.shell), f"NODE={node}\n{script}")
+
+    def delete(self) -> None:
+        for namespace in (self.namespace, self.outside):
+            namespace.delete()
+
+
+def node_shell() -> list[str] | None:
+    """The command that opens a shell on ``{node}`` and takes a script: NODE_SHELL, or kind's way; None: not known."""
+    given = os.environ.get("NODE_SHELL")
+    if given is None and run("kubectl", "config", "current-context").startswith("kind-"):
+        given = "docker exec -i {node} sh -c"
+    return shlex.split(given) if given else None
+
+
+def build() -> None:
+    """The images; the cluster gets them."""
+    run("docker", "build", "--network", "host", "-t", "pressroom:e2e", ".", timeout=1800.0)
+    tests, plain = ROOT / "tests", "BASE=pressroom:e2e"
+    run("docker", "build", "-t", IMAGE, "--build-arg", plain, "-f", f"{HERE}/image/Dockerfile", str(tests))
+    run("docker", "build", "-t", NEXT, "--build-arg", f"BASE={IMAGE}", str(tests / "e2e" / "cluster" / "next"))
+    # Such as are here need not be pulled.
+    public = ["redis:8", "postgres:17", PROMETHEUS]
+    load_image(IMAGE, NEXT, *(image for image in public if succeeds("docker", "image", "inspect", image)))
+
+
+def pod(
+    name: str, node: str, image: str, command: list[str], path: str, code: str, data: str, **more: Any
+) -> dict[str, Any]:
+    """One on a node, with a ConfigMap at ``path`` and room at ``data``."""
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            **more, "nodeName": node, "terminationGracePeriodSeconds": 1,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "fsGroup": 10001,
+                                "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": name, "image": image, "imagePullPolicy": "IfNotPresent", "command": command,
+                "securityContext": external.RESTRICTED,
+                "volumeMounts": [{"name": "code", "mountPath": path}, {"name": "data", "mountPath": data}],
+            }],
+            "volumes": [{"name": "code", "configMap": {"name": code}}, {"name": "data", "emptyDir": {}}],
+        },
+    }  # fmt: skip
+
+
+def token(namespace: Namespace) -> str:
+    """Of a new author, good for a day."""
+    name = f"chaos-{secrets.token_hex(4)}"
+    code = (
+        "from datetime import timedelta; from app.accounts.models import User;"
+        "from rest_framework_simplejwt.tokens import AccessToken;"
+        f"token = AccessToken.for_user(User.objects.create_user('{name}', '{name}@example.com'));"
+        "token.set_exp(lifetime=timedelta(days=1)); print(token)"
+    )
+    return namespace.shell(code).split()[-1]
+
+
+def wait(seconds: float) -> None:
+    """For as long as a fault lasts."""
+    time.sleep(seconds)
