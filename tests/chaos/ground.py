@@ -183,12 +183,8 @@ class Ground:
 
     def unwell(self) -> str:
         """What is not as it should be: a pod that is not ready, or a task that is late. Empty: nothing."""
-        for kind in ("deployment", "statefulset"):
-            for one in self.namespace.get(kind):
-                wanted, status = one["spec"]["replicas"], one["status"]
-                ready = status.get("readyReplicas", 0)
-                if ready != wanted or status.get("observedGeneration") != one["metadata"]["generation"]:
-                    return f"{one['metadata']['name']}: {ready} of {wanted} ready"
+        if unready := self.namespace.unready():
+            return unready
         try:
             late = self.psql(UNWELL)
         except Failed as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.chart.tools import CHART, ROOT
 from tests.e2e.cluster import external
+from tests.e2e.cluster.documents import operations
 from tests.e2e.cluster.kube import (
     HELM,
     Failed,
@@ -260,6 +261,8 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
         namespace.kubectl("wait", *seeded, "--timeout=180s")
         with namespace.forward("press-pressroom-web", 80) as url:
             found.append(demo(url))
+    with steps.step("the commands of docs/operations.md") as found:
+        operations(namespace, NEXT.partition(":")[2], found)
     with steps.step("wrong password of an external database") as found:
         wrong_password(found, namespace)
 

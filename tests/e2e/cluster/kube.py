@@ -98,6 +98,15 @@ class Namespace:
             finally:
                 process.terminate()
 
+    def unready(self) -> str:
+        """The first Deployment or StatefulSet of which not every pod is ready, as last told. Empty: none."""
+        for one in self.get("deployment,statefulset"):
+            wanted, status = one["spec"]["replicas"], one["status"]
+            ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0))
+            if ready != wanted or status.get("observedGeneration") != one["metadata"]["generation"]:
+                return f"{one['metadata']['name']}: {ready} of {wanted} ready"
+        return ""
+
     def state(self) -> str:
         """For a failure: pods, events and the last lines of what does not run."""
         parts = [self.kubectl("get", "pods", "-o", "wide"), self.kubectl("get", "events", "--sort-by=.lastTimestamp")]
