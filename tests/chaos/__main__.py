@@ -34,7 +34,7 @@ def hit(ground: Ground, fault: Fault, rows: list[Row]) -> None:
     print(f"… {fault.title}", file=sys.stderr, flush=True)
     rows.append(row)
     row.said = fault.act(ground)
-    until(lambda: not ground.unwell(), f"all is well after: {fault.title} ({ground.unwell()})", timeout=1800.0)
+    ground.settle(fault.title)
     row.recovery = time.time() - row.begin
     wait(5)  # of calm, in which nothing may be wrong either
     row.alerts = ground.alerts(row.begin, time.time())

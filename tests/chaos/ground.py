@@ -141,8 +141,9 @@ class Ground:
         return sorted({one["metric"]["alertname"] for one in answer["data"]["result"]})
 
     def ask_outside(self, name: str, text: str = "") -> None:
-        """Leave a file for the caller."""
-        self.outside.kubectl("exec", "-i", "books", "--", "tee", f"/books/{name}", given=text)
+        """Leave a file for the caller; it is there whole or not at all."""
+        write = f"cat >/books/.{name} && mv /books/.{name} /books/{name}"
+        self.outside.kubectl("exec", "-i", "books", "--", "sh", "-c", write, given=text)
 
     def has(self, name: str) -> bool:
         return name in self.outside.kubectl("exec", "books", "--", "ls", "/books").split()
@@ -190,6 +191,13 @@ class Ground:
         except Failed as error:
             return str(error)
         return f"{late} tasks are late" if late != "0" else ""
+
+    def settle(self, after: str) -> None:
+        """Wait until all is well. Raises Failed, with what is not."""
+        try:
+            until(lambda: not self.unwell(), f"all is well after: {after}", timeout=1800.0)
+        except Failed as error:
+            raise Failed(f"{error}: {self.unwell()}") from error
 
     def on_node(self, node: str, script: str) -> str:
         """Run a shell script on a node."""
