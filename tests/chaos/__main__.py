@@ -24,6 +24,8 @@ RATE = float(os.environ.get("RATE", "20"))
 """Requests a second; half of them call tasks of the oracle's four kinds, an eighth publishes, which starts three."""
 MINUTES = float(os.environ.get("MINUTES", "20"))
 """Of faults at random."""
+ONLY = os.environ.get("ONLY", "").split()
+"""Functions of tests/chaos/faults.py, to try these alone."""
 LONGEST = 6 * 3600
 """Seconds: a guard against a load that nobody ends."""
 
@@ -42,16 +44,14 @@ def hit(ground: Ground, fault: Fault, rows: list[Row]) -> None:
 
 
 def plan(ground: Ground, short: bool) -> Iterator[Fault]:
-    """Each alone, then at random for MINUTES."""
-    known = [fault for fault in FAULTS.values() if possible(ground, fault)]
-    if short:
-        yield from (FAULTS[name] for name in SHORT if FAULTS[name] in known)
-        return
-    only = os.environ.get("ONLY", "").split()
-    yield from (FAULTS[name] for name in only) if only else known
-    end = time.monotonic() + MINUTES * 60
+    """Each alone, then at random for MINUTES; or a few."""
+    known = {name: fault for name, fault in FAULTS.items() if possible(ground, fault)}
+    for name in ONLY or (SHORT if short else known):
+        if name in known:
+            yield known[name]
+    end = time.monotonic() + (0 if short or ONLY else MINUTES * 60)
     while time.monotonic() < end:
-        yield ground.rng.choice([fault for fault in known if not fault.long])
+        yield ground.rng.choice([fault for fault in known.values() if not fault.long])
         wait(ground.rng.uniform(0, 10))
 
 
