@@ -174,7 +174,11 @@ if S3_BUCKET:
 # ---- Celery ---------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=redis_database(0))
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="app.taskruns.results:LedgerBackend")
-CELERY_BROKER_TRANSPORT_OPTIONS = env.json("CELERY_BROKER_TRANSPORT_OPTIONS", default={})
+# A pod of Redis that went without a word answers nothing, not even to a new connection: for two minutes, by default.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_connect_timeout": 2.0, "socket_timeout": 10.0, "health_check_interval": 10,
+} | env.json("CELERY_BROKER_TRANSPORT_OPTIONS", default={})  # fmt: skip
+CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0
 CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
 CELERY_TASK_QUEUES = {queue.name: {"exchange": queue.name, "routing_key": queue.name} for queue in QUEUES}
 CELERY_TASK_CREATE_MISSING_QUEUES = False

@@ -36,9 +36,7 @@ def hit(ground: Ground, fault: Fault, rows: list[Row]) -> None:
     print(f"… {fault.title}", file=sys.stderr, flush=True)
     rows.append(row)
     row.said = fault.act(ground)
-    ground.settle(fault.title)
-    row.recovery = time.time() - row.begin
-    wait(5)  # of calm, in which nothing may be wrong either
+    row.recovery = ground.settle(fault.title) - row.begin
     row.alerts = ground.alerts(row.begin, time.time())
     print(f"  {row.recovery:6.1f} s  {row.title}: {row.said}", file=sys.stderr, flush=True)
 

@@ -32,6 +32,9 @@ TICK = 5
 """Seconds of the schedule that counts."""
 LATE = 5
 """Seconds after which a due task that has not begun is late."""
+CALM = 8.0
+"""Seconds without anything wrong, after which a fault is over: what it took away is not missed at once."""
+PATIENCE = 1800.0
 VALUES = [
     *INSTALL, "--set=worker.terminationGracePeriodSeconds=30", "--set=postgres.maxConnections=200",
     "--set=extraEnv.ORACLE_FOLDER=http://books.pressroom-chaos-outside.svc:8080",
@@ -192,12 +195,16 @@ class Ground:
             return str(error)
         return f"{late} tasks are late" if late != "0" else ""
 
-    def settle(self, after: str) -> None:
-        """Wait until all is well. Raises Failed, with what is not."""
-        try:
-            until(lambda: not self.unwell(), f"all is well after: {after}", timeout=1800.0)
-        except Failed as error:
-            raise Failed(f"{error}: {self.unwell()}") from error
+    def settle(self, after: str) -> float:
+        """Wait until all is well and has been for CALM seconds. Returns the moment from which it was. Raises Failed."""
+        deadline, since = time.time() + PATIENCE, None
+        while since is None or time.time() - since < CALM:
+            unwell = self.unwell()
+            if time.time() > deadline:
+                raise Failed(f"not within {PATIENCE:g} s, after: {after}: {unwell}")
+            since = None if unwell else since or time.time()
+            wait(0.5)
+        return since
 
     def on_node(self, node: str, script: str) -> str:
         """Run a shell script on a node."""
