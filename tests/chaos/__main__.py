@@ -36,9 +36,10 @@ def hit(ground: Ground, fault: Fault, rows: list[Row]) -> None:
     print(f"… {fault.title}", file=sys.stderr, flush=True)
     rows.append(row)
     row.said = fault.act(ground)
+    print(f"  {time.time() - row.begin:6.1f} s  done", file=sys.stderr, flush=True)
     row.recovery = ground.settle(fault.title) - row.begin
     row.alerts = ground.alerts(row.begin, time.time())
-    print(f"  {row.recovery:6.1f} s  {row.title}: {row.said}", file=sys.stderr, flush=True)
+    print(f"  {row.recovery:6.1f} s  all is well: {row.said}", file=sys.stderr, flush=True)
 
 
 def plan(ground: Ground, short: bool) -> Iterator[Fault]:

@@ -39,6 +39,8 @@ VALUES = [
     *INSTALL, "--set=worker.terminationGracePeriodSeconds=30", "--set=postgres.maxConnections=200",
     "--set=extraEnv.ORACLE_FOLDER=http://books.pressroom-chaos-outside.svc:8080",
 ]  # fmt: skip
+# So many that what waits is a fault's doing.
+FIXED = ["--set=workers.default.replicas=3"]
 KEDA = [
     "--set=autoscaling.provider=keda", "--set=worker.autoscaling.minReplicas=1",
     "--set=worker.autoscaling.maxReplicas=4",
@@ -87,7 +89,7 @@ class Ground:
     def install(self, image: str) -> None:
         """The chart with that image: an upgrade where it is there."""
         pinned = f"--set=postgres.nodeSelector.kubernetes\\.io/hostname={self.nodes[0]}"
-        install(self.namespace, *VALUES, *(KEDA if self.keda else []), pinned, image=image, timeout="10m")
+        install(self.namespace, *VALUES, *(KEDA if self.keda else FIXED), pinned, image=image, timeout="10m")
         self.image = image
 
     def apply_outside(self, author: str) -> None:
