@@ -129,12 +129,13 @@ class Told:
 
 
 def told(namespace: Namespace) -> Told:
+    # A run without a begin is one that the burst before left behind.
     found = psql(
         namespace,
         "SELECT count(*), count(*) FILTER (WHERE ended > 0), count(*) FILTER (WHERE ended > 1), "
         "coalesce(sum(begun - 1), 0), coalesce(extract(epoch FROM max(last)), 0) FROM (SELECT "
         "count(*) FILTER (WHERE what = 'begun') AS begun, count(*) FILTER (WHERE what = 'ended') AS ended, "
-        "max(at) AS last FROM e2e_notes GROUP BY run) AS runs",
+        "max(at) AS last FROM e2e_notes GROUP BY run) AS runs WHERE begun > 0",
     ).split("|")
     return Told(*map(int, found[:4]), last=float(found[4]))
 
