@@ -32,6 +32,8 @@ export UV_PYTHON_DOWNLOADS := never
 # As pip does: behind a company's proxy the machine knows whom to trust.
 export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
+# Each process would compile Django, Celery and every other library anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help up demo test test-unit e2e e2e-autoscale chaos reliability reliability-stock reliability-mutations backlog soak bench-fanout bench-operations screenshots lint format update verify install install-local clean

@@ -139,7 +139,7 @@ def pages(runs: int) -> Iterator[tuple[str, Callable[[], int]]]:
 def milliseconds(ask: Callable[[], int], pause: float) -> tuple[list[float], float]:
     """How long each of REPEATS answers took, after a first one that fills the caches; and their mean time of CPU.
 
-    The CPU is this process's and its Postgres session's: what they took on a machine that does other things, too.
+    The CPU is this process's and its Postgres sessions': what they took on a machine that does other things, too.
     """
     from django.db import connection
 
@@ -158,11 +158,13 @@ def milliseconds(ask: Callable[[], int], pause: float) -> tuple[list[float], flo
 
 
 def cpu(connection: Any) -> float:
-    """Seconds of CPU that this process and its Postgres session have had."""
+    """Seconds of CPU that this process and its Postgres sessions, of which the exporter has its own, have had."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        session = psutil.Process(cursor.fetchone()[0]).cpu_times()
-    return time.process_time() + session.user + session.system
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+        )
+        sessions = [psutil.Process(pid).cpu_times() for (pid,) in cursor.fetchall()]
+    return time.process_time() + sum(session.user + session.system for session in sessions)
 
 
 def main(runs: int) -> int:

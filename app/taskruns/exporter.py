@@ -16,7 +16,6 @@ from http import HTTPStatus
 from types import ModuleType
 from typing import Generic, TypeVar
 
-import redis
 from celery.utils import nodesplit
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
@@ -70,7 +69,7 @@ class Source(Generic[T]):
         answer, reason = None, ""
         try:
             answer = self._read()
-        except (DatabaseError, InterfaceError, redis.RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an app's `figures` raises, the others are told
             reason = (str(error).strip() or repr(error)).splitlines()[0]
         self._told_at = time.monotonic()
         if self._is_up != (answer is not None):

@@ -86,7 +86,11 @@ class Broker:
 
 
 def _queues_sql() -> str:
-    """Of a queue's due rows the index gives those of one priority by time, so each is counted by itself."""
+    """Of a queue's due rows the index gives those of one priority by time, so each is counted by itself.
+
+    What ended is asked for by queue first, as only the queue's own index has it, and those of the queues before it fall
+    away afterwards. That of all queues by time would be read to its end for a queue of which little ended.
+    """
     waiting = f"t.queue = q.name AND t.status IN {WAITING}"
     unpublished = f"{waiting} AND t.published_at IS NULL"
     return f"""
@@ -130,9 +134,10 @@ def _queues_sql() -> str:
     ) dead
     CROSS JOIN LATERAL (
         SELECT avg(extract(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'succeeded') AS mean FROM (
-            SELECT t.status, t.started_at, t.finished_at FROM taskruns_taskrun t
-            WHERE t.queue = q.name AND t.finished_at IS NOT NULL ORDER BY t.finished_at DESC LIMIT {LATEST}
-        ) latest
+            SELECT t.queue, t.status, t.started_at, t.finished_at FROM taskruns_taskrun t
+            WHERE t.queue <= q.name AND t.finished_at IS NOT NULL
+            ORDER BY t.queue DESC, t.finished_at DESC LIMIT {LATEST}
+        ) latest WHERE queue = q.name
     ) ended
     LEFT JOIN (
         SELECT queue, count(*) AS n FROM (

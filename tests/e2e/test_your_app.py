@@ -72,6 +72,8 @@ def test_the_page_from_the_top(tmp_path: Path) -> None:
     for app in ("blog", "reports", "payments", "integrations", "files"):
         assert not (tmp_path / "app" / app).exists()
     assert "app.invoices" in (tmp_path / "app" / "settings.py").read_text()
+    # Of `make test`'s others, what speaks of queues and of the apps' figures.
+    copy.run([".venv/bin/python", "-m", "pytest", "-q", "tests/chart/test_tiltfile.py", "tests/alerts"])
 
 
 APPS = {

@@ -28,6 +28,12 @@ def quick_passwords(settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+@pytest.fixture(autouse=True)
+def static_files_when_asked_for(settings: Any) -> None:
+    """Else the first request of each test's client looks at all of the admin's and of the documentation's."""
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
 @pytest.fixture
 def author(db: None) -> User:
     return User.objects.create_user("author", "author@example.com", "a-long-passphrase-1")

@@ -38,6 +38,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch, db: None) -> Iterator[DatabaseWra
     own.close()
     own.settings_dict = connections["default"].settings_dict
     monkeypatch.undo()
+    with own.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = %s", [SLEEP])
     until(lambda: not sleepers(own), "nobody is left in the database")
     own.close()
 

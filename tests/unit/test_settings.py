@@ -1,15 +1,13 @@
 """What settings make of the environment."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
+import runpy
+from unittest import mock
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SHOW = "from app import settings as s; print(s.CELERY_BROKER_URL, s.CACHE_URL)"
+from app.local.services import PROJECT
 
 
 @pytest.mark.parametrize(
@@ -28,10 +26,10 @@ SHOW = "from app import settings as s; print(s.CELERY_BROKER_URL, s.CACHE_URL)"
 )
 def test_redis_password_and_authority_may_stand_beside_the_url(given: dict[str, str], broker: str) -> None:
     env = {name: value for name, value in os.environ.items() if "REDIS" not in name} | given
-    shown = subprocess.run(
-        [sys.executable, "-c", SHOW], cwd=ROOT, env=env, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert shown[0] == broker
-    assert urlsplit(shown[1]).path == "/2"
+    with mock.patch.dict(os.environ, env, clear=True):
+        settings = runpy.run_path(str(PROJECT / "app" / "settings.py"))
+    assert settings["CELERY_BROKER_URL"] == broker
+    cache = urlsplit(settings["CACHE_URL"])
+    assert cache.path == "/2"
     if "REDIS_PASSWORD" in given:
-        assert unquote(urlsplit(shown[1]).password or "") == given["REDIS_PASSWORD"]
+        assert unquote(cache.password or "") == given["REDIS_PASSWORD"]
