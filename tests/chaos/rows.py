@@ -11,6 +11,8 @@ from tests.oracle.tally import Tally
 
 FIRST = ("effect", "chunk 0", "part 0", "part 1", "part 2", "part 3")
 """Parts of a call that wait for no other."""
+TOLD = 2.0
+"""Seconds until all who refused know that what was away is back: a Service is told, and web asks once a second."""
 COLUMNS = (
     "fault", "requests", "refused (503)", "failed", "lost", "doubled", "doubled, outside", "longest start delay",
     "recovery", "alerts",
@@ -26,7 +28,7 @@ class Row:
     needs: str
     said: str = ""
     recovery: float = 0.0
-    """Seconds from its begin until every pod was ready and no task late."""
+    """Seconds from its begin until every pod was ready, no task late and no request refused."""
     alerts: list[str] = dataclasses.field(default_factory=list)
     requests: int = 0
     refused: int = 0
@@ -47,11 +49,12 @@ def fill(rows: list[Row], folder: Path, found: Tally) -> None:
         return next((row for row in reversed(rows) if row.begin <= at), rows[0])
 
     for line in noted(folder / "requests"):
-        at, _, _, status = line.split()
+        at, taken, _, status = line.split()
         row = row_of(float(at))
         row.requests += 1
-        if status == "503" and row.needs and float(at) < row.begin + row.recovery:
+        if status == "503" and row.needs and float(at) < row.begin + row.recovery + TOLD:
             row.refused += 1
+            row.recovery = max(row.recovery, float(at) + float(taken) - row.begin)
         elif not status.startswith("2"):
             row.failed[status] += 1
     acknowledged = {call: float(at) for call, at in map(str.split, noted(folder / "acknowledged"))}
