@@ -11,8 +11,8 @@ from tests.oracle.tally import Tally
 
 def test_each_row_has_what_was_called_in_its_time(tmp_path: Path) -> None:
     books = {
-        "requests": ["100.0 0.1 call 202", "201.0 0.1 read 503", "241.5 0.5 read 503", "250.0 0.1 read 503", "260.0 9.0 read ReadTimeout",
-                     "301.0 0.1 call 503"],
+        "requests": ["100.0 0.1 call 202", "201.0 0.1 read 503", "241.5 0.5 read 503", "250.0 0.1 read 503",
+                     "260.0 9.0 read ReadTimeout", "301.0 0.1 call 503"],
         "acknowledged": ["1-chord 100.5", "2-outside 205.0", "3-transactional 302.0"],
         "working": ["101.0 7 begins 1-chord part 0", "104.5 7 begins 1-chord part 1", "290.0 7 begins 1-chord callback",
                     "207.0 7 begins 2-outside effect", "230.0 7 begins 2-outside effect"],
