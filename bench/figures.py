@@ -61,18 +61,13 @@ def counted(numbers: Iterable[int], calls: Sequence[int]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """``ours`` is to be at least, or at most, ``limit`` times ``theirs``."""
+class Asked:
+    """Of a value that it is at least, or at most, ``limit``."""
 
     text: str
-    ours: float | None
-    theirs: float | None
+    value: float | None
     limit: float
     at_least: bool = True
-
-    @property
-    def value(self) -> float | None:
-        return self.ours / self.theirs if self.ours is not None and self.theirs else None
 
     @property
     def kept(self) -> bool | None:
@@ -82,30 +77,46 @@ class Ratio:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def __str__(self) -> str:
-        sign = "≥" if self.at_least else "≤"
+        asked = f"{self.text} {'≥' if self.at_least else '≤'} {self.limit:g}"
         if self.value is None:
-            return f"{self.text} {sign} {self.limit:g}: not measured"
-        return f"{self.text} {sign} {self.limit:g}: {self.value:.2f}, {'yes' if self.kept else 'no'}"
+            return f"{asked}: not measured"
+        return f"{asked}: {self.value:.2f}, {'yes' if self.kept else 'no'}"
 
 
-def ratios(measured: Mapping[str, Figures]) -> list[Ratio]:
-    """What is asked of Pressroom, by the names of the modules that were measured."""
+@dataclass(frozen=True)
+class Posts:
+    """Milliseconds that ``POST /api/posts/`` takes so many clients, each with one request after another."""
 
-    def of(name: str, figure: str) -> float | None:
-        return getattr(measured[name], figure) if name in measured else None
+    clients: int
+    plain_p50: float
+    plain_p99: float
+    task_p50: float
+    """With a durable task in the same transaction."""
+    task_p99: float
 
-    def ratio(text: str, figure: str, peer: str, limit: float, at_least: bool = True) -> Ratio:
-        return Ratio(text, of("pressroom", figure), of(peer, figure), limit, at_least)
 
+def asked(measured: Mapping[str, Figures], posts: Sequence[Posts] = ()) -> list[Asked]:
+    """What is asked of Pressroom beside the others, by the names of the modules that were measured."""
+    pressroom = measured.get("pressroom")
+
+    def ratio(text: str, figure: str, peer: str, limit: float, at_least: bool = True) -> Asked:
+        ours, theirs = getattr(pressroom, figure, None), getattr(measured.get(peer), figure, None)
+        return Asked(text, ours / theirs if ours is not None and theirs else None, limit, at_least)
+
+    drained = {"rq_worker": "RQ", "rq_simple": "RQ SimpleWorker", "procrastinate": "Procrastinate"}
+    alone = next((one for one in posts if one.clients == 1), None)
     return [
         ratio("drained/s to Celery's with acks_late", "drained", "celery_acks_late", 0.8),
-        *(
-            ratio(f"drained/s to {title}'s", "drained", name, 1.0)
-            for name, title in (("rq_worker", "RQ"), ("rq_simple", "RQ SimpleWorker"), ("procrastinate", "Procrastinate"))
-        ),
+        *(ratio(f"drained/s to {title}'s", "drained", name, 1.0) for name, title in drained.items()),
         ratio("enqueue/s one by one to Celery's", "enqueue", "celery_default", 0.7),
         ratio("enqueue/s in one transaction to Celery's", "enqueue_many", "celery_default", 3.0),
         ratio("commit→start p99 at 20/s to Celery's", "idle_p99", "celery_default", 1.5, at_least=False),
-        ratio("commit→start p99 at half of the capacity to Celery's", "half_p99", "celery_default", 1.5, at_least=False),
+        ratio("commit→start p99 at half load to Celery's", "half_p99", "celery_default", 1.5, at_least=False),
         ratio("workers' CPU per 1,000 to Celery's", "cpu_workers", "celery_default", 1.6, at_least=False),
+        Asked(
+            "ms that a durable task adds to POST /api/posts/, p50 at 1 client",
+            alone.task_p50 - alone.plain_p50 if alone else None,
+            3.0,
+            at_least=False,
+        ),
     ]

@@ -115,7 +115,9 @@ class Run:
             workers.check()
             if time.monotonic() > deadline:
                 missing = counted((number for number, _ in effects.read()), numbers)[0]
-                raise RuntimeError(f"{missing} of {len(numbers)} calls at {rate:.0f}/s had not begun {LATE:.0f} s later")
+                raise RuntimeError(
+                    f"{missing} of {len(numbers)} calls at {rate:.0f}/s had not begun {LATE:.0f} s later"
+                )
             time.sleep(0.05)
         waits = [(at - committed[number]) * 1000 for number, at in effects.read() if number in committed]
         return came, percentile(waits, 0.5), percentile(waits, 0.99)
@@ -177,12 +179,11 @@ def wait_until(condition: Callable[[], bool], effects: Effects, workers: Command
 
 
 def measure(name: str, file: Path, options: argparse.Namespace) -> None:
-    # First of all: it says which settings are Django's.
-    peer: Peer = importlib.import_module(f"bench.peers.{name}").PEER
     import django
     from django.core.management import call_command
 
     django.setup()
+    peer: Peer = importlib.import_module(f"bench.peers.{name}").PEER
     call_command("migrate", verbosity=0)
     services = {"postgres": psutil.Process(options.postgres), "redis": psutil.Process(options.redis)}
     run = Run(peer, file, options.tasks, options.seconds, services)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from reportlab.graphics import renderSVG
 from reportlab.graphics.shapes import Drawing, Rect, String
 from reportlab.lib.colors import HexColor, white
 
-from bench.figures import Figures, Ratio
+from bench.figures import Asked, Figures, Posts
 
 BEGIN, END = "<!-- written by make bench -->", "<!-- end -->"
 
@@ -22,6 +23,7 @@ SPEED = (
 COST = (
     "", "workers' CPU", "relay's", "Postgres's", "Valkey's", "memory, MB", "kills", "not done", "done twice",
 )  # fmt: skip
+POSTS = ("clients", "p50", "p99", "p50 with a durable task", "p99 with a durable task")
 
 
 def number(value: float | None, digits: int = 0) -> str:
@@ -32,6 +34,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """In Markdown, numbers to the right."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def raised(log: str) -> str:
+    """The exception that ended a program, in a line; empty where there is none."""
+    lines = [
+        line for line in log.splitlines() if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Ready)\b", line)
+    ]
+    return lines[-1] if lines else ""
 
 
 def speed_row(of: Figures) -> list[str]:
@@ -47,6 +57,10 @@ def cost_row(of: Figures) -> list[str]:
         of.title, number(of.cpu_workers, 2), number(of.cpu_beside, 2), number(of.cpu_postgres, 2),
         number(of.cpu_redis, 2), number(of.memory), number(of.kills), number(of.not_done), number(of.doubled),
     ]  # fmt: skip
+
+
+def posts_row(of: Posts) -> list[str]:
+    return [str(of.clients), *(number(one, 1) for one in (of.plain_p50, of.plain_p99, of.task_p50, of.task_p99))]
 
 
 def machine() -> str:
@@ -66,17 +80,17 @@ def versions(measured: Sequence[Figures], services: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 
 
-def block(measured: Sequence[Figures], asked: Sequence[Ratio], context: Sequence[str], more: Sequence[str]) -> str:
-    """What stands between the marks. ``context``: sentences on the run; ``more``: further tables."""
+def block(measured: Sequence[Figures], posts: Sequence[Posts], asked: Sequence[Asked], context: str) -> str:
+    """What stands between the marks. ``context``: sentences on the run."""
     parts = [
-        " ".join(context),
+        context,
         table(SPEED, [speed_row(one) for one in measured]),
         "CPU in seconds per 1,000 tasks.",
         table(COST, [cost_row(one) for one in measured]),
-        *more,
-        "\n".join(f"- {ratio}" for ratio in asked),
-        "![The same as bars](images/performance.svg)",
     ]
+    if posts:
+        parts += ["`POST /api/posts/`, milliseconds:", table(POSTS, [posts_row(one) for one in posts])]
+    parts += ["\n".join(f"- {one}" for one in asked), "![The same as bars](images/performance.svg)"]
     parts += [f"{one.title} ended early: {one.error}" for one in measured if one.error]
     return "\n\n".join(parts)
 

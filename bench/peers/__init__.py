@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMES = (
-    "celery_default", "celery_acks_late", "dramatiq", "rq_worker", "rq_simple", "huey", "procrastinate", "pressroom",
-    "pressroom_plain",
-)  # fmt: skip
-"""Of the modules, in the order of the table."""
+BARE = "bench.peers.settings"
+SETTINGS = {
+    "celery_default": BARE, "celery_acks_late": BARE, "dramatiq": BARE, "rq_worker": BARE, "rq_simple": BARE,
+    "huey": BARE, "procrastinate": "bench.peers.procrastinate_settings", "pressroom": "app.settings",
+    "pressroom_plain": "app.settings",
+}  # fmt: skip
+"""The modules in the order of the table, and Django's settings of each."""
 
 PYTHON = sys.executable
 RECORD = struct.Struct("<qd")

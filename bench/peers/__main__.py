@@ -21,68 +21,81 @@ import argparse
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import psycopg
 
-from app.local.services import PROJECT, Postgres, Valkey, free_port
+from app.local.services import PROJECT, Postgres, Valkey
 from bench import page
-from bench.figures import Figures, ratios
-from bench.peers import NAMES
+from bench.figures import Figures, Posts, asked
+from bench.peers import SETTINGS
 from bench.stack import services
 from bench.trees import kill
 
+POSTS = "posts"
+"""The request's side, by bench.posts."""
 LONGEST = 3600.0
 """Seconds that one queue is measured, at most."""
 
 
-def environment(folder: Path, name: str, database_url: str, valkey: Valkey) -> dict[str, str]:
+def environment(folder: Path, name: str, settings: str, database_url: str, valkey: Valkey) -> dict[str, str]:
     """For the process that measures, and those it starts."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("DJANGO_SETTINGS_MODULE", "LOG_FORMAT")}
     effects = folder / f"{name}.effects"
     effects.touch()
-    return kept | {
-        "DATABASE_URL": database_url, "REDIS_URL": valkey.url, "BENCH_EFFECTS": str(effects),
-        "LOCAL": "1", "LOG_FORMAT": "json", "VAR_DIR": str(folder), "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(PROJECT), "PYTHONWARNINGS": "ignore",
+    return os.environ | {
+        "SECRET_KEY": secrets.token_urlsafe(50), "DJANGO_SETTINGS_MODULE": settings, "DATABASE_URL": database_url, "REDIS_URL": valkey.url,
+        "BENCH_EFFECTS": str(effects), "LOCAL": "1", "LOG_FORMAT": "json", "VAR_DIR": str(folder),
+        "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT), "PYTHONWARNINGS": "ignore",
     }  # fmt: skip
 
 
-def measure(name: str, folder: Path, postgres: Postgres, valkey: Valkey, options: argparse.Namespace) -> Figures:
-    """In a process of its own; an error is told in the figures."""
-    assert postgres.pid is not None
-    assert valkey.pid is not None
-    valkey.client(socket_timeout=30.0).flushall()
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE bench_{name}")
-    file, log = folder / f"{name}.json", folder / f"{name}.log"
-    url = f"{postgres.url.rpartition('/')[0]}/bench_{name}"
-    command = [
-        sys.executable, "-m", "bench.measure", name, str(file), f"--tasks={options.tasks}", f"--kills={options.kills}",
-        f"--seconds={options.seconds}", f"--settle={options.settle}", f"--postgres={postgres.pid}",
-        f"--redis={valkey.pid}",
-    ]  # fmt: skip
+def apart(command: Sequence[str], env: dict[str, str], log: Path) -> str:
+    """Run it in a process of its own that leaves none behind. Returns what went wrong, or nothing."""
     with log.open("w") as output:
-        popen = subprocess.Popen(
-            command, cwd=PROJECT, env=environment(folder, name, url, valkey), stdout=output, stderr=output
-        )
-    error = ""
+        popen = subprocess.Popen([sys.executable, "-m", *command], cwd=PROJECT, env=env, stdout=output, stderr=output)
     try:
-        if popen.wait(LONGEST):
-            error = (log.read_text(errors="replace").splitlines() or [f"exit code {popen.returncode}"])[-1]
+        code = popen.wait(LONGEST)
     except subprocess.TimeoutExpired:
-        error = f"not done within {LONGEST:.0f} s"
+        return f"not done within {LONGEST:.0f} s"
     finally:
         if popen.poll() is None:
             kill(psutil.Process(popen.pid))
             popen.wait()
+    if not code:
+        return ""
+    said = log.read_text(errors="replace")
+    print(said, file=sys.stderr)
+    return page.raised(said) or f"exit code {code}"
+
+
+@contextmanager
+def database(name: str, postgres: Postgres, valkey: Valkey) -> Iterator[str]:
+    """The URL of one that is new, and an empty Valkey."""
+    valkey.client(socket_timeout=30.0).flushall()
     with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE bench_{name}")
+        yield f"{postgres.url.rpartition('/')[0]}/bench_{name}"
         connection.execute(f"DROP DATABASE bench_{name} WITH (FORCE)")
+
+
+def measure(name: str, folder: Path, postgres: Postgres, valkey: Valkey, options: argparse.Namespace) -> Figures:
+    """An error is told in the figures, beside what was measured before it."""
+    file = folder / f"{name}.json"
+    command = [
+        "bench.measure", name, str(file), f"--tasks={options.tasks}", f"--kills={options.kills}",
+        f"--seconds={options.seconds}", f"--settle={options.settle}", f"--postgres={postgres.pid}",
+        f"--redis={valkey.pid}",
+    ]  # fmt: skip
+    with database(name, postgres, valkey) as url:
+        env = environment(folder, name, SETTINGS[name], url, valkey)
+        error = apart(command, env, folder / f"{name}.log")
     figures = Figures(title=name)
     with suppress(FileNotFoundError, ValueError):  # it failed before it wrote any
         figures = Figures(**json.loads(file.read_text()))
@@ -90,26 +103,40 @@ def measure(name: str, folder: Path, postgres: Postgres, valkey: Valkey, options
     return figures
 
 
-def context(options: argparse.Namespace, measured: list[Figures], services_versions: dict[str, str]) -> list[str]:
-    load, _, _ = psutil.getloadavg()
-    return [
-        f"{datetime.now(UTC):%Y-%m-%d}, {options.tasks:,} tasks of 1 KB, {options.kills} kills, "
-        f"{page.machine()}, load of {options.load:.1f} before and {load:.1f} after.",
-        f"{page.versions(measured, services_versions)}.",
-    ]
+def measure_posts(folder: Path, postgres: Postgres, valkey: Valkey, requests: int) -> list[Posts]:
+    """The request's side; empty where it could not be measured, or there are no posts."""
+    if not (PROJECT / "app" / "blog").is_dir():
+        return []
+    file = folder / "posts.json"
+    with database("posts", postgres, valkey) as url:
+        env = environment(folder, "posts", "app.settings", url, valkey)
+        if error := apart(["bench.posts", str(file), str(requests)], env, folder / "posts.log"):
+            print(f"POST /api/posts/: {error}")
+            return []
+    return [Posts(**one) for one in json.loads(file.read_text())]
+
+
+def context(options: argparse.Namespace, measured: list[Figures], services_versions: dict[str, str]) -> str:
+    """When, where and with what this was measured."""
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {options.tasks:,} tasks of 1 KB, {options.kills} kills, {page.machine()}, "
+        f"load of {options.load:.1f} before and {psutil.getloadavg()[0]:.1f} after. "
+        f"{page.versions(measured, services_versions)}."
+    )
 
 
 def arguments() -> argparse.Namespace:
+    known = [*SETTINGS, POSTS]
     parser = argparse.ArgumentParser(prog="python -m bench.peers")
     parser.add_argument("--tasks", type=lambda text: int(re.sub(r"[_,]", "", text)), default=10_000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=20.0, help="of calls at each rate")
     parser.add_argument("--settle", type=float, default=90.0, help="seconds without effect after which it is over")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(NAMES), help=",".join(NAMES))
+    parser.add_argument("--only", type=lambda text: text.split(","), default=known, help=",".join(known))
     parser.add_argument("--page", type=Path, default=PROJECT / "docs" / "performance.md")
     options = parser.parse_args()
-    if unknown := set(options.only) - set(NAMES):
-        parser.error(f"{', '.join(unknown)}: not of {', '.join(NAMES)}")
+    if unknown := set(options.only) - set(known):
+        parser.error(f"{', '.join(unknown)}: not of {', '.join(known)}")
     options.load = psutil.getloadavg()[0]
     return options
 
@@ -118,17 +145,20 @@ def main() -> int:
     options = arguments()
     measured: dict[str, Figures] = {}
     with services() as (folder, postgres, valkey):
-        for name in options.only:
+        for name in (name for name in options.only if name in SETTINGS):
             measured[name] = figures = measure(name, folder, postgres, valkey, options)
             print(page.table(page.SPEED, [page.speed_row(figures)]))
             print(page.table(page.COST, [page.cost_row(figures)]), figures.error, "", sep="\n", flush=True)
+        posts = []
+        if POSTS in options.only:
+            posts = measure_posts(folder, postgres, valkey, options.tasks // 10)
         with psycopg.connect(postgres.url) as connection:
             server = str(connection.execute("SHOW server_version").fetchone()[0])
         versions = {"PostgreSQL": server, "Valkey": str(valkey.client().info("server")["valkey_version"])}
-    asked, rows = ratios(measured), list(measured.values())
-    page.write(options.page, page.block(rows, asked, context(options, rows, versions), []))
+    rows, wanted = list(measured.values()), asked(measured, posts)
+    page.write(options.page, page.block(rows, posts, wanted, context(options, rows, versions)))
     page.picture(rows, options.page.parent / "images" / "performance.svg")
-    print(*asked, sep="\n")
+    print(page.table(page.POSTS, [page.posts_row(one) for one in posts]), "", *wanted, sep="\n")
     ours = measured.get("pressroom")
     return 1 if any(one.error for one in rows) or (ours is not None and ours.not_done) else 0
 

@@ -2,8 +2,6 @@
 
 import os
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bench.peers.settings")
-
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 

@@ -2,8 +2,6 @@
 
 import os
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bench.peers.settings")
-
 from huey import RedisHuey
 
 from bench.peers import PYTHON, Peer, effect

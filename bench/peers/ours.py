@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "app.settings")
 
 from celery import shared_task
 
+from app.local.services import free_port
 from app.local.up import worker
 from app.queues import BY_NAME, DEFAULT_QUEUE
 from bench.peers import PYTHON, Peer, effect
@@ -24,6 +22,11 @@ def plain(number: int, payload: str) -> None:
     effect(number)
 
 
+def counting() -> tuple[str, str]:
+    """In front of a command: it serves its metrics, as in a pod."""
+    return "env", f"METRICS_PORT={free_port()}"
+
+
 def ours(title: str, delay: Callable[[int, str], object]) -> Peer:
     """The stack with the one kind of calls or the other."""
 
@@ -34,10 +37,10 @@ def ours(title: str, delay: Callable[[int, str], object]) -> Peer:
     return Peer(
         title=title,
         distributions=("celery", "django"),
-        workers=((*worker(BY_NAME[DEFAULT_QUEUE]), f"--include={__name__}"),),
+        workers=((*counting(), *worker(BY_NAME[DEFAULT_QUEUE]), f"--include={__name__}"),),
         call=delay,
         transactional=True,
         call_many=call_many,
-        beside=((PYTHON, "manage.py", "relay"),),
+        beside=((*counting(), PYTHON, "manage.py", "relay"),),
         beside_ready="relay: ready",
     )

@@ -2,4 +2,4 @@
 
 from bench.peers.ours import durable, ours
 
-PEER = ours("Pressroom", lambda number, payload: durable.delay(number, payload))
+PEER = ours("Pressroom", durable.delay)

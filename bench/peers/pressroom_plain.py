@@ -2,4 +2,4 @@
 
 from bench.peers.ours import ours, plain
 
-PEER = ours("Pressroom, durable=False", lambda number, payload: plain.delay(number, payload))
+PEER = ours("Pressroom, durable=False", plain.delay)

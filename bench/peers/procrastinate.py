@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bench.peers.procrastinate_settings")
 
 from procrastinate.contrib.django import app
 

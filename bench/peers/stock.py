@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "bench.peers.settings")
-
 from celery import Celery
 
 from bench.peers import PYTHON, Peer, effect
