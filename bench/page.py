@@ -38,10 +38,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def raised(log: str) -> str:
     """The exception that ended a program, in a line; empty where there is none."""
-    lines = [
-        line for line in log.splitlines() if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Ready)\b", line)
-    ]
-    return lines[-1] if lines else ""
+    _, found, traceback = log.rpartition("Traceback (most recent call last):")
+    if not found:
+        return ""
+    return next((line for line in traceback.splitlines() if re.match(r"[A-Za-z_][\w.]*(: |$)", line)), "")
 
 
 def speed_row(of: Figures) -> list[str]:
@@ -82,15 +82,14 @@ def versions(measured: Sequence[Figures], services: dict[str, str]) -> str:
 
 def block(measured: Sequence[Figures], posts: Sequence[Posts], asked: Sequence[Asked], context: str) -> str:
     """What stands between the marks. ``context``: sentences on the run."""
-    parts = [
-        context,
-        table(SPEED, [speed_row(one) for one in measured]),
-        "CPU in seconds per 1,000 tasks.",
-        table(COST, [cost_row(one) for one in measured]),
-    ]
+    parts = [context]
+    if measured:
+        parts += [table(SPEED, [speed_row(one) for one in measured]), "CPU in seconds per 1,000 tasks:"]
+        parts += [table(COST, [cost_row(one) for one in measured])]
     if posts:
         parts += ["`POST /api/posts/`, milliseconds:", table(POSTS, [posts_row(one) for one in posts])]
-    parts += ["\n".join(f"- {one}" for one in asked), "![The same as bars](images/performance.svg)"]
+    parts += ["![Tasks a second, waits, CPU and losses as bars](images/performance.svg)"] if measured else []
+    parts += ["\n".join(f"- {one}" for one in asked)]
     parts += [f"{one.title} ended early: {one.error}" for one in measured if one.error]
     return "\n\n".join(parts)
 
@@ -104,7 +103,7 @@ def write(page: Path, text: str) -> None:
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
-WIDTH, ROW, TITLES, GAP = 760, 20, 170, 34
+WIDTH, ROW, TITLES, GAP = 760, 20, 190, 34
 GREY, BLUE, GREEN = HexColor(0x555555), HexColor(0x1F6FB2), HexColor(0x2E8B57)
 FONT = "Helvetica"
 PANELS = (
@@ -130,7 +129,7 @@ def picture(measured: Sequence[Figures], path: Path) -> None:
             value = getattr(one, figure)
             length = (WIDTH - TITLES - 80) * (value or 0) / most
             colour = GREEN if one.title.startswith("Pressroom") else BLUE
-            drawing.add(String(TITLES - 8, y, one.title, fontName=FONT, fontSize=11, fillColor=GREY, textAnchor="end"))
+            drawing.add(String(16, y, one.title, fontName=FONT, fontSize=11, fillColor=GREY))
             drawing.add(Rect(TITLES, y - 3, length, ROW - 7, fillColor=colour, strokeColor=None))
             text = number(value, digits)
             drawing.add(String(TITLES + length + 6, y, text, fontName=FONT, fontSize=11, fillColor=GREY))

@@ -84,6 +84,7 @@ class Commands:
                 one.kill()
         for popen in self._popens:
             popen.wait()
+        psutil.wait_procs(known, timeout=END_TIMEOUT)
 
     @property
     def processes(self) -> list[psutil.Process]:

@@ -50,9 +50,9 @@ def environment(folder: Path, name: str, settings: str, database_url: str, valke
     effects = folder / f"{name}.effects"
     effects.touch()
     return os.environ | {
-        "SECRET_KEY": secrets.token_urlsafe(50), "DJANGO_SETTINGS_MODULE": settings, "DATABASE_URL": database_url, "REDIS_URL": valkey.url,
-        "BENCH_EFFECTS": str(effects), "LOCAL": "1", "LOG_FORMAT": "json", "VAR_DIR": str(folder),
-        "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT), "PYTHONWARNINGS": "ignore",
+        "DJANGO_SETTINGS_MODULE": settings, "DATABASE_URL": database_url, "REDIS_URL": valkey.url,
+        "BENCH_EFFECTS": str(effects), "SECRET_KEY": secrets.token_urlsafe(50), "LOCAL": "1", "LOG_FORMAT": "json",
+        "VAR_DIR": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT), "PYTHONWARNINGS": "ignore",
     }  # fmt: skip
 
 
@@ -157,7 +157,8 @@ def main() -> int:
         versions = {"PostgreSQL": server, "Valkey": str(valkey.client().info("server")["valkey_version"])}
     rows, wanted = list(measured.values()), asked(measured, posts)
     page.write(options.page, page.block(rows, posts, wanted, context(options, rows, versions)))
-    page.picture(rows, options.page.parent / "images" / "performance.svg")
+    if rows:
+        page.picture(rows, options.page.parent / "images" / "performance.svg")
     print(page.table(page.POSTS, [page.posts_row(one) for one in posts]), "", *wanted, sep="\n")
     ours = measured.get("pressroom")
     return 1 if any(one.error for one in rows) or (ours is not None and ours.not_done) else 0
