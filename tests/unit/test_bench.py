@@ -153,9 +153,9 @@ def test_a_killed_tree_leaves_no_child_and_is_started_again(tmp_path: Path) -> N
 
 
 def test_who_ends_by_itself_is_noticed(tmp_path: Path) -> None:
-    with Commands([[sys.executable, "-c", "raise SystemExit('no more')"]], tmp_path / "log") as commands:
-        with pytest.raises(RuntimeError, match=r"ended with 1: no more"):
-            commands.wait_for("ready")
+    failing = Commands([[sys.executable, "-c", "raise SystemExit('no more')"]], tmp_path / "log")
+    with failing, pytest.raises(RuntimeError, match=r"ended with 1: no more"):
+        failing.wait_for("ready")
 
 
 def test_to_kill_what_has_ended_does_nothing() -> None:
