@@ -41,6 +41,8 @@ from bench.trees import kill
 
 POSTS = "posts"
 """The request's side, by bench.posts."""
+OTHERS = re.compile(r"^(CELERY|TASKRUNS|DRAMATIQ|HUEY|RQ|PROCRASTINATE)_|_URL$")
+"""Settings of the shell's that would change what is measured."""
 LONGEST = 3600.0
 """Seconds that one queue is measured, at most."""
 
@@ -49,7 +51,8 @@ def environment(folder: Path, name: str, settings: str, database_url: str, valke
     """For the process that measures, and those it starts."""
     effects = folder / f"{name}.effects"
     effects.touch()
-    return os.environ | {
+    kept = {key: value for key, value in os.environ.items() if not OTHERS.search(key)}
+    return kept | {
         "DJANGO_SETTINGS_MODULE": settings, "DATABASE_URL": database_url, "REDIS_URL": valkey.url,
         "BENCH_EFFECTS": str(effects), "SECRET_KEY": secrets.token_urlsafe(50), "LOCAL": "1", "LOG_FORMAT": "json",
         "VAR_DIR": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT), "PYTHONWARNINGS": "ignore",
