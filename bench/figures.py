@@ -35,6 +35,8 @@ class Figures:
     """Of what runs beside the workers; ours has a relay."""
     cpu_postgres: float | None = None
     cpu_redis: float | None = None
+    others: float | None = None
+    """Percent of the machine's processors that anything else took meanwhile: what makes these figures worthless."""
     memory: float | None = None
     """MB (PSS) of the workers with their children, after the backlog."""
     kills: int | None = None

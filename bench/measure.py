@@ -21,7 +21,7 @@ import psutil
 
 from bench.figures import Figures, counted, percentile
 from bench.peers import Effects, Peer
-from bench.trees import Commands, cpu, memory
+from bench.trees import Commands, busy, cpu, memory
 
 PAYLOAD = "x" * 1024
 STUCK = 60.0
@@ -88,9 +88,13 @@ class Run:
         groups = {"workers": workers.processes, "beside": beside.processes} | {
             name: [process] for name, process in self.services.items()
         }
+        since, all_before = time.monotonic(), busy()
         before, counted_before = {name: cpu(group) for name, group in groups.items()}, len(effects)
         wait_until(lambda: len(effects) > self.tasks, effects, workers)
         after, counted_after = {name: cpu(group) for name, group in groups.items()}, len(effects)
+        processors = (time.monotonic() - since) * (psutil.cpu_count() or 1)
+        elsewhere = busy() - all_before - sum(after.values()) + sum(before.values())
+        self.figures.others = max(0.0, 100 * elsewhere / processors)
         thousands = (counted_after - counted_before) / 1000
         spent = {name: (after[name] - before[name]) / thousands for name in groups if groups[name]}
         times = [at for _, at in effects.read()]

@@ -21,7 +21,8 @@ SPEED = (
     "half load, calls/s", "p50, ms", "p99, ms",
 )  # fmt: skip
 COST = (
-    "", "workers' CPU", "relay's", "Postgres's", "Valkey's", "memory, MB", "kills", "not done", "done twice",
+    "", "workers' CPU", "relay's", "Postgres's", "Valkey's", "others', %", "memory, MB", "kills", "not done",
+    "done twice",
 )  # fmt: skip
 POSTS = ("clients", "p50", "p99", "p50 with a durable task", "p99 with a durable task")
 
@@ -55,7 +56,8 @@ def speed_row(of: Figures) -> list[str]:
 def cost_row(of: Figures) -> list[str]:
     return [
         of.title, number(of.cpu_workers, 2), number(of.cpu_beside, 2), number(of.cpu_postgres, 2),
-        number(of.cpu_redis, 2), number(of.memory), number(of.kills), number(of.not_done), number(of.doubled),
+        number(of.cpu_redis, 2), number(of.others), number(of.memory), number(of.kills), number(of.not_done),
+        number(of.doubled),
     ]  # fmt: skip
 
 

@@ -42,6 +42,13 @@ def cpu(processes: Iterable[psutil.Process]) -> float:
     return seconds
 
 
+def busy() -> float:
+    """Seconds that the machine's processors worked so far, for whomever."""
+    times = psutil.cpu_times()._asdict()
+    # A guest's seconds are in user and nice already.
+    return sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))
+
+
 def memory(processes: Iterable[psutil.Process]) -> float:
     """MB that the trees hold, shared pages counted once (PSS); resident ones where the system does not tell."""
     total = 0

@@ -8,7 +8,8 @@ nothing but append its number and the time to a file, outside of every framework
   waiting; ``with the start`` counts from the start of the workers' commands.
 - ``idle`` and ``half load``: from the moment after COMMIT to the first line of the task, at 20 calls a second and at
   half of ``drained/s``. Queues that know nothing of transactions are called by ``transaction.on_commit``.
-- CPU: from the first effect to the last. Memory: PSS, of the workers and their children.
+- CPU: from the first effect to the last; ``others'``: of all processors, what anything else took meanwhile. Memory:
+  PSS, of the workers and their children.
 - ``not done``: tasks without an effect when nothing had happened for ``--settle`` seconds after the last SIGKILL.
   Some queues hold on to them and would do them later, or when somebody asks: what is late by so much counts here.
 
@@ -22,6 +23,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -146,6 +148,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as Ctrl-C: what was started is ended
     measured: dict[str, Figures] = {}
     with services() as (folder, postgres, valkey):
         for name in (name for name in options.only if name in SETTINGS):
