@@ -96,12 +96,18 @@ def block(measured: Sequence[Figures], posts: Sequence[Posts], asked: Sequence[A
     return "\n\n".join(parts)
 
 
-def write(page: Path, text: str) -> None:
-    """Put it between the marks. Raises ValueError where the page has none."""
-    before, begin, rest = page.read_text().partition(BEGIN)
+def around(page: Path) -> tuple[str, str]:
+    """What stands before and after the marks. Raises ValueError where the page is not there, or has none."""
+    before, begin, rest = (page.read_text() if page.exists() else "").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{page}: no {BEGIN} … {END}")
+    return before, after
+
+
+def write(page: Path, text: str) -> None:
+    """Put it between the marks. Raises ValueError as `around`."""
+    before, after = around(page)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 

@@ -142,6 +142,10 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if unknown := set(options.only) - set(known):
         parser.error(f"{', '.join(unknown)}: not of {', '.join(known)}")
+    try:
+        page.around(options.page)
+    except ValueError as error:  # rather now than after all is measured
+        parser.error(str(error))
     options.load = psutil.getloadavg()[0]
     return options
 
