@@ -95,7 +95,7 @@ class Run:
         processors = (time.monotonic() - since) * (psutil.cpu_count() or 1)
         elsewhere = busy() - all_before - sum(after.values()) + sum(before.values())
         self.figures.others = max(0.0, 100 * elsewhere / processors)
-        thousands = (counted_after - counted_before) / 1000
+        thousands = max(1, counted_after - counted_before) / 1000  # of a handful, all may have begun at the first look
         spent = {name: (after[name] - before[name]) / thousands for name in groups if groups[name]}
         times = [at for _, at in effects.read()]
         self.figures.drained = (len(times) - 1) / (max(times) - min(times))
@@ -167,6 +167,7 @@ class Run:
         self.figures.kills = done
         self.figures.not_done, self.figures.doubled = counted((number for number, _ in effects.read()), numbers)
         self.save()
+        workers.check()  # one that ended by itself is another story than one that was killed
 
 
 def wait_until(condition: Callable[[], bool], effects: Effects, workers: Commands | None) -> None:

@@ -140,6 +140,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), default=known, help=",".join(known))
     parser.add_argument("--page", type=Path, default=PROJECT / "docs" / "performance.md")
     options = parser.parse_args()
+    if options.tasks < 100:
+        parser.error("at least 100 tasks: of fewer nothing can be told")
     if unknown := set(options.only) - set(known):
         parser.error(f"{', '.join(unknown)}: not of {', '.join(known)}")
     try:
