@@ -36,7 +36,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit e2e e2e-autoscale chaos reliability reliability-stock reliability-mutations backlog soak bench-fanout bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up demo test test-unit e2e e2e-autoscale chaos reliability reliability-stock reliability-mutations backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
 
 soak: install ## 15 minutes of load: are tables and indexes bounded? (SOAK_MINUTES=15)
 	@SOAK_MINUTES=$${SOAK_MINUTES:-15} $(RUN) -m pytest -s tests/reliability/test_housekeeping.py -k tables
+
+bench: install ## Pressroom beside Celery, Dramatiq, RQ, Huey and Procrastinate, into docs/performance.md (N=10000, K=10)
+	@$(RUN) -m bench.peers $(if $(filter file,$(origin N)),,--tasks $(N)) $(if $(K),--kills $(K)) $(ARGS)
 
 bench-fanout: install ## Tell a million subscribers of a post and print how fast and in how much memory (N=1000000)
 	@$(RUN) -m bench.fanout $(N)

@@ -12,10 +12,8 @@ import json
 import multiprocessing
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +26,8 @@ from typing import Any
 import psutil
 from aiosmtpd.smtp import SMTP
 
-from app.local.services import PROJECT, Postgres, Valkey, data_folder
+from app.local.services import PROJECT
+from bench.stack import stack
 
 FLAT = 20
 """MB by which a worker may grow while it works."""
@@ -237,32 +236,6 @@ def report(title: str, recipients: int, measured: Measured) -> bool:
     print(f"  memory of the worker and its process: {measured.begin_mb:.1f} MB after the first batch, "
           f"{measured.most_mb:.1f} MB at most; flat within {FLAT} MB: {flat}", flush=True)  # fmt: skip
     return counted["different"] == recipients and not counted["twice"]
-
-
-@contextmanager
-def stack() -> Iterator[Path]:
-    """PostgreSQL, Valkey and the schema, for Django in this process and for those it starts. Yields a folder."""
-    folder = Path(tempfile.mkdtemp(prefix="pressroom-bench-"))
-    data = data_folder(folder)
-    postgres, valkey = Postgres(data), Valkey(data)
-    try:
-        postgres.start()
-        valkey.start()
-        os.environ |= {
-            "LOCAL": "1", "VAR_DIR": str(folder), "DATABASE_URL": postgres.url, "REDIS_URL": valkey.url,
-            "DJANGO_SETTINGS_MODULE": "app.settings", "PYTHONUNBUFFERED": "1",
-        }  # fmt: skip
-        import django
-        from django.core.management import call_command
-
-        django.setup()
-        call_command("migrate", verbosity=0)
-        yield folder
-    finally:
-        valkey.stop()
-        postgres.stop()
-        shutil.rmtree(data, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main(recipients: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from bench.fanout import stack
+from bench.stack import stack
 
 PAGE_LIMIT, SCRAPE_LIMIT = 300.0, 20.0
 """Milliseconds of server time that a page, and a scrape of the exporter, may cost."""

@@ -1,0 +1,224 @@
+"""Measure one task queue: ``python -m bench.measure <module of bench.peers> <file for the figures> …``.
+
+In order: N calls one by one, while no worker runs; the workers start and work them off; then calls at 20 a second,
+and at half of what was worked off, to idle workers; then N calls in one transaction, and the workers again, of which
+one is killed K times, with its children, and started again at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from bench.figures import Figures, counted, percentile
+from bench.peers import Effects, Peer
+from bench.trees import Commands, busy, cpu, memory
+
+PAYLOAD = "x" * 1024
+STUCK = 60.0
+"""Seconds without any effect after which a backlog counts as stuck."""
+MOST_CALLS = 50_000
+"""To measure the time from commit to start."""
+LONGEST = 900.0
+"""Seconds after the last kill, at most."""
+LATE = 30.0
+"""Seconds that the last of these has to begin."""
+IDLE_RATE = 20.0
+
+
+class Run:
+    """One task queue and what was measured of it so far, which is in ``file`` after each step."""
+
+    def __init__(self, peer: Peer, file: Path, tasks: int, seconds: float, services: dict[str, psutil.Process]) -> None:
+        self.peer = peer
+        self.file = file
+        self.seconds = seconds
+        self.services = services
+        self.figures = Figures(peer.title, {name: version(name) for name in peer.distributions}, tasks)
+        self.tasks = tasks
+        self._next = 1
+        self.save()
+
+    def save(self) -> None:
+        self.file.write_text(json.dumps(dataclasses.asdict(self.figures)))
+
+    def numbers(self, count: int) -> range:
+        """Of tasks that were never called."""
+        first, self._next = self._next, self._next + count
+        return range(first, self._next)
+
+    def enqueue(self) -> range:
+        numbers = self.numbers(self.tasks)
+        self.peer.call(self.numbers(1)[0], PAYLOAD)  # opens connections
+        began = time.monotonic()
+        for number in numbers:
+            self.peer.call(number, PAYLOAD)
+        self.figures.enqueue = len(numbers) / (time.monotonic() - began)
+        self.save()
+        return numbers
+
+    def enqueue_many(self) -> range:
+        """All in one transaction; one by one, and not measured, where the framework cannot."""
+        from django.db import transaction
+
+        numbers = self.numbers(self.tasks)
+        if self.peer.call_many is None:
+            for number in numbers:
+                self.peer.call(number, PAYLOAD)
+            return numbers
+        began = time.monotonic()
+        with transaction.atomic():
+            self.peer.call_many(numbers, PAYLOAD)
+        self.figures.enqueue_many = len(numbers) / (time.monotonic() - began)
+        self.save()
+        return numbers
+
+    def drain(self, effects: Effects, workers: Commands, beside: Commands, began: float) -> None:
+        """Wait until all that was enqueued is worked off. Raises RuntimeError when nothing happens for long."""
+        wait_until(lambda: len(effects) > 0, effects, workers)
+        groups = {"workers": workers.processes, "beside": beside.processes} | {
+            name: [process] for name, process in self.services.items()
+        }
+        since, all_before = time.monotonic(), busy()
+        before, counted_before = {name: cpu(group) for name, group in groups.items()}, len(effects)
+        wait_until(lambda: len(effects) > self.tasks, effects, workers)
+        after, counted_after = {name: cpu(group) for name, group in groups.items()}, len(effects)
+        processors = (time.monotonic() - since) * (psutil.cpu_count() or 1)
+        elsewhere = busy() - all_before - sum(after.values()) + sum(before.values())
+        self.figures.others = max(0.0, 100 * elsewhere / processors)
+        thousands = max(1, counted_after - counted_before) / 1000  # of a handful, all may have begun at the first look
+        spent = {name: (after[name] - before[name]) / thousands for name in groups if groups[name]}
+        times = [at for _, at in effects.read()]
+        self.figures.drained = (len(times) - 1) / (max(times) - min(times))
+        self.figures.drained_with_start = len(times) / (max(times) - began)
+        self.figures.cpu_workers, self.figures.cpu_beside = spent["workers"], spent.get("beside")
+        self.figures.cpu_postgres, self.figures.cpu_redis = spent["postgres"], spent["redis"]
+        self.figures.memory = memory(workers.processes)
+        self.save()
+
+    def commit_to_start(self, rate: float, workers: Commands) -> tuple[float, float, float]:
+        """Calls so many times a second. Returns the rate that came of it, and p50 and p99 in milliseconds."""
+        effects, committed = Effects(), {}
+        numbers = self.numbers(min(MOST_CALLS, max(2, round(rate * self.seconds))))
+        began = time.monotonic()
+        for count, number in enumerate(numbers):
+            time.sleep(max(0.0, began + count / rate - time.monotonic()))
+            committed |= self._call_in_transaction(number)
+        came = (len(numbers) - 1) / (time.monotonic() - began)
+        deadline = time.monotonic() + LATE
+        while counted((number for number, _ in effects.read()), numbers)[0]:
+            workers.check()
+            if time.monotonic() > deadline:
+                missing = counted((number for number, _ in effects.read()), numbers)[0]
+                raise RuntimeError(
+                    f"{missing} of {len(numbers)} calls at {rate:.0f}/s had not begun {LATE:.0f} s later"
+                )
+            time.sleep(0.05)
+        waits = [(at - committed[number]) * 1000 for number, at in effects.read() if number in committed]
+        return came, percentile(waits, 0.5), percentile(waits, 0.99)
+
+    def _call_in_transaction(self, number: int) -> dict[int, float]:
+        """Returns when it was committed: before the framework does what it does after a commit."""
+        from django.db import transaction
+
+        committed: dict[int, float] = {}
+        with transaction.atomic():
+            transaction.on_commit(lambda: committed.update({number: time.monotonic()}))
+            if self.peer.transactional:
+                self.peer.call(number, PAYLOAD)
+            else:
+                transaction.on_commit(partial(self.peer.call, number, PAYLOAD))
+        return committed
+
+    def latencies(self, workers: Commands) -> None:
+        assert self.figures.drained is not None
+        _, self.figures.idle_p50, self.figures.idle_p99 = self.commit_to_start(IDLE_RATE, workers)
+        self.save()
+        half = self.commit_to_start(self.figures.drained / 2, workers)
+        self.figures.half_rate, self.figures.half_p50, self.figures.half_p99 = half
+        self.save()
+
+    def kills(self, numbers: range, effects: Effects, workers: Commands, kills: int, settle: float) -> None:
+        """Kill at even steps of the work; then wait until nothing happens any more."""
+        done = 0
+        for kill in range(kills):
+            enough = len(numbers) * (kill + 1) // (kills + 1)
+            try:
+                wait_until(lambda enough=enough: len(effects) >= enough, effects, None)
+            except RuntimeError:  # what is left waits for longer than we do: nobody is at work who could be killed
+                break
+            workers.kill_and_restart(kill)
+            done += 1
+        began = quiet_since = time.monotonic()
+        seen = -1
+        while time.monotonic() < min(quiet_since + settle, began + LONGEST):
+            if len(effects) != seen:
+                quiet_since, seen = time.monotonic(), len(effects)
+            time.sleep(0.1)
+        self.figures.kills = done
+        self.figures.not_done, self.figures.doubled = counted((number for number, _ in effects.read()), numbers)
+        self.save()
+        workers.check()  # one that ended by itself is another story than one that was killed
+
+
+def wait_until(condition: Callable[[], bool], effects: Effects, workers: Commands | None) -> None:
+    """Raises RuntimeError when there was no effect for long, or a worker has ended by itself."""
+    at, seen = time.monotonic(), -1
+    while not condition():
+        if workers is not None:
+            workers.check()
+        if len(effects) != seen:
+            at, seen = time.monotonic(), len(effects)
+        if time.monotonic() > at + STUCK:
+            raise RuntimeError(f"no effect for {STUCK:.0f} s after {seen}: {workers.tail() if workers else ''}")
+        time.sleep(0.01)
+
+
+def measure(name: str, file: Path, options: argparse.Namespace) -> None:
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    peer: Peer = importlib.import_module(f"bench.peers.{name}").PEER
+    call_command("migrate", verbosity=0)
+    services = {"postgres": psutil.Process(options.postgres), "redis": psutil.Process(options.redis)}
+    run = Run(peer, file, options.tasks, options.seconds, services)
+    log = file.with_suffix("")
+    with Commands(peer.beside, Path(f"{log}.beside.log")) as beside:
+        beside.log.touch()
+        beside.wait_for(peer.beside_ready)
+        effects = Effects()
+        run.enqueue()
+        began = time.monotonic()
+        with Commands(peer.workers, Path(f"{log}.workers.log")) as workers:
+            run.drain(effects, workers, beside, began)
+            run.latencies(workers)
+        effects = Effects()
+        numbers = run.enqueue_many()
+        with Commands(peer.workers, Path(f"{log}.killed.log")) as workers:
+            run.kills(numbers, effects, workers, options.kills, options.settle)
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("file", type=Path)
+    for option in ("tasks", "kills", "postgres", "redis"):
+        parser.add_argument(f"--{option}", type=int, required=True)
+    for option in ("seconds", "settle"):
+        parser.add_argument(f"--{option}", type=float, required=True)
+    options = parser.parse_args(list(arguments) if arguments is not None else None)
+    measure(options.name, options.file, options)
+
+
+if __name__ == "__main__":
+    main()

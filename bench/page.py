@@ -1,0 +1,146 @@
+"""docs/performance.md: two tables between two marks; and their picture."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from reportlab.graphics import renderSVG
+from reportlab.graphics.shapes import Drawing, Rect, String
+from reportlab.lib.colors import HexColor, white
+
+from bench.figures import Asked, Figures, Posts
+
+BEGIN, END = "<!-- written by make bench -->", "<!-- end -->"
+
+SPEED = (
+    "", "enqueue/s", "enqueue/s in one transaction", "drained/s", "with the start", "idle p50, ms", "idle p99, ms",
+    "half load, calls/s", "p50, ms", "p99, ms",
+)  # fmt: skip
+COST = (
+    "", "workers' CPU", "relay's", "Postgres's", "Valkey's", "others', %", "memory, MB", "kills", "not done",
+    "done twice",
+)  # fmt: skip
+POSTS = ("clients", "p50", "p99", "p50 with a durable task", "p99 with a durable task")
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown, numbers to the right."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def raised(log: str) -> str:
+    """The exception that ended a program, in a line; empty where there is none."""
+    _, found, traceback = log.rpartition("Traceback (most recent call last):")
+    if not found:
+        return ""
+    return next((line for line in traceback.splitlines() if re.match(r"[A-Za-z_][\w.]*(: |$)", line)), "")
+
+
+def speed_row(of: Figures) -> list[str]:
+    return [
+        of.title, number(of.enqueue), number(of.enqueue_many), number(of.drained), number(of.drained_with_start),
+        number(of.idle_p50, 1), number(of.idle_p99, 1), number(of.half_rate), number(of.half_p50, 1),
+        number(of.half_p99, 1),
+    ]  # fmt: skip
+
+
+def cost_row(of: Figures) -> list[str]:
+    return [
+        of.title, number(of.cpu_workers, 2), number(of.cpu_beside, 2), number(of.cpu_postgres, 2),
+        number(of.cpu_redis, 2), number(of.others), number(of.memory), number(of.kills), number(of.not_done),
+        number(of.doubled),
+    ]  # fmt: skip
+
+
+def posts_row(of: Posts) -> list[str]:
+    return [str(of.clients), *(number(one, 1) for one in (of.plain_p50, of.plain_p99, of.task_p50, of.task_p99))]
+
+
+def machine() -> str:
+    """Its processors, memory, system and Python, in a line."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+    return (
+        f"{psutil.cpu_count()} × {model}, {psutil.virtual_memory().total / 1e9:.0f} GB, "
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def versions(measured: Sequence[Figures], services: dict[str, str]) -> str:
+    found = services | {name: version for figures in measured for name, version in figures.versions.items()}
+    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+
+
+def block(measured: Sequence[Figures], posts: Sequence[Posts], asked: Sequence[Asked], context: str) -> str:
+    """What stands between the marks. ``context``: sentences on the run."""
+    parts = [context]
+    if measured:
+        parts += [table(SPEED, [speed_row(one) for one in measured]), "CPU in seconds per 1,000 tasks:"]
+        parts += [table(COST, [cost_row(one) for one in measured])]
+    if posts:
+        parts += ["`POST /api/posts/`, milliseconds:", table(POSTS, [posts_row(one) for one in posts])]
+    parts += ["![Tasks a second, waits, CPU and losses as bars](images/performance.svg)"] if measured else []
+    parts += ["\n".join(f"- {one}" for one in asked)]
+    parts += [f"{one.title} ended early: {one.error}" for one in measured if one.error]
+    return "\n\n".join(parts)
+
+
+def around(page: Path) -> tuple[str, str]:
+    """What stands before and after the marks. Raises ValueError where the page is not there, or has none."""
+    before, begin, rest = (page.read_text() if page.exists() else "").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page}: no {BEGIN} … {END}")
+    return before, after
+
+
+def write(page: Path, text: str) -> None:
+    """Put it between the marks. Raises ValueError as `around`."""
+    before, after = around(page)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+WIDTH, ROW, TITLES, GAP = 760, 20, 190, 34
+GREY, BLUE, GREEN = HexColor(0x555555), HexColor(0x1F6FB2), HexColor(0x2E8B57)
+FONT = "Helvetica"
+PANELS = (
+    ("drained, tasks a second", "drained", 0),
+    ("commit to start at 20 a second, p99 in ms", "idle_p99", 1),
+    ("workers' CPU, seconds per 1,000 tasks", "cpu_workers", 2),
+    ("not done after the kills, tasks", "not_done", 0),
+)
+
+
+def picture(measured: Sequence[Figures], path: Path) -> None:
+    """Write a bar for each queue and figure as SVG; ours in another colour."""
+    panel = GAP + ROW * len(measured)
+    drawing = Drawing(WIDTH, panel * len(PANELS) + 10)
+    drawing.add(Rect(0, 0, WIDTH, drawing.height, fillColor=white, strokeColor=None))
+    y = drawing.height
+    for title, figure, digits in PANELS:
+        y -= GAP - 10
+        drawing.add(String(TITLES, y, title, fontName=FONT, fontSize=12, fillColor=GREY))
+        most = max((getattr(one, figure) or 0 for one in measured), default=0) or 1
+        for one in measured:
+            y -= ROW
+            value = getattr(one, figure)
+            length = (WIDTH - TITLES - 80) * (value or 0) / most
+            colour = GREEN if one.title.startswith("Pressroom") else BLUE
+            drawing.add(String(16, y, one.title, fontName=FONT, fontSize=11, fillColor=GREY))
+            drawing.add(Rect(TITLES, y - 3, length, ROW - 7, fillColor=colour, strokeColor=None))
+            text = number(value, digits)
+            drawing.add(String(TITLES + length + 6, y, text, fontName=FONT, fontSize=11, fillColor=GREY))
+        y -= 10
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(renderSVG.drawToString(drawing))

@@ -1,0 +1,180 @@
+"""``make bench``: task queues side by side, on one Valkey and one Postgres, two worker processes each.
+
+Each queue has a database of its own in the same Postgres, and the same Valkey to itself, emptied before; it is
+measured by a process of its own (bench.measure says how), and one that fails is told of in its row. The task does
+nothing but append its number and the time to a file, outside of every framework; its payload is 1 KB.
+
+- ``drained/s``: effects per second from the first to the last, the workers having been started when all tasks were
+  waiting; ``with the start`` counts from the start of the workers' commands.
+- ``idle`` and ``half load``: from the moment after COMMIT to the first line of the task, at 20 calls a second and at
+  half of ``drained/s``. Queues that know nothing of transactions are called by ``transaction.on_commit``.
+- CPU: from the first effect to the last; ``others'``: of all processors, what anything else took meanwhile. Memory:
+  PSS, of the workers and their children.
+- ``not done``: tasks without an effect when nothing had happened for ``--settle`` seconds after the last SIGKILL.
+  Some queues hold on to them and would do them later, or when somebody asks: what is late by so much counts here.
+
+Exit code 1 when a queue could not be measured, or Pressroom left a task undone; speed is told, not judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from app.local.services import PROJECT, Postgres, Valkey
+from bench import page
+from bench.figures import Figures, Posts, asked
+from bench.peers import SETTINGS
+from bench.stack import services
+from bench.trees import kill
+
+POSTS = "posts"
+"""The request's side, by bench.posts."""
+OTHERS = re.compile(r"^(CELERY|TASKRUNS|DRAMATIQ|HUEY|RQ|PROCRASTINATE)_|_URL$")
+"""Settings of the shell's that would change what is measured."""
+LONGEST = 3600.0
+"""Seconds that one queue is measured, at most."""
+
+
+def environment(folder: Path, name: str, settings: str, database_url: str, valkey: Valkey) -> dict[str, str]:
+    """For the process that measures, and those it starts."""
+    effects = folder / f"{name}.effects"
+    effects.touch()
+    kept = {key: value for key, value in os.environ.items() if not OTHERS.search(key)}
+    return kept | {
+        "DJANGO_SETTINGS_MODULE": settings, "DATABASE_URL": database_url, "REDIS_URL": valkey.url,
+        "BENCH_EFFECTS": str(effects), "SECRET_KEY": secrets.token_urlsafe(50), "LOCAL": "1", "LOG_FORMAT": "json",
+        "VAR_DIR": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT), "PYTHONWARNINGS": "ignore",
+    }  # fmt: skip
+
+
+def apart(command: Sequence[str], env: dict[str, str], log: Path) -> str:
+    """Run it in a process of its own that leaves none behind. Returns what went wrong, or nothing."""
+    with log.open("w") as output:
+        popen = subprocess.Popen([sys.executable, "-m", *command], cwd=PROJECT, env=env, stdout=output, stderr=output)
+    try:
+        code = popen.wait(LONGEST)
+    except subprocess.TimeoutExpired:
+        return f"not done within {LONGEST:.0f} s"
+    finally:
+        if popen.poll() is None:
+            kill(psutil.Process(popen.pid))
+            popen.wait()
+    if not code:
+        return ""
+    said = log.read_text(errors="replace")
+    print(said, file=sys.stderr)
+    return page.raised(said) or f"exit code {code}"
+
+
+@contextmanager
+def database(name: str, postgres: Postgres, valkey: Valkey) -> Iterator[str]:
+    """The URL of one that is new, and an empty Valkey."""
+    valkey.client(socket_timeout=30.0).flushall()
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE bench_{name}")
+        yield f"{postgres.url.rpartition('/')[0]}/bench_{name}"
+        connection.execute(f"DROP DATABASE bench_{name} WITH (FORCE)")
+
+
+def measure(name: str, folder: Path, postgres: Postgres, valkey: Valkey, options: argparse.Namespace) -> Figures:
+    """An error is told in the figures, beside what was measured before it."""
+    file = folder / f"{name}.json"
+    command = [
+        "bench.measure", name, str(file), f"--tasks={options.tasks}", f"--kills={options.kills}",
+        f"--seconds={options.seconds}", f"--settle={options.settle}", f"--postgres={postgres.pid}",
+        f"--redis={valkey.pid}",
+    ]  # fmt: skip
+    with database(name, postgres, valkey) as url:
+        env = environment(folder, name, SETTINGS[name], url, valkey)
+        error = apart(command, env, folder / f"{name}.log")
+    figures = Figures(title=name)
+    with suppress(FileNotFoundError, ValueError):  # it failed before it wrote any
+        figures = Figures(**json.loads(file.read_text()))
+    figures.error = error
+    return figures
+
+
+def measure_posts(folder: Path, postgres: Postgres, valkey: Valkey, requests: int) -> list[Posts]:
+    """The request's side; empty where it could not be measured, or there are no posts."""
+    if not (PROJECT / "app" / "blog").is_dir():
+        return []
+    file = folder / "posts.json"
+    with database("posts", postgres, valkey) as url:
+        env = environment(folder, "posts", "app.settings", url, valkey)
+        if error := apart(["bench.posts", str(file), str(requests)], env, folder / "posts.log"):
+            print(f"POST /api/posts/: {error}")
+            return []
+    return [Posts(**one) for one in json.loads(file.read_text())]
+
+
+def context(options: argparse.Namespace, measured: list[Figures], services_versions: dict[str, str]) -> str:
+    """When, where and with what this was measured."""
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {options.tasks:,} tasks of 1 KB, {options.kills} kills, {page.machine()}, "
+        f"load of {options.load:.1f} before and {psutil.getloadavg()[0]:.1f} after. "
+        f"{page.versions(measured, services_versions)}."
+    )
+
+
+def arguments() -> argparse.Namespace:
+    known = [*SETTINGS, POSTS]
+    parser = argparse.ArgumentParser(prog="python -m bench.peers")
+    parser.add_argument("--tasks", type=lambda text: int(re.sub(r"[_,]", "", text)), default=10_000)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of calls at each rate")
+    parser.add_argument("--settle", type=float, default=90.0, help="seconds without effect after which it is over")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=known, help=",".join(known))
+    parser.add_argument("--page", type=Path, default=PROJECT / "docs" / "performance.md")
+    options = parser.parse_args()
+    if options.tasks < 100:
+        parser.error("at least 100 tasks: of fewer nothing can be told")
+    if unknown := set(options.only) - set(known):
+        parser.error(f"{', '.join(unknown)}: not of {', '.join(known)}")
+    try:
+        page.around(options.page)
+    except ValueError as error:  # rather now than after all is measured
+        parser.error(str(error))
+    options.load = psutil.getloadavg()[0]
+    return options
+
+
+def main() -> int:
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as Ctrl-C: what was started is ended
+    measured: dict[str, Figures] = {}
+    with services() as (folder, postgres, valkey):
+        for name in (name for name in options.only if name in SETTINGS):
+            measured[name] = figures = measure(name, folder, postgres, valkey, options)
+            print(page.table(page.SPEED, [page.speed_row(figures)]))
+            print(page.table(page.COST, [page.cost_row(figures)]), figures.error, "", sep="\n", flush=True)
+        posts = []
+        if POSTS in options.only:
+            posts = measure_posts(folder, postgres, valkey, options.tasks // 10)
+        with psycopg.connect(postgres.url) as connection:
+            server = str(connection.execute("SHOW server_version").fetchone()[0])
+        versions = {"PostgreSQL": server, "Valkey": str(valkey.client().info("server")["valkey_version"])}
+    rows, wanted = list(measured.values()), asked(measured, posts)
+    page.write(options.page, page.block(rows, posts, wanted, context(options, rows, versions)))
+    if rows:
+        page.picture(rows, options.page.parent / "images" / "performance.svg")
+    print(page.table(page.POSTS, [page.posts_row(one) for one in posts]), "", *wanted, sep="\n")
+    ours = measured.get("pressroom")
+    return 1 if any(one.error for one in rows) or (ours is not None and ours.not_done) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Pressroom, the whole application: relay and worker as deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from celery import shared_task
+
+from app.local.services import free_port
+from app.local.up import worker
+from app.queues import BY_NAME, DEFAULT_QUEUE
+from bench.peers import PYTHON, Peer, effect
+
+
+@shared_task(name="bench.noop")
+def durable(number: int, payload: str) -> None:
+    effect(number)
+
+
+# Nor is its result kept, as of the application's own tasks of this kind.
+@shared_task(name="bench.plain", durable=False, ignore_result=True)
+def plain(number: int, payload: str) -> None:
+    effect(number)
+
+
+def counting() -> tuple[str, str]:
+    """In front of a command: it serves its metrics, as in a pod."""
+    return "env", f"METRICS_PORT={free_port()}"
+
+
+def ours(title: str, delay: Callable[[int, str], object]) -> Peer:
+    """The stack with the one kind of calls or the other."""
+
+    def call_many(numbers: Iterable[int], payload: str) -> None:
+        for number in numbers:
+            delay(number, payload)
+
+    return Peer(
+        title=title,
+        distributions=("celery", "django"),
+        workers=((*counting(), *worker(BY_NAME[DEFAULT_QUEUE]), f"--include={__name__}"),),
+        call=delay,
+        transactional=True,
+        call_many=call_many,
+        beside=((*counting(), PYTHON, "manage.py", "relay"),),
+        beside_ready="relay: ready",
+    )

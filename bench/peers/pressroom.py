@@ -1,0 +1,5 @@
+"""Pressroom as it comes: every call is a row."""
+
+from bench.peers.ours import durable, ours
+
+PEER = ours("Pressroom", durable.delay)

@@ -1,0 +1,5 @@
+"""Pressroom with tasks that may be lost: no row, straight to Redis after the commit."""
+
+from bench.peers.ours import ours, plain
+
+PEER = ours("Pressroom, durable=False", plain.delay)

@@ -1,0 +1,29 @@
+"""Procrastinate, in Postgres alone, by its own Django app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from procrastinate.contrib.django import app
+
+from bench.peers import PYTHON, Peer, effect
+
+
+@app.task(name="bench.noop")
+def noop(number: int, payload: str) -> None:
+    effect(number)
+
+
+def call_many(numbers: Iterable[int], payload: str) -> None:
+    noop.batch_defer(*({"number": number, "payload": payload} for number in numbers))
+
+
+worker = (PYTHON, "-m", "django", "procrastinate", "worker", "--concurrency", "1")
+PEER = Peer(
+    title="Procrastinate",
+    distributions=("procrastinate",),
+    workers=(worker, worker),
+    call=lambda number, payload: noop.defer(number=number, payload=payload),
+    transactional=True,
+    call_many=call_many,
+)

@@ -1,0 +1,6 @@
+"""The peers' settings with Procrastinate's app, which has tables."""
+
+from bench.peers.settings import *  # noqa: F403
+
+INSTALLED_APPS = ["procrastinate.contrib.django"]
+PROCRASTINATE_IMPORT_PATHS = ["bench.peers.procrastinate"]

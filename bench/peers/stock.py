@@ -1,0 +1,33 @@
+"""Stock Celery in a Django project: ``delay_on_commit()`` is its way to call in a transaction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+
+from bench.peers import PYTHON, Peer, effect
+
+
+def stock(module: str, title: str, **settings: Any) -> tuple[Celery, Peer]:
+    """The application of ``module``, for ``celery -A``, with these settings; no results are asked for, none kept."""
+    app = Celery("stock", broker=f"{os.environ['REDIS_URL']}/0")
+    app.conf.update(broker_connection_retry_on_startup=True, **settings)
+
+    @app.task(name="bench.noop")
+    def noop(number: int, payload: str) -> None:
+        effect(number)
+
+    def call_many(numbers: Iterable[int], payload: str) -> None:
+        for number in numbers:
+            noop.delay_on_commit(number, payload)
+
+    return app, Peer(
+        title=title,
+        distributions=("celery", "kombu"),
+        workers=((PYTHON, "-m", "celery", "-A", module, "worker", "-P", "prefork", "-c", "2", "-l", "info"),),
+        call=noop.delay,
+        call_many=call_many,
+    )

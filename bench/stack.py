@@ -1,0 +1,45 @@
+"""What is measured on: a PostgreSQL (durable, as installed) and a Valkey in a folder that is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.local.services import Postgres, Valkey, data_folder
+
+
+@contextmanager
+def services() -> Iterator[tuple[Path, Postgres, Valkey]]:
+    """Both, and a folder for what else is written."""
+    folder = Path(tempfile.mkdtemp(prefix="pressroom-bench-"))
+    data = data_folder(folder)
+    postgres, valkey = Postgres(data), Valkey(data)
+    try:
+        postgres.start()
+        valkey.start()
+        yield folder, postgres, valkey
+    finally:
+        valkey.stop()
+        postgres.stop()
+        shutil.rmtree(data, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def stack() -> Iterator[Path]:
+    """The same with the schema, for Django in this process and for those it starts. Yields a folder."""
+    with services() as (folder, postgres, valkey):
+        os.environ |= {
+            "LOCAL": "1", "VAR_DIR": str(folder), "DATABASE_URL": postgres.url, "REDIS_URL": valkey.url,
+            "DJANGO_SETTINGS_MODULE": "app.settings", "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
+        import django
+        from django.core.management import call_command
+
+        django.setup()
+        call_command("migrate", verbosity=0)
+        yield folder
