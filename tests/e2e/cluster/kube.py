@@ -64,7 +64,10 @@ class Namespace:
         return helm("-n", self.name, *arguments, timeout=timeout)
 
     def delete(self) -> None:
-        run("kubectl", "delete", "namespace", self.name, "--ignore-not-found", "--wait", "--timeout=180s")
+        # Its workers first: a namespace with pods in it is looked at again after half of their longest grace period.
+        self.kubectl("delete", "deploy,sts,job", "--all", "--cascade=foreground", "--timeout=800s", timeout=900.0)
+        self.kubectl("delete", "pod", "--all", "--timeout=800s", timeout=900.0)
+        run("kubectl", "delete", "namespace", self.name, "--ignore-not-found", "--timeout=800s", timeout=900.0)
 
     def shell(self, code: str, given: str | None = None) -> str:
         """What the Python code prints in a web pod, with Django set up."""
