@@ -58,7 +58,7 @@ def operations(namespace: Namespace, tag: str, found: list[str]) -> None:
             for command in filter(None, (here(one, namespace, Path(folder), tag) for one in block)):
                 run("bash", "-euo", "pipefail", "-c", command)
                 count += 1
-            until(lambda: not namespace.unready(), f"all are ready after: {block[-1]}", timeout=600.0)
+            until(namespace.settled, f"all are ready after: {block[-1]}", timeout=900.0)
             text = "\n".join(block)
             if "pg_dump" in text:
                 before = posts(namespace)

@@ -102,13 +102,17 @@ class Namespace:
                 process.terminate()
 
     def unready(self) -> str:
-        """The first Deployment or StatefulSet of which not every pod is ready, as last told. Empty: none."""
+        """The first Deployment or StatefulSet of which not every pod is new and ready, as last told. Empty: none."""
         for one in self.get("deployment,statefulset"):
             wanted, status = one["spec"]["replicas"], one["status"]
-            ready = min(status.get("readyReplicas", 0), status.get("updatedReplicas", 0))
-            if ready != wanted or status.get("observedGeneration") != one["metadata"]["generation"]:
-                return f"{one['metadata']['name']}: {ready} of {wanted} ready"
+            told = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")]
+            if told != [wanted] * 3 or status.get("observedGeneration") != one["metadata"]["generation"]:
+                return f"{one['metadata']['name']}: of {wanted} are there, new, ready: {told}"
         return ""
+
+    def settled(self) -> bool:
+        """Whether all are ready and none still ends, which `kubectl exec` of a Deployment might choose."""
+        return not (self.unready() or any("deletionTimestamp" in pod["metadata"] for pod in self.get("pods")))
 
     def state(self) -> str:
         """For a failure: pods, events and the last lines of what does not run."""
