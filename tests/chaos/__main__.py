@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS, SHORT, Fault
-from tests.chaos.ground import Ground, build, wait
+from tests.chaos.ground import Ground, build
 from tests.chaos.rows import Row, fill, table
-from tests.e2e.cluster.kube import Failed, need, run, succeeds, until
+from tests.e2e.cluster.kube import Failed, has_keda, need, run, until
 from tests.oracle.tally import Tally, tally
 
 RATE = float(os.environ.get("RATE", "20"))
@@ -51,7 +51,7 @@ def plan(ground: Ground, short: bool) -> Iterator[Fault]:
     end = time.monotonic() + (0 if short or ONLY else MINUTES * 60)
     while time.monotonic() < end:
         yield ground.rng.choice([fault for fault in known.values() if not fault.long])
-        wait(ground.rng.uniform(0, 10))
+        time.sleep(ground.rng.uniform(0, 10))
 
 
 def possible(ground: Ground, fault: Fault) -> bool:
@@ -63,7 +63,7 @@ def verdict(ground: Ground, rows: list[Row]) -> Tally:
     ground.ask_outside("stop")
     until(lambda: ground.has("stopped"), "the calls end", timeout=600.0)
     left = "SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying', 'running')"
-    until(lambda: ground.psql(left) == "0", "no task is left", timeout=1800.0)
+    until(lambda: ground.namespace.psql(left) == "0", "no task is left", timeout=1800.0)
     with tempfile.TemporaryDirectory() as temporary, ground.connection() as connection:
         folder = Path(temporary)
         for name in ("called", "acknowledged", "effects", "working", "requests"):
@@ -86,7 +86,7 @@ def main() -> int:
     parser.add_argument("--seed", default="", help="of the calls and faults; printed, chosen where none is given")
     given = parser.parse_args()
     need("kubectl", "docker")
-    if not given.short and not succeeds("kubectl", "get", "crd", "scaledobjects.keda.sh"):
+    if not given.short and not has_keda():
         raise Failed("KEDA is not in this cluster: https://keda.sh/docs/latest/deploy/")
     seed = given.seed or secrets.token_hex(4)
     print(f"seed {seed}\n{run('kubectl', 'version')}", flush=True)
@@ -99,7 +99,7 @@ def main() -> int:
     try:
         ground.start()
         rows.append(Row("nothing, for half a minute", time.time(), ""))
-        wait(30)
+        time.sleep(30)
         for fault in plan(ground, given.short):
             hit(ground, fault, rows)
         found = verdict(ground, rows)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 
-from tests.chaos.ground import IMAGE, NEXT, RELEASE, TICK, Ground, wait
+from tests.chaos.ground import IMAGE, NEXT, RELEASE, TICK, Ground
 from tests.e2e.cluster.kube import Failed, succeeds, until
 
 FLOOD = int(os.environ.get("FLOOD", "100000"))
@@ -165,9 +165,9 @@ def beats(ground: Ground) -> str:
     beat = f"deploy/{RELEASE}-beat"
     ground.namespace.kubectl("scale", beat, "--replicas=2")
     until(lambda: len(ground.pods("beat")) == 2, "two beats are there", timeout=300.0)
-    begin = ground.psql("SELECT clock_timestamp()")
-    wait(BEATS)
-    fired = ground.psql(
+    begin = ground.namespace.psql("SELECT clock_timestamp()")
+    time.sleep(BEATS)
+    fired = ground.namespace.psql(
         f"SELECT created_at FROM taskruns_taskrun WHERE name = 'chaos.tick' AND created_at > '{begin}' "
         "AND created_at < clock_timestamp() ORDER BY created_at"
     ).splitlines()
@@ -210,7 +210,7 @@ def kubelet(ground: Ground) -> str:
     try:
         if not ground.on_node(ground.weak, _KUBELET % "STOP").strip():
             raise Failed(f"no kubelet on {ground.weak}")
-        wait(CUT)
+        time.sleep(CUT)
     finally:
         ground.on_node(ground.weak, _KUBELET % "CONT")
     return ""
@@ -235,7 +235,7 @@ def _cut(ground: Ground, server: str) -> str:
                 rules = [f"-s {a} -d {b} -m comment --comment {MARK} -j DROP" for a, b in both]
                 for node in ground.nodes:
                     ground.on_node(node, "\n".join(f"iptables -I FORWARD {rule}" for rule in rules))
-            wait(1)
+            time.sleep(1)
     finally:
         for node in ground.nodes:
             ground.on_node(node, forget)
@@ -259,7 +259,7 @@ def poison(ground: Ground) -> str:
     found = "SELECT status, losses FROM taskruns_taskrun WHERE name = 'chaos.poison'"
 
     def dead() -> str | None:
-        status, _, losses = ground.psql(found).partition("|")
+        status, _, losses = ground.namespace.psql(found).partition("|")
         return losses if status == "dead" else None
 
     losses = until(dead, "it is a dead letter", timeout=1800.0)
@@ -273,7 +273,7 @@ def flood(ground: Ground) -> str:
     ground.ask_outside("flood", str(FLOOD))
     until(lambda: not ground.has("flood"), "all are called", timeout=1800.0)
     left = "SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying', 'running')"
-    until(lambda: int(ground.psql(left)) < 1000, "they are done", timeout=5400.0)
+    until(lambda: int(ground.namespace.psql(left)) < 1000, "they are done", timeout=5400.0)
     return ""
 
 

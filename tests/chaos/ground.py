@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import secrets
 import shlex
 import time
 from base64 import b64decode
@@ -21,7 +20,7 @@ import yaml
 from tests.chart.tools import CHART, ROOT
 from tests.e2e.cluster import external
 from tests.e2e.cluster.kube import Failed, Namespace, load_image, run, succeeds, until
-from tests.e2e.cluster.stack import INSTALL, install
+from tests.e2e.cluster.stack import INSTALL, install, token
 from tests.oracle.stack import TABLE
 
 HERE = Path(__file__).resolve().parent
@@ -75,14 +74,14 @@ class Ground:
     def start(self) -> None:
         """Install all of it, and wait until calls come. Raises Failed."""
         self.install(IMAGE)
-        self.psql(TABLE)
+        self.namespace.psql(TABLE)
         self.namespace.shell(
             "from django_celery_beat.models import IntervalSchedule, PeriodicTask\n"
             f"every = IntervalSchedule.objects.create(every={TICK}, period='seconds')\n"
             "PeriodicTask.objects.create(name='chaos', task='chaos.tick', interval=every)\n"
         )
         self.apply_prometheus()
-        self.apply_outside(token(self.namespace))
+        self.apply_outside(token(self.namespace, minutes=24 * 60))
         self.outside.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=300s")
         until(lambda: len(self.book("acknowledged")) > 20, "calls come")
 
@@ -158,11 +157,6 @@ class Ground:
         read = f"cat /books/{name} 2>/dev/null || true"
         return self.outside.kubectl("exec", "books", "--", "sh", "-c", read).splitlines()
 
-    def psql(self, query: str) -> str:
-        command = ["exec", "-i", "press-postgres-0", "--", "psql", "-U", "pressroom", "-d", "pressroom", "-tA", "-v",
-                   "ON_ERROR_STOP=1", "-f", "-"]  # fmt: skip
-        return self.namespace.kubectl(*command, given=query).strip()
-
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection]:
         """To the release's Postgres, for as long as the block lasts."""
@@ -192,7 +186,7 @@ class Ground:
         if unready := self.namespace.unready():
             return unready
         try:
-            late = self.psql(UNWELL)
+            late = self.namespace.psql(UNWELL)
         except Failed as error:
             return str(error)
         return f"{late} tasks are late" if late != "0" else ""
@@ -205,7 +199,7 @@ class Ground:
             if time.time() > deadline:
                 raise Failed(f"not within {PATIENCE:g} s, after: {after}: {unwell}")
             since = None if unwell else since or time.time()
-            wait(0.5)
+            time.sleep(0.5)
         return since
 
     def on_node(self, node: str, script: str) -> str:
@@ -256,20 +250,3 @@ def pod(
             "volumes": [{"name": "code", "configMap": {"name": code}}, {"name": "data", "emptyDir": {}}],
         },
     }  # fmt: skip
-
-
-def token(namespace: Namespace) -> str:
-    """Of a new author, good for a day."""
-    name = f"chaos-{secrets.token_hex(4)}"
-    code = (
-        "from datetime import timedelta; from app.accounts.models import User;"
-        "from rest_framework_simplejwt.tokens import AccessToken;"
-        f"token = AccessToken.for_user(User.objects.create_user('{name}', '{name}@example.com'));"
-        "token.set_exp(lifetime=timedelta(days=1)); print(token)"
-    )
-    return namespace.shell(code).split()[-1]
-
-
-def wait(seconds: float) -> None:
-    """For as long as a fault lasts."""
-    time.sleep(seconds)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.chart.tools import CHART, ROOT
 from tests.e2e.cluster import external
-from tests.e2e.cluster.documents import operations
+from tests.e2e.cluster.documents import operations, posts
 from tests.e2e.cluster.kube import (
     HELM,
     Failed,
@@ -247,11 +247,10 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
         back = ["rollback", "press", "1", "--wait", "--timeout", "5m"]
         found.append(under_load(outside, namespace, lambda: namespace.helm(*back)))
     with steps.step("uninstall, and install again") as found:
-        count = "from app.blog.models import Post; print(Post.objects.count())"
-        before = namespace.shell(count).split()[-1]
+        before = posts(namespace)
         namespace.helm("uninstall", "press", "--wait", "--timeout", "5m")
         found.append(f"{install(namespace):.0f} s to ready")
-        after = namespace.shell(count).split()[-1]
+        after = posts(namespace)
         if before != after:
             raise Failed(f"{before} posts before, {after} after")
         found.append(f"all {after} posts are there")

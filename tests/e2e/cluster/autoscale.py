@@ -20,7 +20,7 @@ import httpx
 
 from tests.chart.tools import ROOT
 from tests.e2e.cluster import external
-from tests.e2e.cluster.kube import Failed, Namespace, Steps, need, run, succeeds, until
+from tests.e2e.cluster.kube import Failed, Namespace, Steps, has_keda, need, run, succeeds, until
 from tests.e2e.cluster.picture import draw
 from tests.e2e.cluster.stack import IMAGE, build, install, token
 
@@ -91,18 +91,12 @@ def watching(namespace: Namespace, queue: str) -> Iterator[Watched]:
 
 def enqueue(namespace: Namespace, count: int, seconds: float) -> None:
     """So many tasks, stored in one transaction, on an empty table of notes."""
-    psql(namespace, "TRUNCATE e2e_notes")
+    namespace.psql("TRUNCATE e2e_notes")
     namespace.shell(
         "from django.db import transaction; from e2e_tasks import wait\n"
         "with transaction.atomic():\n"
         f"    for _ in range({count}): wait.apply_async(({seconds},), queue='emails')\n"
     )
-
-
-def psql(namespace: Namespace, query: str) -> str:
-    command = ["exec", "-i", "press-postgres-0", "--", "psql", "-U", "pressroom", "-d", "pressroom", "-tA", "-v",
-               "ON_ERROR_STOP=1", "-f", "-"]  # fmt: skip
-    return namespace.kubectl(*command, given=query).strip()
 
 
 @dataclass(frozen=True)
@@ -130,8 +124,7 @@ class Told:
 
 def told(namespace: Namespace) -> Told:
     # A run without a begin is one that the burst before left behind.
-    found = psql(
-        namespace,
+    found = namespace.psql(
         "SELECT count(*), count(*) FILTER (WHERE ended > 0), count(*) FILTER (WHERE ended > 1), "
         "coalesce(sum(begun - 1), 0), coalesce(extract(epoch FROM max(last)), 0) FROM (SELECT "
         "count(*) FILTER (WHERE what = 'begun') AS begun, count(*) FILTER (WHERE what = 'ended') AS ended, "
@@ -158,7 +151,7 @@ def burst(
 ) -> Burst:  # fmt: skip
     """Run one. With ``back_to`` wait until there are so few workers again. Raises Failed where one was lost."""
     with watching(namespace, "emails") as watched:
-        started, clock = time.monotonic(), float(psql(namespace, "SELECT extract(epoch FROM clock_timestamp())"))
+        started, clock = time.monotonic(), float(namespace.psql("SELECT extract(epoch FROM clock_timestamp())"))
         enqueue(namespace, count, seconds)
         stored = time.monotonic() - started
 
@@ -290,8 +283,7 @@ def scale_in(namespace: Namespace, seconds: float, count: int) -> str:
     finally:
         namespace.kubectl("annotate", "scaledobject", WORKER, f"{name}-")
     line = told(namespace).of(count)
-    gap = psql(
-        namespace,
+    gap = namespace.psql(
         # A release makes a run due: from that moment on.
         "SELECT round(max(extract(epoch FROM again.at - run.run_at)), 1) FROM taskruns_taskrun run JOIN "
         "(SELECT run, max(at) AS at FROM e2e_notes WHERE what = 'begun' GROUP BY run HAVING count(*) > 1) again "
@@ -391,7 +383,7 @@ def scenes(steps: Steps, namespace: Namespace, bursts: list[Burst]) -> None:
     title = f"{TASKS} tasks of {SECONDS:g} s"
     with steps.step("install, KEDA from 0 workers") as found:
         scaled_by(namespace, "keda", *KEDA)
-        psql(namespace, f"CREATE TABLE {notes_table()}")
+        namespace.psql(f"CREATE TABLE {notes_table()}")
         until(lambda: not worker(namespace).get("replicas"), "no worker is there", timeout=300.0)
         behaviour = behavior(namespace)
     with steps.step(f"{title}: depth, KEDA, from 0 and back to 0") as found:
@@ -443,7 +435,7 @@ def worker(namespace: Namespace, queue: str = "emails") -> dict[str, int]:
 
 def main() -> int:
     need("kubectl", "docker")
-    if not succeeds("kubectl", "get", "crd", "scaledobjects.keda.sh"):
+    if not has_keda():
         raise Failed("KEDA is not in this cluster: https://keda.sh/docs/latest/deploy/")
     steps = Steps()
     bursts: list[Burst] = []

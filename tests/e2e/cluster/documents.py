@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chart.tools import ROOT
-from tests.e2e.cluster.kube import HELM, Failed, Namespace, run, succeeds, until
+from tests.e2e.cluster.kube import HELM, Failed, Namespace, has_keda, run, until
 
 PAGE = ROOT / "docs" / "operations.md"
 INSTEAD = {
@@ -34,16 +34,12 @@ def blocks() -> Iterator[list[str]]:
 
 def here(command: str, namespace: Namespace, folder: Path, tag: str) -> str:
     """As it is for this release; empty where it is not for this cluster."""
-    if ("scaledobject" in command or "provider=keda" in command) and not with_keda():
+    if ("scaledobject" in command or "provider=keda" in command) and not has_keda():
         return ""
     for pattern, ours in INSTEAD.items():
         command = re.sub(pattern, ours, command)
     command = command.replace("image.tag=0.2.0", f"image.tag={tag}").replace("press.dump", f"{folder}/press.dump")
     return re.sub(r"-n press\b", f"-n {namespace.name}", command)
-
-
-def with_keda() -> bool:
-    return succeeds("kubectl", "get", "crd", "scaledobjects.keda.sh")
 
 
 def posts(namespace: Namespace) -> int:

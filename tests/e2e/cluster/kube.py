@@ -101,6 +101,12 @@ class Namespace:
             finally:
                 process.terminate()
 
+    def psql(self, query: str) -> str:
+        """What the release's own Postgres answers: a line a row, columns between bars."""
+        command = ["exec", "-i", "press-postgres-0", "--", "psql", "-U", "pressroom", "-d", "pressroom", "-tA", "-v",
+                   "ON_ERROR_STOP=1", "-f", "-"]  # fmt: skip
+        return self.kubectl(*command, given=query).strip()
+
     def unready(self) -> str:
         """The first Deployment or StatefulSet of which not every pod is new and ready, as last told. Empty: none."""
         for one in self.get("deployment,statefulset"):
@@ -138,6 +144,10 @@ def load_image(*images: str) -> None:
         raise Failed(f"context {context}: set LOAD_IMAGE to a command that gives the cluster an image of this machine")
     for image in images:
         run(*command, image)
+
+
+def has_keda() -> bool:
+    return succeeds("kubectl", "get", "crd", "scaledobjects.keda.sh")
 
 
 def succeeds(*command: str) -> bool:

@@ -33,11 +33,13 @@ def install(namespace: Namespace, *arguments: str, image: str = IMAGE, timeout: 
     return time.monotonic() - started
 
 
-def token(namespace: Namespace) -> str:
-    """Of a new author, good for a quarter of an hour."""
+def token(namespace: Namespace, minutes: int = 15) -> str:
+    """Of a new author, good for so long."""
     name = f"e2e-{secrets.token_hex(4)}"
     code = (
-        "from app.accounts.models import User; from rest_framework_simplejwt.tokens import AccessToken;"
-        f"print(AccessToken.for_user(User.objects.create_user('{name}', '{name}@example.com')))"
+        "from datetime import timedelta; from app.accounts.models import User;"
+        "from rest_framework_simplejwt.tokens import AccessToken;"
+        f"token = AccessToken.for_user(User.objects.create_user('{name}', '{name}@example.com'));"
+        f"token.set_exp(lifetime=timedelta(minutes={minutes})); print(token)"
     )
     return namespace.shell(code).split()[-1]
