@@ -25,6 +25,12 @@ ASK = 1.0
 REST = 1.0
 """Seconds after a server did not answer in which it is not asked: its requests shall not wait one after the other."""
 
+LIKE_OURS = {
+    "tcp_keepalives_idle": "keepalives_idle", "tcp_keepalives_interval": "keepalives_interval",
+    "tcp_keepalives_count": "keepalives_count", "tcp_user_timeout": "tcp_user_timeout",
+}  # fmt: skip
+"""The server's settings for a connection, and libpq's of the same meaning."""
+
 
 class NoAnswerError(psycopg.OperationalError):
     """It was silent for too long; the connection is closed, for its answer may still come."""
@@ -65,7 +71,11 @@ class Connection(psycopg.Connection[Any]):
             raise
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
+# The stubs do not know its inside.
+_DatabaseWrapper: Any = base.DatabaseWrapper
+
+
+class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseWrapper
     """Django's, until this process sets a ``limit``."""
 
     limit: float | None = None
@@ -94,6 +104,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
         except psycopg.Error:
             return False
         return True
+
+    def _configure_connection(self, connection: psycopg.Connection[Any]) -> Any:
+        """As Django's; and have the server find out as well, and as soon, that the other end is gone.
+
+        The transaction of a client that was cut off keeps its locks otherwise, and vacuum from its work: for two hours.
+        """
+        ours = self.settings_dict["OPTIONS"]
+        connection.execute(
+            f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(LIKE_OURS))}",
+            [part for theirs, name in LIKE_OURS.items() for part in (theirs, str(ours.get(name, 0)))],
+        )
+        return super()._configure_connection(connection)
 
     def _ask(self, connection: Connection) -> None:
         assert self.limit is not None

@@ -49,6 +49,10 @@ UNWELL = f"""
 SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying')
     AND run_at < now() - interval '{LATE} s' OR status = 'running' AND started_at < now() - interval '20 s'
 """
+# Of a client that is gone without a word: it keeps its locks, and vacuum from its work.
+FORGOTTEN = """
+SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND state_change < now() - interval '20 s'
+"""
 
 
 class Ground:
@@ -182,14 +186,15 @@ class Ground:
         return self.rng.choice(until(lambda: self.pods(component), f"a pod of {component} is ready", timeout=300.0))
 
     def unwell(self) -> str:
-        """What is not as it should be: a pod that is not ready, or a task that is late. Empty: nothing."""
+        """What is not as it should be: a pod not ready, a task late, a transaction of nobody open. Empty: nothing."""
         if unready := self.namespace.unready():
             return unready
         try:
-            late = self.namespace.psql(UNWELL)
+            late, forgotten = self.namespace.psql(UNWELL), self.namespace.psql(FORGOTTEN)
         except Failed as error:
             return str(error)
-        return f"{late} tasks are late" if late != "0" else ""
+        told = {"tasks are late": late, "transactions of nobody are open": forgotten}
+        return ", ".join(f"{count} {what}" for what, count in told.items() if count != "0")
 
     def settle(self, after: str) -> float:
         """Wait until all is well and has been for CALM seconds. Returns the moment from which it was. Raises Failed."""

@@ -138,6 +138,21 @@ def test_a_host_that_is_gone_is_found_out(db: None) -> None:
         assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
 
 
+@pytest.mark.parametrize("options", [{}, {"pool": {"min_size": 0, "max_size": 1}}], ids=["own", "pooled"])
+def test_the_server_finds_out_that_we_are_gone_as_soon(options: dict[str, Any], db: None) -> None:
+    connection: Any = connections["default"].copy()
+    connection.settings_dict["OPTIONS"] |= options
+    connection.settings_dict["CONN_MAX_AGE"] = 0  # a pool wants it so
+    try:
+        with connection.cursor() as cursor:
+            names = ("tcp_user_timeout", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+            cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
+            assert cursor.fetchone() == ("10000", "10", "5", "2")
+    finally:
+        connection.close()
+        connection.close_pool()
+
+
 @pytest.mark.parametrize("seconds", [0, -1.0])
 def test_no_time_at_all_is_refused(settings: Any, seconds: float) -> None:
     settings.WEB_DATABASE_TIMEOUT = seconds
