@@ -54,8 +54,9 @@ test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of i
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
 	@$(RUN) -m pytest -n auto --dist loadgroup -m "not slow" tests/unit tests/contract $(ARGS)
 
-e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load (RATE=50)
+e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load; a short chaos
 	@$(RUN) -m tests.e2e.cluster
+	@$(RUN) -m tests.chaos --short
 
 e2e-autoscale: install $(HELM) ## Workers that follow their queue, on a cluster with KEDA, beside CPU and LLEN (TASKS=2000)
 	@$(RUN) -m tests.e2e.cluster.autoscale

@@ -55,7 +55,7 @@ def plan(ground: Ground, short: bool) -> Iterator[Fault]:
 
 
 def possible(ground: Ground, fault: Fault) -> bool:
-    return not fault.node or (ground.weak is not None and ground.shell is not None)
+    return (not fault.node or ground.weak is not None) and (not fault.shell or ground.shell is not None)
 
 
 def verdict(ground: Ground, rows: list[Row]) -> Tally:
@@ -94,7 +94,9 @@ def main() -> int:
     ground = Ground(seed, RATE, round(RATE * LONGEST), keda=not given.short)
     for fault in FAULTS.values():
         if not possible(ground, fault):
-            print(f"left out, as it needs a second node and NODE_SHELL: {fault.title}", flush=True)
+            print(
+                f"left out, as it needs {'NODE_SHELL' if fault.shell else 'a second node'}: {fault.title}", flush=True
+            )
     rows: list[Row] = []
     try:
         ground.start()

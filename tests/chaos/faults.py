@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 
 from tests.chaos.ground import IMAGE, NEXT, RELEASE, TICK, Ground
 from tests.e2e.cluster.kube import Failed, succeeds, until
@@ -35,16 +36,18 @@ class Fault:
     long: bool = False
     """Not done again at random."""
     node: bool = False
-    """Needs a shell on a node, or a second node."""
+    """Needs a second node."""
+    shell: bool = False
+    """Needs a shell on a node."""
 
 
 FAULTS: dict[str, Fault] = {}
 """By the function's name."""
 
 
-def fault(title: str, *, needs: str = "", long: bool = False, node: bool = False) -> Callable[[Act], Act]:
+def fault(title: str, **options: Any) -> Callable[[Act], Act]:
     def register(act: Act) -> Act:
-        FAULTS[act.__name__] = Fault(title, act, needs, long, node)
+        FAULTS[act.__name__] = Fault(title, act, **options)
         return act
 
     return register
@@ -204,7 +207,7 @@ done
 """
 
 
-@fault(f"a kubelet stopped for {CUT:g} s", node=True)
+@fault(f"a kubelet stopped for {CUT:g} s", node=True, shell=True)
 def kubelet(ground: Ground) -> str:
     assert ground.weak is not None
     try:
@@ -242,12 +245,12 @@ def _cut(ground: Ground, server: str) -> str:
     return f"{len(cut)} workers"
 
 
-@fault(f"workers cut off from Redis for {CUT:g} s", node=True)
+@fault(f"workers cut off from Redis for {CUT:g} s", shell=True)
 def cut_redis(ground: Ground) -> str:
     return _cut(ground, "press-redis-0")
 
 
-@fault(f"workers cut off from Postgres for {CUT:g} s", node=True)
+@fault(f"workers cut off from Postgres for {CUT:g} s", shell=True)
 def cut_postgres(ground: Ground) -> str:
     return _cut(ground, "press-postgres-0")
 
