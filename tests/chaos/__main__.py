@@ -55,7 +55,7 @@ def plan(ground: Ground, short: bool) -> Iterator[Fault]:
 
 
 def possible(ground: Ground, fault: Fault) -> bool:
-    return (not fault.node or ground.weak is not None) and (not fault.shell or ground.shell is not None)
+    return (not fault.node or ground.weak is not None) and (not fault.root or ground.shell is not None)
 
 
 def verdict(ground: Ground, rows: list[Row]) -> Tally:
@@ -95,7 +95,7 @@ def main() -> int:
     for fault in FAULTS.values():
         if not possible(ground, fault):
             print(
-                f"left out, as it needs {'NODE_SHELL' if fault.shell else 'a second node'}: {fault.title}", flush=True
+                f"left out, as it needs {'NODE_SHELL' if fault.root else 'a second node'}: {fault.title}", flush=True
             )
     rows: list[Row] = []
     try:

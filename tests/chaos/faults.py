@@ -37,7 +37,7 @@ class Fault:
     """Not done again at random."""
     node: bool = False
     """Needs a second node."""
-    shell: bool = False
+    root: bool = False
     """Needs a shell on a node."""
 
 
@@ -207,7 +207,7 @@ done
 """
 
 
-@fault(f"a kubelet stopped for {CUT:g} s", node=True, shell=True)
+@fault(f"a kubelet stopped for {CUT:g} s", node=True, root=True)
 def kubelet(ground: Ground) -> str:
     assert ground.weak is not None
     try:
@@ -245,12 +245,12 @@ def _cut(ground: Ground, server: str) -> str:
     return f"{len(cut)} workers"
 
 
-@fault(f"workers cut off from Redis for {CUT:g} s", shell=True)
+@fault(f"workers cut off from Redis for {CUT:g} s", root=True)
 def cut_redis(ground: Ground) -> str:
     return _cut(ground, "press-redis-0")
 
 
-@fault(f"workers cut off from Postgres for {CUT:g} s", shell=True)
+@fault(f"workers cut off from Postgres for {CUT:g} s", root=True)
 def cut_postgres(ground: Ground) -> str:
     return _cut(ground, "press-postgres-0")
 
