@@ -94,9 +94,7 @@ def main() -> int:
     ground = Ground(seed, RATE, round(RATE * LONGEST), keda=not given.short)
     for fault in FAULTS.values():
         if not possible(ground, fault):
-            print(
-                f"left out, as it needs {'NODE_SHELL' if fault.root else 'a second node'}: {fault.title}", flush=True
-            )
+            print(f"left out, as it needs {'NODE_SHELL' if fault.root else 'a second node'}: {fault.title}", flush=True)
     rows: list[Row] = []
     try:
         ground.start()
