@@ -30,9 +30,7 @@ def _again(task: Any, error: Unavailable) -> NoReturn:
 
     pause = error.retry_after
     if pause is None:
-        pause = get_exponential_backoff_interval(
-            BACKOFF, task.request.retries, int(LONGEST_WAIT), full_jitter=True
-        )
+        pause = get_exponential_backoff_interval(BACKOFF, task.request.retries, int(LONGEST_WAIT), full_jitter=True)
     raise task.retry(exc=error, countdown=pause, max_retries=RETRIES)
 
 

@@ -22,7 +22,10 @@ def memory(pids: Iterable[int]) -> int | None:
 
 
 def share() -> None:
-    """Before a fork: what is there by now the child's garbage collector leaves alone, for it would copy each page."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
+    """Before a fork: garbage collectors leave alone what is there by now, for they would have each page copied.
+
+    Once a process: another collection would part its memory from that of the children that it has.
+    """
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
