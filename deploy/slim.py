@@ -18,7 +18,7 @@ FONTS = {"NanumGothic.ttf", "NanumGothicBold.ttf"}
 
 def services(packages: Path) -> Iterator[Path]:
     """Descriptions of the other services of Amazon's, some 400."""
-    return (path for path in (packages / "botocore/data").iterdir() if path.is_dir() and path.name not in AWS)
+    return (path for path in (packages / "botocore/data").glob("*/") if path.name not in AWS)
 
 
 def fonts(packages: Path) -> Iterator[Path]:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from app.local.services import PROJECT
-from app.reports.pdf import BOLD, PLAIN
 
 SLIM: dict[str, Any] = runpy.run_path(str(PROJECT / "deploy" / "slim.py"))
 
@@ -54,7 +53,3 @@ def test_without_it_the_application_is_whole(environment: Path, tmp_path: Path) 
     assert "static files" in done.stdout.splitlines()[-1]
     with pytest.raises(LookupError, match="services: there is nothing"):
         SLIM["slim"](packages)
-
-
-def test_the_fonts_that_stay_are_those_of_reports() -> None:
-    assert SLIM["FONTS"] == {f"{PLAIN}.ttf", f"{BOLD}.ttf"}
