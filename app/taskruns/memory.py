@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from django.db import connection
+
+from app import schema
+
 
 def memory(pids: Iterable[int]) -> int | None:
     """Bytes that these processes have in memory together, pages that they share counted for each.
@@ -27,5 +31,8 @@ def share() -> None:
     Once a process: another collection would part its memory from that of the children that it has.
     """
     if not gc.get_freeze_count():
+        # The first connection sets up what each child would set up for itself. Whether there was one is all the same.
+        schema.missing()
+        connection.close()
         gc.collect()
         gc.freeze()
