@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from app.local.services import PROJECT
 
 WORKER = """
@@ -47,3 +49,25 @@ assert admin.site.is_registered(User)
 def test_the_admins_pages_are_there_when_they_are_checked() -> None:
     settings = {"DJANGO_SETTINGS_MODULE": "app.settings"}
     subprocess.run([sys.executable, "-c", ADMIN], cwd=PROJECT, env=os.environ | settings, check=True)
+
+
+SHARE = """
+import gc, django
+django.setup()
+from django.db import connection
+from app.taskruns.memory import share
+share()
+frozen = gc.get_freeze_count()
+assert frozen > 50_000, frozen
+assert connection.connection is None
+kept = [[] for _ in range(10_000)]
+share()
+assert gc.get_freeze_count() <= frozen
+"""
+
+
+@pytest.mark.parametrize("database", [None, "postgres://nobody@127.0.0.1:1/nothing"], ids=["there", "away"])
+def test_memory_is_made_ready_to_be_shared_once(database: str | None) -> None:
+    """Without a connection that a child would take over, and whether there is a database or not."""
+    given = {"DJANGO_SETTINGS_MODULE": "app.settings"} | ({"DATABASE_URL": database} if database else {})
+    subprocess.run([sys.executable, "-c", SHARE], cwd=PROJECT, env=os.environ | given, check=True)
