@@ -5,15 +5,20 @@ FROM ${PYTHON_IMAGE} AS build
 ARG UV_VERSION=0.13.9
 RUN python -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
 ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
-WORKDIR /srv/pressroom
 # What changes seldom comes first: a change of code leaves the layer of the dependencies as it is.
-COPY pyproject.toml uv.lock ./
+WORKDIR /build
+COPY pyproject.toml uv.lock deploy/slim.py ./
 # `reload` adds what starts processes again when their code changes: for the Tiltfile.
 ARG GROUP=""
-RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --group image ${GROUP:+--group "$GROUP"}
+RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --group image ${GROUP:+--group "$GROUP"} \
+    && python slim.py /opt/venv/lib/python3*/site-packages
+WORKDIR /srv/pressroom
 COPY manage.py gunicorn.conf.py ./
 COPY app app
-RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic --no-input --verbosity 0 \
+# Static files are served from where they are collected; source maps are for who develops these packages.
+RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic --no-input --verbosity 0 -i '*.map' \
+    && find /opt/venv/lib/python3*/site-packages -type d -name static ! -exec test -e {}/__init__.py ';' -prune \
+        -exec rm -r {} + \
     && /opt/venv/bin/python -m compileall -q app manage.py
 
 FROM ${PYTHON_IMAGE}
@@ -21,9 +26,10 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp -
     && python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__file__).parent)" \
     && rm -f /usr/bin/pip* /usr/local/bin/pip*
 COPY --from=build /opt/venv /opt/venv
+COPY --from=build /srv/static /srv/static
 # Root's: what runs cannot change its own code. Another's where code is put into running containers.
 ARG OWNER=0
-COPY --from=build --chown=${OWNER} /srv /srv
+COPY --from=build --chown=${OWNER} /srv/pressroom /srv/pressroom
 # No bytecode is written: the root file system may be read-only. Output is not held back: a kill would lose it.
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 STATIC_ROOT=/srv/static
 WORKDIR /srv/pressroom

@@ -6,10 +6,14 @@ import tempfile
 # Before anything of prometheus_client is loaded, which decides by it how the processes count: each in files of its own.
 if os.environ.get("METRICS_PORT", "0") != "0":
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="pressroom-metrics-"))
+    os.makedirs(os.environ["PROMETHEUS_MULTIPROC_DIR"], exist_ok=True)
 
-from app.gunicorn import Logger, child_exit, on_exit, when_ready
+from app.gunicorn import Logger, child_exit, on_exit, pre_fork, when_ready
 
-__all__ = ["child_exit", "on_exit", "when_ready"]
+__all__ = ["child_exit", "on_exit", "pre_fork", "when_ready"]
+
+# Loaded once, in the master: its processes share that memory.
+preload_app = True
 
 worker_class = "gthread"
 threads = 4

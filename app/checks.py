@@ -177,7 +177,7 @@ def our_tasks(app: Celery | None = None) -> Iterable[Any]:
         from app.celery import app as the_app
 
         app = the_app
-    # Not app.loader.import_default_modules(): that has Celery's fixup run these checks.
+    # Not app.loader.import_default_modules(), which sets Django up once more.
     autodiscover_modules("tasks")
     return [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
 

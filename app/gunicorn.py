@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from app.metrics_server import Answer, MetricsServer, exposition
+from app.taskruns.memory import share
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -34,14 +35,17 @@ def when_ready(server: Any) -> None:
     """The master serves what its processes count, on a port of its own: no route of the site leads there."""
     if not settings.METRICS_PORT:
         return
-    folder = Path(os.environ[FOLDER])
-    folder.mkdir(parents=True, exist_ok=True)
     # Of an earlier start, whose process ids may come again.
-    for file in folder.glob("*.db"):
+    for file in Path(os.environ[FOLDER]).glob("*.db"):
         file.unlink()
     metrics = MetricsServer(settings.METRICS_PORT, _route)
     threading.Thread(target=metrics.serve_forever, daemon=True).start()
     server.log.info("metrics on port %s", metrics.port)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Once the application is loaded, before each process."""
+    share()
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
 from typing import Any
 
-from anymail.exceptions import AnymailError, AnymailInvalidAddress
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
@@ -70,6 +69,8 @@ def compose(
 
 def send(message: EmailMessage) -> None:
     """Send a mail to one recipient. Raises MailUnavailable, MailPutOff or MailRefused, with the server's words."""
+    from anymail.exceptions import AnymailError, AnymailInvalidAddress  # loads requests, which few processes need
+
     try:
         message.send()
     except SMTPRecipientsRefused as error:

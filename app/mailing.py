@@ -12,10 +12,8 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from anymail.exceptions import AnymailError, AnymailRequestsAPIError
-from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives, get_connection
@@ -26,6 +24,9 @@ from django.template.loader import render_to_string
 
 from app.email_url import SENDGRID, SES
 from app.mail import MailPutOff, MailRefused, MailUnavailable, message_id, send
+
+if TYPE_CHECKING:
+    from anymail.exceptions import AnymailRequestsAPIError
 
 ONE_CLICK = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 """RFC 8058: one click, no page."""
@@ -98,6 +99,10 @@ def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Iterator[
     Raises MailUnavailable when the server takes no mail now: who has not been told of by then has got none or, where
     the connection broke, may have. NoneTaken is the one such error that may be the addresses' fault as well.
     """
+    # Not before they are needed: they load requests.
+    from anymail.exceptions import AnymailError
+    from botocore.exceptions import BotoCoreError, ClientError
+
     believed = False
     try:
         for batch in _sent(letter, batches):
@@ -195,6 +200,8 @@ def _ascii(email: str) -> str:
 
 def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> list[Outcome]:
     """All are taken, or none is and the answer names who is to be left out."""
+    from anymail.exceptions import AnymailRequestsAPIError
+
     outcomes: list[Outcome] = []
     while people:
         try:

@@ -49,7 +49,7 @@ DOMAIN_APPS = [
     "app.files",
 ]
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "app.admin_config.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, Spec
 from app.apidocs import from_here_only
 from app.parts import parts
 
+admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "Pressroom"
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -1,6 +1,7 @@
 """The WSGI entry point: ``gunicorn app.wsgi``."""
 
 import os
+from importlib import import_module
 
 from django.core.wsgi import get_wsgi_application
 
@@ -15,3 +16,5 @@ from app.database.base import DatabaseWrapper  # noqa: E402
 
 DatabaseWrapper.limit = settings.WEB_DATABASE_TIMEOUT
 refuse_misconfiguration(exit_code=3)  # of gunicorn: "failed to boot". With any other it would try again forever
+# Now, once for all processes, and not with the first request of each.
+import_module(settings.ROOT_URLCONF)

@@ -11,7 +11,6 @@ from app.accounts.models import User
 from app.accounts.services import tokens_cleanup, welcome_send
 from app.mail import MailPutOff, MailRefused, MailUnavailable
 from app.taskruns.execution import current_run_id
-from app.taskruns.idempotency import keys_cleanup
 
 logger = logging.getLogger(__name__)
 
@@ -37,4 +36,6 @@ def send_welcome_email(self: Any, user_id: int) -> bool:
 @shared_task(queue="default")
 def cleanup_expired_tokens() -> int:
     """Delete expired refresh tokens, and idempotency keys past their day. Returns how many."""
+    from app.taskruns.idempotency import keys_cleanup  # loads Django REST framework, which few processes need
+
     return tokens_cleanup() + keys_cleanup()

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 from django.conf import settings
 from django.contrib.postgres.search import SearchQuery, SearchRank, SearchVector
 from django.db.models import F
@@ -140,6 +139,8 @@ def _call(method: str, path: str, timeout: float, body: Any = None) -> Any:
     https://www.meilisearch.com/docs/reference/api: written from it and tried on a server that speaks it, not on
     Meilisearch itself.
     """
+    import httpx  # not before it is needed
+
     headers = {"Authorization": f"Bearer {settings.MEILISEARCH_KEY}"} if settings.MEILISEARCH_KEY else {}
     try:
         response = httpx.request(

@@ -9,7 +9,7 @@ from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from django.utils.dateparse import parse_datetime
 
-from app.blog import covers, notifications, search, services, statistics
+from app.blog import notifications, search, services, statistics
 from app.blog.models import Cover, Post
 from app.mail import MailUnavailable
 from app.taskruns.progress import report_progress
@@ -97,5 +97,7 @@ def invalidate_caches(post_id: int) -> None:
 )
 def resize_cover(cover_id: int) -> bool:
     """Make the sizes of a cover. Returns whether there is such a cover."""
+    from app.blog import covers  # loads Pillow, which few processes need
+
     cover = Cover.objects.filter(pk=cover_id).first()
     return cover is not None and covers.cover_resize(cover=cover)

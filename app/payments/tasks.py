@@ -7,8 +7,6 @@ from uuid import UUID
 
 from celery import shared_task
 
-from app.payments import services
-
 
 @shared_task(bind=True, queue="default")
 def process_payment(self: Any, order_id: str) -> str:
@@ -17,6 +15,8 @@ def process_payment(self: Any, order_id: str) -> str:
     Where Stripe does not answer it is asked again, three times, a minute apart. Given up, the order stays
     `processing`, for nobody knows: run the dead letter again, or wait for Stripe's webhook.
     """
+    from app.payments import services  # loads Stripe's client, which few processes need
+
     try:
         return services.order_charge(order_id=UUID(order_id))
     except services.Unavailable as error:

@@ -20,7 +20,6 @@ from django.utils.dateformat import format as date_format
 
 from app.reports.csvfile import write_csv
 from app.reports.models import Report, ReportSection
-from app.reports.pdf import write_pdf
 from app.reports.periods import Period
 from app.reports.sections import BY_REPORT, SECTIONS, Section, titled
 
@@ -129,6 +128,8 @@ def pdf_write(
     file: IO[bytes], *, title: str, period: Period, titles: Sequence[str], sections: Iterator[Section], reader: str
 ) -> None:
     """A PDF of these sections, with title page and contents."""
+    from app.reports.pdf import write_pdf  # loads reportlab, which few processes need
+
     now = date_format(timezone.localtime(), "j F Y, H:i T")
     write_pdf(
         file, title=title, period=period.title, made=f"Made on {now} for {reader}", titles=titles, sections=sections

@@ -44,9 +44,8 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         transport.install()
-        from app.taskruns.worker import LedgerStep
-
-        self.steps["worker"].add(LedgerStep)
+        # By name: who is no worker does not load it.
+        self.steps["worker"].add("app.taskruns.worker:LedgerStep")
 
     @property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name

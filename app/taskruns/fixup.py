@@ -33,6 +33,10 @@ def _follow_parent() -> None:
 class LedgerWorkerFixup(DjangoWorkerFixup):  # type: ignore[misc]  # not in the stubs
     """Connections outlive a task; a forked child forgets its parent's without touching them."""
 
+    def validate_models(self) -> None:
+        """Set Django up, without every check of Django's: those load all routes, and the migration has run them."""
+        self.django_setup()
+
     def on_task_prerun(self, sender: Any, **kwargs: Any) -> None:
         """Nothing: see the module."""
 

@@ -29,7 +29,7 @@ from app.postgres import is_no_answer
 from app.taskruns import alive, faults, heartbeats, ledger, terminal
 from app.taskruns.counted import NO_VERDICT, CountedRequest
 from app.taskruns.databases import own_connection, pool_connections
-from app.taskruns.memory import memory
+from app.taskruns.memory import memory, share
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics
 from app.taskruns.native import native, start_native_thread
@@ -152,6 +152,10 @@ class LedgerRequest(CountedRequest):
         write_now_or_later(write_and_count)
 
 
+def _before_fork(**_: Any) -> None:
+    share()
+
+
 class LedgerStep(bootsteps.StartStopStep):
     """Registers the worker before its pool takes work, and keeps its heart beating."""
 
@@ -161,6 +165,7 @@ class LedgerStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **kwargs: Any) -> None:
         super().__init__(worker, **kwargs)
         pool_connections(worker)
+        signals.worker_before_create_process.connect(_before_fork, weak=False, dispatch_uid="pressroom.share")
         self._stopping = False
         self._grace = False
         self._pid = os.getpid()

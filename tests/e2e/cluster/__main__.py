@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chart.tools import CHART, ROOT
-from tests.e2e.cluster import external
+from tests.e2e.cluster import external, footprint
 from tests.e2e.cluster.documents import operations, posts
 from tests.e2e.cluster.kube import (
     HELM,
@@ -37,8 +37,7 @@ RATE = float(os.environ.get("RATE", "50"))
 
 def images(found: list[str]) -> None:
     build(NEXT, HERE / "next")
-    size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", IMAGE)) / 1e6
-    found.append(f"{size:.0f} MB")
+    footprint.image(found)
 
 
 def restricted(namespace: Namespace) -> int:
@@ -233,11 +232,15 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
     )
     with steps.step("install to ready") as found:
         found.append(f"{install(namespace):.0f} s")
+    with steps.step("memory of the idle stack") as found:
+        footprint.memory(namespace, found)
     with steps.step("helm test") as found:
         namespace.helm("test", "press", "--timeout", "5m")
         found.append(namespace.kubectl("logs", "press-pressroom-test").strip().splitlines()[-1])
     with steps.step("restricted, nobody's, read-only") as found:
         found.append(f"{restricted(namespace)} pods")
+    with steps.step("a worker's start to its first task") as found:
+        footprint.starts(namespace, found)
     outside.kubectl("wait", "--for=condition=Ready", "pod/load", "--timeout=180s")
     with steps.step("upgrade with a migration, under load") as found:
         found.append(under_load(outside, namespace, lambda: install(namespace, image=NEXT)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import runpy
 import sys
 from typing import Any
 
 import pytest
 from pypdf import PdfReader
 
-from app.reports.pdf import _step, fit, set_up, write_pdf
+from app.local.services import PROJECT
+from app.reports.pdf import BOLD, PLAIN, _step, fit, set_up, write_pdf
 from app.reports.sections import Chart, Column, Section
 
 COLUMNS = [Column("제목", 0.7), Column("Count", 0.3, "right")]
@@ -116,3 +118,7 @@ def test_any_text_fits_its_cell(text: str) -> None:
 @pytest.mark.parametrize(("largest", "step"), [(1, 1), (5, 1), (6, 2), (11, 5), (1_234, 500), (100_000, 20_000)])
 def test_the_axis_has_round_steps(largest: int, step: int) -> None:
     assert _step(largest) == step
+
+
+def test_the_image_keeps_these_fonts() -> None:
+    assert runpy.run_path(str(PROJECT / "deploy" / "slim.py"))["FONTS"] == {f"{PLAIN}.ttf", f"{BOLD}.ttf"}

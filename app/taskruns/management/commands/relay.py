@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from app import schema
+from app.checks import TAG
 from app.taskruns import alive
 from app.taskruns.relay import Relay
 
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 class Command(BaseCommand):
     help = "Sends due tasks from Postgres to Redis and finds what was lost. Any number may run."
+    # Ours: Django's load all routes, and the migration has run them.
+    requires_system_checks = [TAG]
 
     def handle(self, *args: Any, **options: Any) -> None:
         stopping = threading.Event()

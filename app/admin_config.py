@@ -1,0 +1,26 @@
+"""Django's admin, whose pages are found by who serves or checks them: workers do not load them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.contrib.admin import autodiscover
+from django.contrib.admin.apps import SimpleAdminConfig
+from django.contrib.admin.checks import check_admin_app, check_dependencies
+from django.core import checks
+
+
+class AdminConfig(SimpleAdminConfig):
+    """In the place of ``django.contrib.admin``; ``app.urls`` calls ``autodiscover``."""
+
+    def ready(self) -> None:
+        checks.register(check_dependencies, checks.Tags.admin)
+        checks.register(check_pages, checks.Tags.admin)
+
+
+def check_pages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Sequence[checks.CheckMessage]:
+    """Django's check of what is registered, once it is."""
+    autodiscover()
+    return check_admin_app(app_configs, **kwargs)
