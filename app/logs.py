@@ -21,6 +21,7 @@ from django.urls import Resolver404, resolve
 from django_structlog.middlewares import RequestMiddleware
 
 if TYPE_CHECKING:
+    from celery import Task
     from django_structlog.celery.receivers import CeleryReceiver
     from structlog.typing import EventDict, WrappedLogger
 
@@ -143,13 +144,14 @@ _receivers: list[CeleryReceiver] = []
 def follow_tasks() -> None:
     """Log what becomes of tasks, and carry the ids into them. In every process, once Django is set up."""
     from django_structlog.celery.receivers import CeleryReceiver
-    from django_structlog.celery.signals import modify_context_before_task_publish
+    from django_structlog.celery.signals import bind_extra_task_metadata, modify_context_before_task_publish
 
     logging.captureWarnings(True)
     receiver = CeleryReceiver()
     receiver.connect_worker_signals()
     _receivers.append(receiver)  # signals hold it weakly
     modify_context_before_task_publish.connect(_ids_only, dispatch_uid="pressroom.logs")
+    bind_extra_task_metadata.connect(_bind_name, dispatch_uid="pressroom.logs")
     signals.task_postrun.connect(_forget, dispatch_uid="pressroom.logs")
     # Whoever is connected here keeps Celery from setting up formats of its own.
     signals.setup_logging.connect(_set_level, dispatch_uid="pressroom.logs")
@@ -158,6 +160,10 @@ def follow_tasks() -> None:
 def _ids_only(context: dict[str, Any], **_: object) -> None:
     for name in context.keys() - {"request_id", "parent_task_id"}:
         del context[name]
+
+
+def _bind_name(task: Task[Any, Any], **_: object) -> None:
+    structlog.contextvars.bind_contextvars(task=task.name)
 
 
 def _forget(**_: object) -> None:

@@ -336,6 +336,8 @@ DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 DJANGO_STRUCTLOG_USER_ID_FIELD = ""
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
 DJANGO_STRUCTLOG_STATUS_4XX_LOG_LEVEL = logging.INFO
+# A line a task, at its end: what is called and what runs stands in the ledger.
+DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
 
 # ---- Metrics --------------------------------------------------------------------------------------------------------
 # Where a worker, the relay and gunicorn's master serve /metrics, at all addresses; 0: nowhere.

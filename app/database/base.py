@@ -1,4 +1,4 @@
-"""Django's Postgres backend, which in a web process does not wait for a server that hangs.
+"""Django's Postgres backend, which in a web process does not wait for a server that hangs, and can hold writes back.
 
 One that was stopped, or whose disk is stuck, keeps its connections and acknowledges what it is sent: no time-out of
 TCP, nor one that the server itself watches, ends the wait for its answer. The client's own does.
@@ -7,11 +7,12 @@ TCP, nor one that the server itself watches, ends the wait for its answer. The c
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from django.db import Error
 from django.db.backends.postgresql import base
 
 CONNECT = 1.5
@@ -82,6 +83,8 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     """Seconds for the answer to a statement, at most."""
     hung_at = float("-inf")
     """When the server did not answer, by the monotonic clock."""
+    held: Callable[[], object] | None = None
+    """Writes what was held back in the transaction that is open: before anything else is asked, and before its end."""
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.limit is None:
@@ -104,6 +107,42 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         except psycopg.Error:
             return False
         return True
+
+    def write_held(self) -> None:
+        """Write now what was held back."""
+        if self.held is not None:
+            held, self.held = self.held, None
+            held()
+
+    def _cursor(self, name: str | None = None) -> Any:
+        self.write_held()
+        return super()._cursor(name)
+
+    def _commit(self) -> None:
+        try:
+            self.write_held()
+        except BaseException:
+            # Django rolls back after errors of the database only.
+            try:
+                self.rollback()
+            except Error:
+                self.close()
+            raise
+        super()._commit()
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        # Held back since that savepoint: to make one is to ask something.
+        self.held = None
+        super()._savepoint_rollback(sid)
+
+    def _rollback(self) -> None:
+        self.held = None
+        super()._rollback()
+
+    def close(self) -> None:
+        """As Django's."""
+        self.held = None
+        super().close()
 
     def _configure_connection(self, connection: psycopg.Connection[Any]) -> Any:
         """As Django's; and have the server find out as well, and as soon, that the other end is gone.

@@ -61,6 +61,8 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """As Celery's, without a connection to the broker."""
         options["producer"] = options.get("producer") or NO_PRODUCER
+        # The id's place among what may be given by position is the fifth.
+        options["has_new_id"] = len(args) < 5 and not options.get("task_id")
         return super().send_task(name, *args, **options)
 
     @contextmanager

@@ -21,7 +21,7 @@ from kombu.exceptions import EncodeError
 from kombu.serialization import dumps
 
 from app.queues import BY_NAME
-from app.taskruns import execution, faults, ledger
+from app.taskruns import batch, execution, ledger
 from app.taskruns.messages import HEADER, envelope
 from app.taskruns.ownership import current_owner_id
 from app.taskruns.wake import waker
@@ -70,6 +70,7 @@ class LedgerAMQP(AMQP):
             serializer: str | None = None,
             headers: dict[str, Any] | None = None,
             priority: int | None = None,
+            has_new_id: bool = False,
             **options: Any,
         ) -> None:
             queue_name = self._queue_name(queue, exchange, routing_key)
@@ -84,7 +85,7 @@ class LedgerAMQP(AMQP):
             expires = all_headers["expires"]
             row = self._as_row(name, queue_name, all_headers, message.body, properties)
             if self._is_durable(row, all_headers):
-                self._record(row)
+                self._record(row, has_new_id)
             else:
                 # Without a row, the worker itself has to know when it expires.
                 self._send(row, {**all_headers, "expires": expires})
@@ -149,13 +150,10 @@ class LedgerAMQP(AMQP):
         goes_on = running is not None and running.celery_id == row.celery_id
         return goes_on or row.eta is not None or row.countdown is not None or headers["group"] is not None
 
-    def _record(self, row: ledger.Message) -> None:
+    def _record(self, row: ledger.Message, has_new_id: bool) -> None:
         running = execution.current()
-        if running is not None and running.keep(row):
-            return
-        ledger.insert([row])
-        faults.reach("call.stored")
-        _after_commit(_committed)
+        if running is None or not running.keep(row):
+            batch.store(row, hold=has_new_id)
 
     def _send(self, row: ledger.Message, headers: dict[str, Any]) -> None:
         """Straight to Redis once the caller's transaction is committed; lost where Redis does not take it."""
@@ -173,11 +171,6 @@ def _after_commit(call: Callable[[], None]) -> None:
         transaction.on_commit(call)
     else:
         call()
-
-
-def _committed() -> None:
-    faults.reach("call.committed")
-    waker.wake()
 
 
 def _moment(value: str | None) -> datetime.datetime | None:

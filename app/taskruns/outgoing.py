@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from django.db import connection
 
-from app.taskruns.ledger import LIVE, SUSPECT_AFTER, WAITING
+from app.taskruns.ledger import WAITING
 from app.taskruns.messages import envelope
 
 
@@ -44,55 +44,10 @@ def take_due(windows: dict[str, int]) -> list[Published]:
     Returns them in the order in which they are to be pushed. The mark is committed before any push, so that a
     worker never finds a message whose row does not know that it was sent.
     """
-    values = ",".join(["(%s,%s::int)"] * len(windows))
-    unpublished = f"t.queue = room.name AND t.status IN {WAITING} AND t.published_at IS NULL"
-    # Not clock_timestamp(), which no index can be asked for: every run that is due some other day would be read.
-    due = f"""
-        SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
-        WHERE {unpublished} AND t.run_at <= statement_timestamp()
-          AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
-    """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""
-            WITH q (name, places) AS (VALUES {values}),
-            room AS (
-                SELECT q.name, q.places - (SELECT count(*) FROM taskruns_taskrun t WHERE t.queue = q.name
-                       AND t.status IN {WAITING} AND t.published_at IS NOT NULL) AS places,
-                    (NOT EXISTS (SELECT FROM taskruns_taskrun t WHERE t.queue = q.name AND t.status IN {LIVE}
-                       AND t.losses >= {SUSPECT_AFTER} AND (t.status = 'running' OR t.published_at IS NOT NULL)
-                    ))::int AS suspects
-                FROM q
-            ),
-            due AS (
-                SELECT d.id FROM room CROSS JOIN LATERAL (
-                    -- The index gives the due ones of one priority, so each is asked by itself.
-                    WITH RECURSIVE p (priority) AS (
-                        SELECT min(t.priority) FROM taskruns_taskrun t WHERE {unpublished}
-                        UNION ALL
-                        SELECT (SELECT min(t.priority) FROM taskruns_taskrun t
-                                WHERE {unpublished} AND t.priority > p.priority)
-                        FROM p WHERE p.priority IS NOT NULL
-                    )
-                    SELECT one.id FROM p CROSS JOIN LATERAL (
-                        {due} AND t.priority = p.priority AND t.losses < {SUSPECT_AFTER}
-                        ORDER BY t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
-                    ) one
-                    ORDER BY one.priority, one.run_at LIMIT greatest(room.places, 0)
-                ) d
-            ),
-            suspect AS (
-                SELECT d.id FROM room CROSS JOIN LATERAL (
-                    {due} AND t.losses >= {SUSPECT_AFTER}
-                    ORDER BY t.priority, t.run_at LIMIT room.suspects FOR UPDATE SKIP LOCKED
-                ) d
-            )
-            UPDATE taskruns_taskrun t SET published_at = clock_timestamp()
-            FROM (SELECT id FROM due UNION ALL SELECT id FROM suspect) chosen WHERE t.id = chosen.id
-            RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties, t.losses,
-                t.attempt, t.name
-            """,
-            [item for pair in windows.items() for item in pair],
+            "SELECT * FROM taskruns_take_due_1(%s, %s::integer[])",
+            [list(windows), list(windows.values())],
         )
         rows = sorted(cursor.fetchall(), key=lambda row: row[:3])
     return [Published(*row[1:]) for row in rows]

@@ -21,6 +21,8 @@ from app.redis import redis_client
 logger = logging.getLogger(__name__)
 
 KEY = "pressroom:wake"
+REST = 0.003
+"""Seconds between two wake-ups at least: many calls one after another are one for the relay."""
 PAUSE_AFTER_FAILURE = 5.0
 """Seconds without a try after one that failed."""
 MOST_MESSAGES = 10_000
@@ -91,6 +93,7 @@ class Waker:
                 pipeline.lpush(key, 1)
                 pipeline.ltrim(key, 0, 0)
                 pipeline.execute()
+                time.sleep(REST)
             except (redis.RedisError, OSError) as error:
                 self.failures += 1
                 self.dropped += len(batch)

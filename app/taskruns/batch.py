@@ -1,0 +1,59 @@
+"""From calls to rows: at once, or within a transaction many in one statement.
+
+There they are held back until the caller asks the database anything else, which so finds them, or commits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connection, transaction
+
+from app.taskruns import faults, ledger
+from app.taskruns.wake import waker
+
+MOST = 500
+"""Calls in one statement."""
+# app.database's, which the stubs take for Django's.
+_connection: Any = connection
+
+
+class Batch:
+    """Calls of the transaction that is open."""
+
+    def __init__(self) -> None:
+        self.rows: list[ledger.Message] = []
+
+    def __call__(self) -> None:
+        _insert(self.rows)
+
+
+def store(row: ledger.Message, hold: bool) -> None:
+    """Store a call, with ``hold`` perhaps later in its transaction. Wakes the relay once it is committed.
+
+    Raises DuplicateTaskIdError where a live run has the call's id; a call that may have such a one is not to be held.
+    """
+    if not connection.in_atomic_block:
+        _insert([row])
+        _committed()
+    elif not hold:
+        _insert([row])
+        transaction.on_commit(_committed)
+    else:
+        batch = _connection.held
+        if not isinstance(batch, Batch):
+            batch = _connection.held = Batch()
+            transaction.on_commit(_committed)
+        batch.rows.append(row)
+        if len(batch.rows) >= MOST:
+            _connection.write_held()
+
+
+def _insert(rows: list[ledger.Message]) -> None:
+    ledger.insert(rows)
+    faults.reach("call.stored")
+
+
+def _committed() -> None:
+    faults.reach("call.committed")
+    waker.wake()
