@@ -75,13 +75,14 @@ def starts(namespace: Namespace, found: list[str]) -> None:
 
 
 def memory(namespace: Namespace, found: list[str]) -> None:
-    """Of each pod of the stack but the servers', and of all."""
+    """Of each pod of the stack's Deployments, and of all."""
     until(namespace.settled, "all are ready")
     total, parts = 0.0, []
-    for pod in namespace.get("pods", "--field-selector=status.phase=Running"):
-        component = pod["metadata"]["labels"].get("app.kubernetes.io/component", "")
-        if pod["spec"]["containers"][0]["image"] != IMAGE or not component:
+    for pod in namespace.get("pods"):
+        # Not the migration's, which ends, nor the servers'.
+        if pod["metadata"]["ownerReferences"][0]["kind"] != "ReplicaSet":
             continue
+        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
         told = namespace.kubectl("exec", pod["metadata"]["name"], "--", "sh", "-c", MEMORY)
         total += (mib := int(told) / 2**20)
         parts.append(f"{component} {mib:.0f}")
