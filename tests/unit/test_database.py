@@ -143,6 +143,7 @@ def test_the_server_finds_out_that_we_are_gone_as_soon(options: dict[str, Any], 
     connection: Any = connections["default"].copy()
     connection.settings_dict["OPTIONS"] |= options
     connection.settings_dict["CONN_MAX_AGE"] = 0  # a pool wants it so
+    connection.limit = None  # of a web process, which has no pool: another test may have made one of this
     try:
         with connection.cursor() as cursor:
             names = ("tcp_user_timeout", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
