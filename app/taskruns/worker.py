@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 AFTER_EXIT = 1.0
 """Seconds between the release of what threads and greenlets ran and its being due: the process exits meanwhile."""
 
+LONGEST_END = 10.0
+"""Seconds that a worker which runs nothing has to end by itself."""
+
 
 class Identity:
     """Who this process is in the ledger."""
@@ -270,11 +273,20 @@ class LedgerStep(bootsteps.StartStopStep):
         start_native_thread(self._give_up)
 
     def _give_up(self) -> None:
-        """The grace period is over: kill the children, and once they are gone release what they ran."""
-        native("time", "sleep")(settings.TASKRUNS_GRACE)
+        """Once the grace period is over, kill the children, and when they are gone release what they ran.
+
+        A worker that runs nothing does not take so long: Celery's loop hangs, as it tries to tell Redis, which is gone,
+        that it lives.
+        """
+        began = at_work = now = time.monotonic()
+        while now < began + settings.TASKRUNS_GRACE and now < at_work + LONGEST_END:
+            native("time", "sleep")(min(0.2, settings.TASKRUNS_GRACE))
+            now = time.monotonic()
+            if state.reserved_requests:
+                at_work = now
         own_connection()
         identity.giving_up = True
-        logger.warning("still running after %s s of grace: killed, and due again", settings.TASKRUNS_GRACE)
+        logger.warning("not ended %.1f s after it was told to: what still runs is killed, and due again", now - began)
         # Without children to kill the process itself must be gone before its runs are due.
         self._leave(after=0.0 if self._kill_children() else AFTER_EXIT)
         os._exit(0)

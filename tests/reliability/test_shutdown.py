@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -72,3 +73,14 @@ def test_sigterm_at_any_moment_counts_no_attempt_and_loses_nothing(stack: Stack,
     assert {run.status for run in runs} == {Status.SUCCEEDED}
     assert {(run.attempt, run.losses) for run in runs} == {(1, 0)}
     assert set(Counter(line for line in noted(effects) if "ended" in line).values()) == {1}
+
+
+def test_who_runs_nothing_ends_though_its_loop_hangs(stack: Stack) -> None:
+    """And not after its grace, which is half an hour for reports."""
+    worker = stack.worker("--include=tests.probes.hanging", TASKRUNS_GRACE="1000")
+    worker.wait_for("the loop hangs")
+    began = time.monotonic()
+    worker.popen.send_signal(signal.SIGTERM)
+    assert worker.popen.wait(timeout=150) == 0
+    assert time.monotonic() - began < 100
+    assert WorkerRow.objects.get().dead_at is not None
