@@ -150,9 +150,11 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         The transaction of a client that was cut off keeps its locks otherwise, and vacuum from its work: for two hours.
         """
         ours = self.settings_dict["OPTIONS"]
+        # To compile a statement takes a second, and each time: this is no warehouse.
+        wanted = {"jit": "off", **{theirs: str(ours.get(name, 0)) for theirs, name in LIKE_OURS.items()}}
         connection.execute(
-            f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(LIKE_OURS))}",
-            [part for theirs, name in LIKE_OURS.items() for part in (theirs, str(ours.get(name, 0)))],
+            f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(wanted))}",
+            [part for setting in wanted.items() for part in setting],
         )
         return super()._configure_connection(connection)
 

@@ -146,9 +146,15 @@ def test_the_server_finds_out_that_we_are_gone_as_soon(options: dict[str, Any], 
     connection.limit = None  # of a web process, which has no pool: another test may have made one of this
     try:
         with connection.cursor() as cursor:
-            names = ("tcp_user_timeout", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+            names = (
+                "tcp_user_timeout",
+                "tcp_keepalives_idle",
+                "tcp_keepalives_interval",
+                "tcp_keepalives_count",
+                "jit",
+            )
             cursor.execute(f"SELECT {', '.join(f'current_setting({name!r})' for name in names)}")
-            assert cursor.fetchone() == ("10000", "10", "5", "2")
+            assert cursor.fetchone() == ("10000", "10", "5", "2", "off")
     finally:
         connection.close()
         connection.close_pool()

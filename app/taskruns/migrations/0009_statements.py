@@ -1,7 +1,8 @@
 """The statements that every task needs, as functions: to plan one took longer than to run it, and their plans are kept.
 
 Postgres keeps them a connection, through PgBouncer too, where a client's prepared statements do not work. A plan that
-was made for an empty table would read the full one from end to end: so none reads the whole table.
+was made for an empty table would read the full one from end to end: so none reads the whole table. Nor is one compiled,
+which takes a second each time, and is what Postgres does when it expects many rows.
 
 A function is never changed, as old code may run on a newer schema: a new one has the next number.
 """
@@ -9,7 +10,7 @@ A function is never changed, as old code may run on a newer schema: a new one ha
 from django.db import migrations
 
 PLANS = """
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS"""
 # What a crash of Postgres may then undo is done again. Only of this transaction, which is the statement's own.
 ASYNC = "PERFORM set_config('synchronous_commit', 'off', true);"
