@@ -1,6 +1,7 @@
 """From a call to a row: nothing is sent by the caller, everything is stored with its transaction or not at all."""
 
 import datetime
+import re
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -316,6 +317,14 @@ class TestClaimAndFinish:
         assert ledger.release(worker_id) == 1
         run = TaskRun.objects.get(pk=claim.run_id)
         assert (run.status, run.attempt, run.losses) == (Status.QUEUED, 0, 0)
+
+
+def test_the_database_knows_a_suspect_as_we_do(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_functiondef('taskruns_take_due_1'::regproc)")
+        source = cursor.fetchone()[0]
+    counts = re.findall(r"losses (?:>=|<) (\d+)", source)
+    assert counts == [str(ledger.SUSPECT_AFTER)] * 3
 
 
 def values(run: TaskRun) -> dict[str, Any]:
