@@ -77,7 +77,7 @@ _DatabaseWrapper: Any = base.DatabaseWrapper
 
 
 class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseWrapper
-    """Django's, until this process sets a ``limit``."""
+    """Django's, which waits as long as Django's does until this process sets a ``limit``."""
 
     limit: float | None = None
     """Seconds for the answer to a statement, at most."""

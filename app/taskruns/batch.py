@@ -5,6 +5,7 @@ There they are held back until the caller asks the database anything else, which
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db import connection, transaction
@@ -33,20 +34,25 @@ def store(row: ledger.Message, hold: bool) -> None:
 
     Raises DuplicateTaskIdError where a live run has the call's id; a call that may have such a one is not to be held.
     """
-    if not connection.in_atomic_block:
+    if not hold or not connection.in_atomic_block:
         _insert([row])
-        _committed()
-    elif not hold:
-        _insert([row])
+        after_commit(_committed)
+        return
+    batch = _connection.held
+    if not isinstance(batch, Batch):
+        batch = _connection.held = Batch()
         transaction.on_commit(_committed)
+    batch.rows.append(row)
+    if len(batch.rows) >= MOST:
+        _connection.write_held()
+
+
+def after_commit(call: Callable[[], None]) -> None:
+    """At once where no ``atomic`` block is open."""
+    if connection.in_atomic_block:
+        transaction.on_commit(call)
     else:
-        batch = _connection.held
-        if not isinstance(batch, Batch):
-            batch = _connection.held = Batch()
-            transaction.on_commit(_committed)
-        batch.rows.append(row)
-        if len(batch.rows) >= MOST:
-            _connection.write_held()
+        call()
 
 
 def _insert(rows: list[ledger.Message]) -> None:

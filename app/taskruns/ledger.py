@@ -76,12 +76,15 @@ def text(error: object) -> str:
 
 
 _MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %s))"
-
-
-_COLUMNS = (
+_TYPES = (
     "uuid", "text", "text", "text", "smallint", "bigint", "text", "text", "text", "timestamptz", "float8",
     "timestamptz", "float8",
 )  # fmt: skip
+# Lists take psycopg six times as long as what is in them, where that is one value.
+_INSERT_ONE, _INSERT_MANY = (
+    f"SELECT * FROM taskruns_insert_1({', '.join(f'{array}::{kind}[]' for kind in _TYPES)})"
+    for array in ("ARRAY[%s]", "%s")
+)
 
 
 def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
@@ -95,11 +98,11 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
          float(m.countdown or 0), m.expires, None if m.expires_in is None else float(m.expires_in))
         for run_id, m in zip(ids, messages, strict=True)
     ]  # fmt: skip
-    # Lists take psycopg six times as long as what is in them, where that is one value.
-    array, values = ("ARRAY[%s]", rows[0]) if len(rows) == 1 else ("%s", [*map(list, zip(*rows, strict=True))])
-    arrays = ", ".join(f"{array}::{kind}[]" for kind in _COLUMNS)
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT * FROM taskruns_insert_1({arrays})", values)
+        if len(rows) == 1:
+            cursor.execute(_INSERT_ONE, rows[0])
+        else:
+            cursor.execute(_INSERT_MANY, [*map(list, zip(*rows, strict=True))])
         stored = {row[0] for row in cursor.fetchall()}
     refused = [m.celery_id for run_id, m in zip(ids, messages, strict=True) if run_id not in stored]
     if refused:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from celery.app.amqp import AMQP, task_message
 from celery.exceptions import ImproperlyConfigured
-from django.db import connection, models, transaction
+from django.db import models
 from django.utils.dateparse import parse_datetime
 from kombu import Queue
 from kombu.exceptions import EncodeError
@@ -163,14 +163,7 @@ class LedgerAMQP(AMQP):
         if running is not None and running.finishing:
             running.after_finish(lambda: waker.send(row.queue, message))
         else:
-            _after_commit(lambda: waker.send(row.queue, message))
-
-
-def _after_commit(call: Callable[[], None]) -> None:
-    if connection.in_atomic_block:
-        transaction.on_commit(call)
-    else:
-        call()
+            batch.after_commit(lambda: waker.send(row.queue, message))
 
 
 def _moment(value: str | None) -> datetime.datetime | None:

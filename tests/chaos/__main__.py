@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.chaos.faults import FAULTS, SHORT, Fault
 from tests.chaos.ground import Ground, build
 from tests.chaos.rows import Row, fill, table
-from tests.e2e.cluster.kube import Failed, has_keda, need, run, until
+from tests.e2e.cluster.kube import Failed, need, need_keda, run, until
 from tests.oracle.tally import Tally, tally
 
 RATE = float(os.environ.get("RATE", "20"))
@@ -55,15 +55,14 @@ def plan(ground: Ground, short: bool) -> Iterator[Fault]:
 
 
 def possible(ground: Ground, fault: Fault) -> bool:
-    return (not fault.node or ground.weak is not None) and (not fault.root or ground.shell is not None)
+    return (not fault.node or ground.weak is not None) and (not fault.node_shell or ground.shell is not None)
 
 
 def verdict(ground: Ground, rows: list[Row]) -> Tally:
     """End the calls, wait until nothing is left to do, and fill in the rows. Raises Failed."""
     ground.ask_outside("stop")
     until(lambda: ground.has("stopped"), "the calls end", timeout=600.0)
-    left = "SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying', 'running')"
-    until(lambda: ground.namespace.psql(left) == "0", "no task is left", timeout=1800.0)
+    until(lambda: ground.unfinished() == 0, "no task is left", timeout=1800.0)
     with tempfile.TemporaryDirectory() as temporary, ground.connection() as connection:
         folder = Path(temporary)
         for name in ("called", "acknowledged", "effects", "working", "requests"):
@@ -86,15 +85,18 @@ def main() -> int:
     parser.add_argument("--seed", default="", help="of the calls and faults; printed, chosen where none is given")
     given = parser.parse_args()
     need("kubectl", "docker")
-    if not given.short and not has_keda():
-        raise Failed("KEDA is not in this cluster: https://keda.sh/docs/latest/deploy/")
+    if not given.short:
+        need_keda()
     seed = given.seed or secrets.token_hex(4)
     print(f"seed {seed}\n{run('kubectl', 'version')}", flush=True)
     build()
     ground = Ground(seed, RATE, round(RATE * LONGEST), keda=not given.short)
     for fault in FAULTS.values():
         if not possible(ground, fault):
-            print(f"left out, as it needs {'NODE_SHELL' if fault.root else 'a second node'}: {fault.title}", flush=True)
+            print(
+                f"left out, as it needs {'NODE_SHELL' if fault.node_shell else 'a second node'}: {fault.title}",
+                flush=True,
+            )
     rows: list[Row] = []
     try:
         ground.start()

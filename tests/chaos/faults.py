@@ -37,7 +37,7 @@ class Fault:
     """Not done again at random."""
     node: bool = False
     """Needs a second node."""
-    root: bool = False
+    node_shell: bool = False
     """Needs a shell on a node."""
 
 
@@ -207,7 +207,7 @@ done
 """
 
 
-@fault(f"a kubelet stopped for {CUT:g} s", node=True, root=True)
+@fault(f"a kubelet stopped for {CUT:g} s", node=True, node_shell=True)
 def kubelet(ground: Ground) -> str:
     assert ground.weak is not None
     try:
@@ -245,12 +245,12 @@ def _cut(ground: Ground, server: str) -> str:
     return f"{len(cut)} workers"
 
 
-@fault(f"workers cut off from Redis for {CUT:g} s", root=True)
+@fault(f"workers cut off from Redis for {CUT:g} s", node_shell=True)
 def cut_redis(ground: Ground) -> str:
     return _cut(ground, "press-redis-0")
 
 
-@fault(f"workers cut off from Postgres for {CUT:g} s", root=True)
+@fault(f"workers cut off from Postgres for {CUT:g} s", node_shell=True)
 def cut_postgres(ground: Ground) -> str:
     return _cut(ground, "press-postgres-0")
 
@@ -275,8 +275,7 @@ def poison(ground: Ground) -> str:
 def flood(ground: Ground) -> str:
     ground.ask_outside("flood", str(FLOOD))
     until(lambda: not ground.has("flood"), "all are called", timeout=1800.0)
-    left = "SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying', 'running')"
-    until(lambda: int(ground.namespace.psql(left)) < 1000, "they are done", timeout=5400.0)
+    until(lambda: ground.unfinished() < 1000, "they are done", timeout=5400.0)
     return ""
 
 

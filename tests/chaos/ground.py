@@ -185,6 +185,11 @@ class Ground:
     def some_pod(self, component: str) -> str:
         return self.rng.choice(until(lambda: self.pods(component), f"a pod of {component} is ready", timeout=300.0))
 
+    def unfinished(self) -> int:
+        """How many runs may still do something."""
+        live = "SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying', 'running')"
+        return int(self.namespace.psql(live))
+
     def unwell(self) -> str:
         """What is not as it should be: a pod not ready, a task late, a transaction of nobody open. Empty: nothing."""
         if unready := self.namespace.unready():

@@ -20,7 +20,7 @@ import httpx
 
 from tests.chart.tools import ROOT
 from tests.e2e.cluster import external
-from tests.e2e.cluster.kube import Failed, Namespace, Steps, has_keda, need, run, succeeds, until
+from tests.e2e.cluster.kube import Failed, Namespace, Steps, need, need_keda, run, succeeds, until
 from tests.e2e.cluster.picture import draw
 from tests.e2e.cluster.stack import IMAGE, build, install, token
 
@@ -435,8 +435,7 @@ def worker(namespace: Namespace, queue: str = "emails") -> dict[str, int]:
 
 def main() -> int:
     need("kubectl", "docker")
-    if not has_keda():
-        raise Failed("KEDA is not in this cluster: https://keda.sh/docs/latest/deploy/")
+    need_keda()
     steps = Steps()
     bursts: list[Burst] = []
     namespace = Namespace("pressroom-e2e-autoscale")

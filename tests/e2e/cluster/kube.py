@@ -192,3 +192,9 @@ def need(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             raise Failed(f"{program} is not there")
+
+
+def need_keda() -> None:
+    """Raises Failed where it is not in the cluster."""
+    if not has_keda():
+        raise Failed("KEDA is not in this cluster: https://keda.sh/docs/latest/deploy/")
