@@ -36,7 +36,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit e2e e2e-autoscale chaos reliability reliability-stock reliability-mutations backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up demo test test-unit e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ ORACLE = $(RUN) -m tests.oracle $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--m
 
 reliability: install ## Lose nothing while workers, relay, Redis and Postgres die (SEED=, MINUTES=10, TASKS=20000)
 	@$(ORACLE) ours
+
+reliability-bundles: install ## The same with all tasks in bundles
+	@$(ORACLE) bundles
 
 reliability-stock: install ## The same calls and faults with stock Celery, which does lose some
 	@$(ORACLE) stock

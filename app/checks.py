@@ -31,7 +31,7 @@ def register() -> None:
         required_settings, web_database, redis_databases, broker_transport, retention, file_storage, mail_transport,
         search_server, log_settings, sentry_settings, external_calls, payments,
     )  # fmt: skip
-    for check in (*of_settings, task_queues, task_time_limits):
+    for check in (*of_settings, task_queues, task_time_limits, task_bundles):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
     # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.
@@ -236,4 +236,27 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
                 hint=f"Give it a queue with a longer limit (app/queues.py, {LONGEST_TIME_LIMIT} s at most), or split "
                 "its work.",
                 id="pressroom.E008",
+            )
+
+
+def task_bundles(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
+    """What is claimed together is lost together."""
+    for task in our_tasks(app):
+        try:
+            queue = BY_NAME[queue_of(task)]
+        except (QueueNotFound, KeyError):
+            continue  # told by task_queues
+        bundle = getattr(task, "bundle", 1)
+        if type(bundle) is not int or bundle < 0:
+            yield checks.Error(
+                f"Task {task.name}: bundle={bundle!r}.",
+                hint="How many of its calls a slot may claim at once in a backlog: 1, unless they take milliseconds.",
+                id="pressroom.E015",
+            )
+        elif bundle > 1 and queue.max_attempts == 1:
+            yield checks.Error(
+                f"Task {task.name}: bundle={bundle} on queue {queue.name}, where one lost attempt makes a dead letter.",
+                hint="A dying worker loses all that it claimed, begun or not: give the queue max_attempts of 2 or more "
+                "(app/queues.py), or leave bundle out.",
+                id="pressroom.E016",
             )

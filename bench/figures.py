@@ -99,10 +99,11 @@ class Posts:
 
 def asked(measured: Mapping[str, Figures], posts: Sequence[Posts] = ()) -> list[Asked]:
     """What is asked of Pressroom beside the others, by the names of the modules that were measured."""
-    pressroom = measured.get("pressroom")
 
-    def ratio(text: str, figure: str, peer: str, limit: float, at_least: bool = True) -> Asked:
-        ours, theirs = getattr(pressroom, figure, None), getattr(measured.get(peer), figure, None)
+    def ratio(
+        text: str, figure: str, peer: str, limit: float, at_least: bool = True, pressroom: str = "pressroom"
+    ) -> Asked:
+        ours, theirs = getattr(measured.get(pressroom), figure, None), getattr(measured.get(peer), figure, None)
         return Asked(text, ours / theirs if ours is not None and theirs else None, limit, at_least)
 
     drained = {"rq_worker": "RQ", "rq_simple": "RQ SimpleWorker", "procrastinate": "Procrastinate"}
@@ -110,6 +111,7 @@ def asked(measured: Mapping[str, Figures], posts: Sequence[Posts] = ()) -> list[
     return [
         ratio("drained/s to Celery's with acks_late", "drained", "celery_acks_late", 0.8),
         *(ratio(f"drained/s to {title}'s", "drained", name, 1.0) for name, title in drained.items()),
+        ratio("drained/s with bundles to Huey's", "drained", "huey", 1.0, pressroom="pressroom_bundles"),
         ratio("enqueue/s one by one to Celery's", "enqueue", "celery_default", 0.7),
         ratio("enqueue/s in one transaction to Celery's", "enqueue_many", "celery_default", 3.0),
         ratio("commit→start p99 at 20/s to Celery's", "idle_p99", "celery_default", 1.5, at_least=False),

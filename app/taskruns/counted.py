@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # not in the stubs
 from billiard.exceptions import TimeLimitExceeded
+from celery import states
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
 from celery.worker.request import Request
 
+from app.taskruns.bundle import Ran
+from app.taskruns.exchange import Finished
 from app.taskruns.execution import DROPPED
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics, exception_name
@@ -70,10 +74,66 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
     def _count_success(self, failed: bool, told: Any, runtime: float) -> None:
         if failed:
             return
+        for ran in getattr(told, "also", ()):
+            self._count_other(ran)
         if told == DROPPED:
             self._count_once("dropped")
         elif self._count_once("succeeded") and (metrics := WorkerMetrics.current):
             metrics.runtime.labels(*self._labels(metrics)).observe(runtime)
+
+    def _count_other(self, ran: Ran) -> None:
+        """A run that its slot took after it: no message came of it."""
+        if self._eventer and self._eventer.enabled:
+            self._tell_of(ran)
+        metrics = WorkerMetrics.current
+        if metrics is None:
+            return
+        labels = metrics.task(ran.name, self.delivery_info.get("routing_key"))
+        for counter in (metrics.sent, metrics.received, metrics.started):
+            counter.labels(*labels).inc()
+        metrics.wait.labels(*labels).observe(max(0.0, ran.waited))
+        if ran.state == states.SUCCESS:
+            metrics.succeeded.labels(*labels).inc()
+            metrics.runtime.labels(*labels).observe(ran.runtime)
+        elif ran.state == states.FAILURE:
+            metrics.count_failure(labels, ran.error_type)
+        elif ran.state in (states.RETRY, states.REJECTED, DROPPED):
+            counter = {states.RETRY: metrics.retried, states.REJECTED: metrics.rejected}.get(ran.state, metrics.dropped)
+            counter.labels(*labels).inc()
+
+    def _tell_of(self, ran: Ran) -> None:
+        """Celery's events of it, for who counts those."""
+        ends: dict[str, tuple[str, dict[str, Any]]] = {
+            states.SUCCESS: ("task-succeeded", {"result": "", "runtime": ran.runtime}),
+            states.FAILURE: ("task-failed", {"exception": f"{ran.error_type}()", "traceback": ""}),
+            states.RETRY: ("task-retried", {"exception": f"{ran.error_type}()", "traceback": ""}),
+            states.REJECTED: ("task-rejected", {"requeue": False}),
+        }
+        send = self._eventer.send
+        told = {"name": ran.name, "args": "", "kwargs": "", "retries": ran.retries, "eta": None}
+        send("task-sent", uuid=ran.celery_id, queue=self.delivery_info.get("routing_key"), **told)
+        send("task-received", uuid=ran.celery_id, **told)
+        send("task-started", uuid=ran.celery_id)
+        if ran.state in ends:
+            kind, fields = ends[ran.state]
+            send(kind, uuid=ran.celery_id, **fields)
+
+    def _count_other_failure(self, name: str, exception: str) -> None:
+        if metrics := WorkerMetrics.current:
+            metrics.count_failure(metrics.task(name, self.delivery_info.get("routing_key")), exception)
+
+    def _count_others(self, ended: Iterable[Finished], lost: list[str]) -> None:
+        """What the child that died would have told of, as the ledger has it."""
+        celerys = {"succeeded": states.SUCCESS, "dead": states.FAILURE, "retrying": states.RETRY}
+        for one in ended:
+            state = celerys.get(one.status, states.IGNORED)
+            self._count_other(Ran(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type))
+        self._count_lost(lost)
+
+    def _count_lost(self, names: list[str]) -> None:
+        if metrics := WorkerMetrics.current:
+            for name in names:
+                metrics.lost.labels(*metrics.task(name, self.delivery_info.get("routing_key"))).inc()
 
     def _count_failure(self, exception: str) -> None:
         if (metrics := WorkerMetrics.current) and not self._is_counted:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 import uuid
@@ -11,11 +10,10 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from billiard.einfo import ExceptionInfo
 from celery import states
 from celery.app.task import Context
 from celery.app.trace import trace_ok_t
-from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
@@ -23,6 +21,7 @@ from app.postgres import is_cut, is_no_answer
 from app.taskruns import faults, ledger, terminal
 from app.taskruns.databases import give_back
 from app.taskruns.messages import HEADER
+from app.taskruns.verdict import Verdict, describe, verdict_of
 from app.taskruns.wake import waker
 
 logger = logging.getLogger(__name__)
@@ -33,17 +32,6 @@ LONGEST_PAUSE = 5.0
 """Seconds between two tries to reach Postgres."""
 
 _current: ContextVar[Execution | None] = ContextVar("taskruns_execution", default=None)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
-    """How an attempt ended."""
-
-    state: str
-    """Celery's."""
-    failure: ledger.Failure | None = None
-    requeue: bool = False
-    """The message was handed back: the run is to be had again."""
 
 
 class ClaimLost(Exception):
@@ -130,12 +118,21 @@ class Execution:
             raise
         raise replaced
 
+    @property
+    def is_single(self) -> bool:
+        """Whether nothing but the run's own row is to be written."""
+        return not (self.progress or self._calls or self._writes)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its end as a success would be of that kind."""
+        return self.is_single and self._next is None
+
     def finish(self, verdict: Verdict) -> bool:
         """Write the outcome and the calls that belong to it, in one transaction. False: the claim was lost."""
         self._in_finish = True
         # One statement is a transaction by itself, and an atomic task's is open.
-        is_single = not (self.progress or self._calls or self._writes)
-        with nullcontext() if is_single or connection.in_atomic_block else transaction.atomic():
+        with nullcontext() if self.is_single or connection.in_atomic_block else transaction.atomic():
             if self.progress is not None:
                 ledger.progress(self.claim, *self.progress)
             if not self._write(verdict):
@@ -144,14 +141,15 @@ class Execution:
                 self._store_calls()
             for write in self._writes:
                 write()
-            transaction.on_commit(self._committed)
+            transaction.on_commit(self.committed)
         return True
 
     def _is_stopped(self) -> bool:
         """A run that was to be cancelled does not go on by a retry, nor as what replaced it."""
         return bool(terminal.cancel_claim(self.claim.run_id, self.claim.token, only_if_requested=True))
 
-    def _committed(self) -> None:
+    def committed(self) -> None:
+        """Do what waits for the commit of the finish."""
         if self._calls or self._next:
             waker.wake()
         for call in self._after:
@@ -207,7 +205,7 @@ def execute(
     # Not asked whether it still works: the claim asks for itself, and is repeated.
     connection.health_check_done = True  # type: ignore[attr-defined]  # not in the stubs
     try:
-        claim = _until_written(lambda: ledger.claim(run_id, token, header["worker"], header.get("attempt")))
+        claim = until_written(lambda: ledger.claim(run_id, token, header["worker"], header.get("attempt")))
         # Not held while the body runs, which may be slow and not need it.
         give_back()
         if claim is None:
@@ -216,11 +214,13 @@ def execute(
         # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
         request["eta"] = header["eta"]
         request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
-        return _execute(Execution(claim, uuid_, task, request), lambda: tracer(uuid_, args, kwargs, request))
+        running = Execution(claim, uuid_, task, request)
+        attempt = perform(running, lambda: tracer(uuid_, args, kwargs, request))
+        return _dropped() if running.is_lost else attempt.outcome()
     except GreenletExit:
         # Ended from outside, perhaps in the middle of a statement.
         connection.close()
-        _until_written(lambda: terminal.cancel_claim(run_id, token, only_if_requested=True))
+        until_written(lambda: terminal.cancel_claim(run_id, token, only_if_requested=True))
         raise
     finally:
         give_back()
@@ -229,21 +229,6 @@ def execute(
 def _dropped() -> trace_ok_t:
     """What a worker's main process is told of an attempt that counts for nothing."""
     return trace_ok_t(None, None, 0.0, DROPPED)
-
-
-def _execute(running: Execution, trace: Callable[[], trace_ok_t]) -> trace_ok_t:
-    reset = _current.set(running)
-    try:
-        faults.reach("worker.claimed")
-        attempt = Attempt(running, trace)
-        if running.atomic:
-            _in_one_transaction(attempt)
-        else:
-            _finish(running, attempt.run())
-        faults.reach("worker.finished")
-        return _dropped() if running.is_lost else attempt.outcome()
-    finally:
-        _current.reset(reset)
 
 
 class Attempt:
@@ -267,7 +252,7 @@ class Attempt:
             self._raised = error
             self.verdict = Verdict(states.FAILURE, describe(error))
         else:
-            self.verdict = _verdict(self._traced)
+            self.verdict = verdict_of(self._traced)
             info = self._traced.info
             if self.verdict.state == states.REJECTED and not self.verdict.requeue and info is not None:
                 # Celery leaves this to the worker's main process, which does not hold the claim.
@@ -284,27 +269,47 @@ class Attempt:
         return self._traced
 
 
+def perform(
+    running: Execution,
+    trace: Callable[[], trace_ok_t],
+    finish: Callable[[Execution, Verdict], None] | None = None,
+) -> Attempt:
+    """Run what was claimed and write how it ended: an atomic task's end with what it did, any other's by ``finish``."""
+    reset = _current.set(running)
+    try:
+        faults.reach("worker.claimed")
+        attempt = Attempt(running, trace)
+        if running.atomic:
+            _in_one_transaction(attempt)
+        else:
+            (finish or write_end)(running, attempt.run())
+        faults.reach("worker.finished")
+        return attempt
+    finally:
+        _current.reset(reset)
+
+
 def _in_one_transaction(attempt: Attempt) -> None:
     """Body and finish are committed together. Where that is not known to have happened, the ledger is asked."""
     running, claim = attempt.running, attempt.running.claim
     # To wait for a place in the pool, or for Postgres, is no attempt.
-    _until_written(connection.ensure_connection)
+    until_written(connection.ensure_connection)
     try:
         with transaction.atomic():
             _run_and_finish(attempt)
     except ClaimLost:
-        _log_lost(running)
+        log_lost(running)
     except Exception as error:  # noqa: BLE001 - each becomes a verdict
         connection.close()
         verdict = attempt.verdict
         was_cut = running.is_cut and verdict is not None and verdict.state == states.FAILURE
         if verdict is not None and verdict.failure is not None and not was_cut:
             # What it did is undone; that it failed is true all the same.
-            _finish(running, verdict)
+            write_end(running, verdict)
         elif was_cut or _is_no_answer(error):
             logger.warning("%s[%s] no answer to its commit: %s", running.task.name, claim.run_id, error)
             undone = describe(error)
-            _until_written(lambda: ledger.ended(claim) or terminal.lose_claim(claim.run_id, claim.token, undone))
+            until_written(lambda: ledger.ended(claim) or terminal.lose_claim(claim.run_id, claim.token, undone))
         else:
             _refused(running, error)
 
@@ -314,30 +319,32 @@ def _run_and_finish(attempt: Attempt) -> None:
         raise ClaimLost
 
 
-def _finish(running: Execution, verdict: Verdict) -> None:
+def write_end(running: Execution, verdict: Verdict) -> None:
+    """Until Postgres has it, or another has the run."""
     try:
-        written = _until_written(lambda: running.finish(verdict) or ledger.ended(running.claim))
+        written = until_written(lambda: running.finish(verdict) or ledger.ended(running.claim))
     except Exception as error:  # noqa: BLE001 - see `_refused`
         _refused(running, error)
     else:
         if not written:
-            _log_lost(running)
+            log_lost(running)
 
 
 def _refused(running: Execution, error: Exception) -> None:
     """An outcome that Postgres refuses (say, a callback owned by a user just deleted) is a failure, not a hang."""
     logger.error("%s[%s] the outcome could not be written", running.task.name, running.claim.run_id, exc_info=error)
     try:
-        written = _until_written(lambda: terminal.fail(running.claim, error) or ledger.ended(running.claim))
+        written = until_written(lambda: terminal.fail(running.claim, error) or ledger.ended(running.claim))
     except Exception:
         logger.exception("%s[%s] nor can its errbacks be called", running.task.name, running.claim.run_id)
         failure = describe(error)
-        written = _until_written(lambda: ledger.fail(running.claim, failure, None) or ledger.ended(running.claim))
+        written = until_written(lambda: ledger.fail(running.claim, failure, None) or ledger.ended(running.claim))
     if not written:
-        _log_lost(running)
+        log_lost(running)
 
 
-def _log_lost(running: Execution) -> None:
+def log_lost(running: Execution) -> None:
+    """Another worker has the run, or had it."""
     running.is_lost = True
     logger.error(
         "%s[%s] attempt %s ended after it was given to another worker: nothing of its end was written",
@@ -345,39 +352,12 @@ def _log_lost(running: Execution) -> None:
     )  # fmt: skip
 
 
-def _verdict(outcome: trace_ok_t) -> Verdict:
-    einfo = outcome.retval if isinstance(outcome.retval, ExceptionInfo) else None
-    if outcome.info is None:
-        return Verdict(states.FAILURE, _from_einfo(einfo)) if einfo is not None else Verdict(states.SUCCESS)
-    state, error = outcome.info.state, outcome.info.retval
-    if state == states.IGNORED:
-        return Verdict(state)
-    if isinstance(error, Retry):
-        return Verdict(state, describe(error.exc or error, einfo))
-    return Verdict(state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
-
-
-def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> ledger.Failure:
-    """An exception as the ledger keeps it."""
-    return ledger.Failure(
-        type(error).__name__, ledger.text(error), str(einfo.traceback).replace("\x00", "") if einfo is not None else ""
-    )
-
-
-def _from_einfo(einfo: ExceptionInfo) -> ledger.Failure:
-    return ledger.Failure(
-        getattr(einfo.type, "__name__", "Exception"),
-        ledger.text(einfo.exception),
-        str(einfo.traceback).replace("\x00", ""),
-    )
-
-
 def _is_no_answer(error: Exception) -> bool:
     """Whether the outcome of what raised it is not known: it is repeated, or asked for."""
     return isinstance(error, SoftTimeLimitExceeded) or is_no_answer(error)
 
 
-def _until_written(write: Callable[[], T]) -> T:
+def until_written(write: Callable[[], T]) -> T:
     """Repeat a fenced statement until Postgres has answered it. Each is safe to repeat."""
     pause = 0.0
     while True:

@@ -1,7 +1,7 @@
 """The points at which a process may be killed by a test, each named for what was done last.
 
 ``call.stored``, ``call.committed``, ``relay.marked``, ``relay.pushed``, ``worker.received``, ``worker.claimed``,
-``worker.ran``, ``worker.finished``.
+``worker.ran``, ``worker.finished``; in a bundle ``worker.exchanged``.
 """
 
 from __future__ import annotations

@@ -228,6 +228,11 @@ def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> 
     return _lose("t.claim = %s AND t.id = %s", [token, run_id], failure)
 
 
+def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
+    """Every attempt under a token that has not ended."""
+    return _lose("t.worker_id = %s AND t.claim = %s", [worker_id, token], failure)
+
+
 def lose_orphans() -> list[Ended]:
     """Every attempt whose worker is dead."""
     # What is locked just now is looked at again with the next pass.
@@ -339,8 +344,10 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
     return None
 
 
-def release(worker_id: int, after: float = 0.0) -> int:
+def release(worker_id: int, after: float = 0.0, token: uuid.UUID | None = None) -> int:
     """Runs that a leaving worker gave up: due in ``after`` seconds, the attempt not counted. Returns how many.
+
+    With ``token`` those of its bundle only.
 
     What was to be cancelled is left to `lose_orphans`, which cancels it.
     """
@@ -349,9 +356,9 @@ def release(worker_id: int, after: float = 0.0) -> int:
             """
             UPDATE taskruns_taskrun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
                 run_at = clock_timestamp() + make_interval(secs => %s)
-            WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NULL
+            WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NULL AND claim = coalesce(%s, claim)
             """,
-            [after, worker_id],
+            [after, worker_id, token],
         )
         return int(cursor.rowcount)
 

@@ -72,8 +72,8 @@ class Metrics:
         def counter(name: str, text: str, *more: str) -> Counter:
             return Counter(name, text, [*TASK, *more], registry=self.registry)
 
-        self.sent = counter("celery_task_sent", "Messages given to Redis.")
-        self.received = counter("celery_task_received", "Messages that the worker took.")
+        self.sent = counter("celery_task_sent", "Runs given to a worker: messages, and what a worker took without.")
+        self.received = counter("celery_task_received", "Runs that the worker took.")
         self.started = counter("celery_task_started", "Tasks that a slot took on.")
         self.succeeded = counter("celery_task_succeeded", "Tasks that succeeded.")
         self.failed = counter("celery_task_failed", "Tasks that were given up.", "exception")

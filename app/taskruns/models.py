@@ -65,7 +65,9 @@ class TaskRun(models.Model):
     queue = models.TextField()
     priority = models.SmallIntegerField(default=0, help_text="0 first, as Celery has it on Redis.")
     status = models.TextField(choices=Status.choices, default=Status.QUEUED)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
 
     # The message as JSON text, not jsonb, which refuses NUL and would change what is sent.
     headers = models.TextField()
@@ -87,8 +89,9 @@ class TaskRun(models.Model):
 
     cancel_requested_at = models.DateTimeField(null=True, help_text="When a running one was asked to stop.")
     retry_of = models.ForeignKey(
-        "self", null=True, on_delete=models.SET_NULL, related_name="retried_by", help_text="The run that it repeats."
-    )
+        "self", null=True, on_delete=models.SET_NULL, related_name="retried_by", db_index=False,
+        help_text="The run that it repeats.",
+    )  # fmt: skip
 
     progress_current = models.BigIntegerField(null=True)
     progress_total = models.BigIntegerField(null=True)
@@ -126,6 +129,9 @@ class TaskRun(models.Model):
                 fields=["queue"], name="taskrun_suspect", condition=Q(status__in=LIVE, losses__gte=SUSPECT_AFTER)
             ),
             models.Index(fields=["celery_id"], name="taskrun_celery_id"),
+            # Of those that have one: most do not, and each of their changes would be written here, too.
+            models.Index(fields=["owner", "id"], name="taskrun_owner", condition=Q(owner__isnull=False)),
+            models.Index(fields=["retry_of"], name="taskrun_retry_of", condition=Q(retry_of__isnull=False)),
             models.Index(fields=["queue"], name="taskrun_dead", condition=Q(status=Status.DEAD)),
             models.Index(fields=["queue", "finished_at"], name="taskrun_ended", condition=Q(finished_at__isnull=False)),
             # For the operations pages: what went wrong, a task's runs, the last hour.

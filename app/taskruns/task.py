@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from celery.contrib.django.task import DjangoTask
 
 from app.taskruns import execution
+from app.taskruns.bundle import follow
 from app.taskruns.messages import HEADER
 
 
@@ -19,7 +21,9 @@ def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
     def trace(uuid: str, args: Any, kwargs: Any, request: dict[str, Any] | None = None) -> Any:
         if not request or HEADER not in request or request.get("is_eager"):
             return tracer(uuid, args, kwargs, request)
-        return execution.execute(task, tracer, uuid, args, kwargs, request)
+        began = time.monotonic()
+        outcome = execution.execute(task, tracer, uuid, args, kwargs, request)
+        return follow(task, request, outcome, began)
 
     return trace
 
@@ -29,11 +33,18 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
 
     atomic = False
     """Whether the body's work in the database and the end of the run are one transaction: both or neither, once."""
+    bundle = 1
+    """How many of its waiting calls a slot claims at once in a backlog, and ends together, if they take milliseconds.
+
+    With 1 none is claimed before the last has ended. With 0 each comes as a message.
+    """
     durable = True
     """False for cheap work that may be lost: its plain calls go straight to Redis after the commit, with no row."""
 
     Request = "app.taskruns.worker:LedgerRequest"
 
+    celery_tracer: Callable[..., Any] | None = None
+    """Celery's own, without the ledger's claim and finish."""
     _tracer: Callable[..., Any] | None = None
 
     @property
@@ -42,6 +53,7 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
 
     @__trace__.setter
     def __trace__(self, tracer: Callable[..., Any] | None) -> None:
+        self.celery_tracer = tracer
         self._tracer = tracer if tracer is None else in_ledger(self, tracer)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

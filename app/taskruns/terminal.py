@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from app.postgres import is_no_answer
-from app.taskruns import ends, ledger
+from app.taskruns import ends, exchange, ledger
 from app.taskruns.ledger import Claim, Ended, Failure
 from app.taskruns.messages import HEADER
 from app.taskruns.signals import run_lost
@@ -31,6 +31,19 @@ logger = logging.getLogger(__name__)
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = ledger.LOST) -> int:
     """An attempt that ended without a verdict. Returns 1, or 0 where it had ended otherwise."""
     return _told(lambda: ledger.lose_claim(run_id, token, failure))
+
+
+def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = ledger.LOST) -> list[str]:
+    """Every attempt under a token. Returns the names of their tasks."""
+    names: list[str] = []
+
+    def write() -> list[Ended]:
+        rows = ledger.lose_bundle(worker_id, token, failure)
+        names.extend(row.name for row in rows)
+        return rows
+
+    _told(write)
+    return names
 
 
 def lose_orphans() -> int:
@@ -61,9 +74,15 @@ def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = 
     return _told(lambda: ends.cancel_claim(run_id, token, only_if_requested))
 
 
-def overrun(claim: Claim, limit: float) -> int:
-    """A run that was killed at its hard limit of so many seconds. Returns 1, or 0 where it had ended otherwise."""
-    return fail(claim, TimeLimitExceeded(limit))
+def overrun(worker_id: int, token: uuid.UUID, limit: float) -> tuple[uuid.UUID, str] | None:
+    """What ran under a token when its process was killed at a hard limit of so many seconds. Returns its key and task.
+
+    None where it had ended, or several were claimed, of which nobody knows who it was.
+    """
+    running = exchange.running_under(worker_id, token)
+    if len(running) == 1 and fail(running[0][0], TimeLimitExceeded(limit)):
+        return running[0][0].run_id, running[0][1]
+    return None
 
 
 def fail(claim: Claim, error: Exception) -> int:

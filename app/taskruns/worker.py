@@ -26,7 +26,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from app import schema
 from app.postgres import is_no_answer
-from app.taskruns import alive, faults, heartbeats, ledger, terminal
+from app.taskruns import alive, exchange, faults, heartbeats, ledger, terminal
 from app.taskruns.counted import NO_VERDICT, CountedRequest
 from app.taskruns.databases import own_connection, pool_connections
 from app.taskruns.memory import memory, share
@@ -102,14 +102,32 @@ class LedgerRequest(CountedRequest):
         faults.reach("worker.received")
         header = self._request_dict.get(HEADER)
         if header is not None:
-            header = {**header, "claim": str(uuid.uuid4()), "worker": identity.worker_id}
+            header = {**header, "claim": str(uuid.uuid4()), "worker": identity.worker_id, "limited": self._limited()}
             self._request_dict[HEADER] = header
         self._run: dict[str, Any] | None = header
+        self._since = time.monotonic()
+
+    def _limited(self) -> list[str] | None:
+        """Tasks that must come as messages, as they have a rate limit; None: all must, as some are revoked by id.
+
+        Only this process knows: somebody at a command line may have said so just now.
+        """
+        if state.revoked or state.revoked_stamps:
+            return None
+        return [name for name, task in self._app.tasks.items() if task.rate_limit]
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A hard limit is a verdict: the run is a dead letter."""
         if not soft and self._run is not None:
-            self._tell(lambda claim: terminal.overrun(claim, timeout))
+            worker_id = self._run["worker"]
+
+            def overrun(claim: ledger.Claim) -> bool:
+                over = terminal.overrun(worker_id, claim.token, timeout)
+                if over is not None and over[0] != claim.run_id:
+                    self._count_other_failure(over[1], "TimeLimitExceeded")
+                return over is not None
+
+            self._tell(overrun)
         elif not soft:
             self._count_failure("TimeLimitExceeded")
         super().on_timeout(soft, timeout)
@@ -142,10 +160,15 @@ class LedgerRequest(CountedRequest):
 
     def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
         assert self._run is not None
-        claim = ledger.Claim(uuid.UUID(self._run["id"]), uuid.UUID(self._run["claim"]), 0, None)
+        run = self._run
+        claim = ledger.Claim(uuid.UUID(run["id"]), uuid.UUID(run["claim"]), 0, None)
 
         def write_and_count() -> None:
             written = write(claim)
+            # What was claimed after it. Where there is anything, the message's own run had ended.
+            lost = terminal.lose_bundle(run["worker"], claim.token)
+            others = exchange.ended_under(claim.token, claim.run_id, time.monotonic() - self._since)
+            transaction.on_commit(lambda: self._count_others(others, lost))
             # The child may have ended it before it died, or not begun it: then no attempt is lost.
             status, error_type = ledger.standing(claim)
             if status == "queued" and not written:

@@ -18,7 +18,7 @@ BARE = "bench.peers.settings"
 SETTINGS = {
     "celery_default": BARE, "celery_acks_late": BARE, "dramatiq": BARE, "rq_worker": BARE, "rq_simple": BARE,
     "huey": BARE, "procrastinate": "bench.peers.procrastinate_settings", "pressroom": "app.settings",
-    "pressroom_plain": "app.settings",
+    "pressroom_bundles": "app.settings", "pressroom_plain": "app.settings",
 }  # fmt: skip
 """The modules in the order of the table, and Django's settings of each."""
 

@@ -17,6 +17,11 @@ def durable(number: int, payload: str) -> None:
     effect(number)
 
 
+@shared_task(name="bench.bundled", bundle=100)
+def bundled(number: int, payload: str) -> None:
+    effect(number)
+
+
 # Nor is its result kept, as of the application's own tasks of this kind.
 @shared_task(name="bench.plain", durable=False, ignore_result=True)
 def plain(number: int, payload: str) -> None:

@@ -99,7 +99,7 @@ class Caller:
                 if (BOOKS / "flood").exists():
                     count = int((BOOKS / "flood").read_text())
                     for _ in range(count // FLOOD):
-                        self.call(client, "flood", ["transactional"] * FLOOD)
+                        self.call(client, "flood", ["quick"] * FLOOD)
                     (BOOKS / "flood").unlink()
                 time.sleep(0.2)
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from app.local.services import data_folder
+from tests.notes import noted
 from tests.oracle.faults import DO, PATIENCE, Fault, plan
 from tests.oracle.stack import PRODUCTION, QUICK, SLOTS, WORKERS, Stack
 from tests.oracle.tally import Tally, tally
@@ -69,6 +70,8 @@ def _watch(stack: Stack, seed: str, seconds: float, tasks: int, counts: dict[str
     finally:
         client.end()
     found = run.settle()
+    if stack.system == "bundles":
+        run.say(f"{sum(map(int, noted(stack.folder / 'pushed')))} messages in all")
     if stack.crashed:
         run.say("\n".join(["ended by themselves and were started again:", *stack.crashed]))
     return found
@@ -141,7 +144,9 @@ class Run:
 def main() -> int:
     """0 where nothing was lost or doubled; for the mutations, where each was noticed."""
     parser = argparse.ArgumentParser(prog="python -m tests.oracle", description=__doc__)
-    parser.add_argument("system", choices=["ours", "stock", *FAULTS_FOR, "mutations"], nargs="?", default="ours")
+    parser.add_argument(
+        "system", choices=["ours", "bundles", "stock", *FAULTS_FOR, "mutations"], nargs="?", default="ours"
+    )
     parser.add_argument("--seed", default="", help="of the faults and the calls; printed, chosen where none is given")
     parser.add_argument("--minutes", type=float, help=f"{MINUTES:g} unless given; more bring more calls and faults")
     parser.add_argument("--tasks", type=int, help=f"{TASKS} unless given")

@@ -9,8 +9,10 @@ PARTS: dict[str, tuple[str, ...]] = {
     "transactional": ("effect",),
     "outside": ("effect",),
     "fan-out": (*(f"chunk {n}" for n in range(CHUNKS)), *(f"child {n}" for n in range(CHUNKS * CHUNK))),
+    "quick": ("effect",),
     "chord": (*(f"part {n}" for n in range(HEADER)), "callback"),
 }
+# Quick ones are a flood's alone.
 WEIGHTS = {"transactional": 9, "outside": 9, "fan-out": 1, "chord": 1}
 
 

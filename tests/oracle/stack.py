@@ -100,7 +100,7 @@ class Role:
 
 
 class Stack:
-    """``system`` is "ours", "stock" or "without-<guard>": ours with that guard switched off."""
+    """``system`` is "ours", "bundles" (ours, all tasks in bundles), "stock" or "without-<guard>": ours without that."""
 
     def __init__(self, folder: Path, data: Path, system: str, timing: Timing) -> None:
         self.folder = folder
@@ -123,6 +123,8 @@ class Stack:
         include = "tests.oracle.tasks"
         if self.system in ("without-claim", "without-fence", "without-heartbeat"):
             include += f",tests.probes.{self.system.replace('-', '_')}"
+        if self.system == "bundles":
+            include += ",tests.probes.bundled"
         return [
             sys.executable, "-m", "celery", "-A", app, "worker", "-l", "info", f"--include={include}", "-Q", QUEUE,
             "-c", str(SLOTS), "-n", f"worker{number}@%h", "--without-gossip", "--without-mingle",
@@ -131,6 +133,8 @@ class Stack:
     def _relay(self) -> list[str]:
         if self.system == "without-reconciler":
             return [sys.executable, "-m", "tests.probes.relay_without_reconciler"]
+        if self.system == "bundles":
+            return [sys.executable, "-m", "tests.probes.relay_narrow"]
         return [sys.executable, "manage.py", "relay"]
 
     def start(self) -> None:
@@ -141,6 +145,7 @@ class Stack:
         self.environment = {
             **self.timing.environment, "DATABASE_URL": self.postgres.url, "REDIS_URL": self.valkey.url, "LOCAL": "1",
             "VAR_DIR": str(self.folder), "ORACLE_FOLDER": str(self.folder), "DJANGO_SETTINGS_MODULE": settings,
+            "PUSHED_FILE": f"{self.folder}/pushed",
         }  # fmt: skip
         if self.system != "stock":
             self.run("migrate", [sys.executable, "manage.py", "migrate", "-v", "0"]).popen.wait()

@@ -64,7 +64,7 @@ class Tally:
 
     def __str__(self) -> str:
         rows = [("kind of call", "calls", "acknowledged", "executed", "lost", "doubled")]
-        rows += [(kind, *map(str, dataclasses.astuple(line))) for kind, line in self.lines.items()]
+        rows += [(kind, *map(str, dataclasses.astuple(line))) for kind, line in self.lines.items() if line.calls]
         text = ["".join(f"{cell:>14}" for cell in row) for row in rows]
         text.append(
             f"not acknowledged: {self.unknown} calls, of which {len(self.in_part)} ran in part; "

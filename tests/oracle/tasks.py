@@ -1,4 +1,4 @@
-"""The four kinds of tasks, the same under our application and under stock Celery.
+"""The kinds of tasks, the same under our application and under stock Celery.
 
 All but ``outside`` have their effect in a table without any constraint, which is able to show doubles.
 """
@@ -19,7 +19,7 @@ from tests.notes import note
 from tests.oracle.calls import CHUNK, CHUNKS, HEADER
 
 FOLDER = os.environ["ORACLE_FOLDER"]
-LONGEST_PAUSE = 0.06
+LONGEST_PAUSE = float(os.environ.get("ORACLE_PAUSE", "0.06"))
 """Seconds of work before the effect, and again after it, at most."""
 
 # Postgres away in the middle of a body is an error of the body: a task that minds says so, under either Celery.
@@ -61,6 +61,12 @@ def transactional(self: Any, call: str, part: str = "effect") -> None:
         _effect(call, part)
 
 
+@shared_task(name="oracle.quick", atomic=True, **AGAIN)
+def quick(self: Any, call: str) -> None:
+    """Nobody is told that it works on it: its effect is all that it does."""
+    _effect(call, "effect")
+
+
 @shared_task(name="oracle.outside", **AGAIN)
 def outside(self: Any, call: str) -> None:
     """Its effect is a line in a file, with the run's key, as a payment's `Idempotency-Key` would be."""
@@ -97,4 +103,4 @@ def make(call: str, kind: str) -> None:
     if kind == "chord":
         chord([part.s(call, number) for number in range(HEADER)], callback.s(call)).delay()
     else:
-        {"transactional": transactional, "outside": outside, "fan-out": fan_out}[kind].delay(call)
+        {"transactional": transactional, "quick": quick, "outside": outside, "fan-out": fan_out}[kind].delay(call)

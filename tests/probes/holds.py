@@ -1,4 +1,4 @@
-"""Loaded into a process, it stops that process at the point HOLD_AT, the first time, until it is killed.
+"""Loaded into a process, it stops that at the point HOLD_AT, come to it HOLD_COUNT times (1), until it is killed.
 
 The process id goes into HOLD_FILE. ``python -m tests.probes.holds relay`` is ``manage.py relay`` with it.
 """
@@ -11,10 +11,16 @@ from django.core.management import execute_from_command_line
 from app.taskruns import faults
 from tests.notes import note, noted
 
+_come = 0
+
 
 def hold(point: str) -> None:
+    global _come  # noqa: PLW0603 - one process, one point
     path = os.environ["HOLD_FILE"]
-    if point == os.environ["HOLD_AT"] and not noted(path):
+    if point != os.environ["HOLD_AT"]:
+        return
+    _come += 1
+    if _come >= int(os.environ.get("HOLD_COUNT", "1")) and not noted(path):
         note(path, str(os.getpid()))
         while True:
             signal.pause()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Callable
 
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -10,6 +12,18 @@ from django.db import transaction
 from app.taskruns.models import Status, TaskRun
 from tests.notes import noted
 from tests.probes import tasks
+from tests.processes import Stack
+
+FOLLOWING, BUNDLED = (f"tests.probes.tasks,tests.probes.{name}" for name in ("following", "bundled"))
+"""What a worker includes whose slots take from the ledger what comes next: one by one, or many at once."""
+
+
+def narrow_relay(stack: Stack, **environment: str) -> Callable[[], int]:
+    """A relay that leaves most to them. Returns what tells how many messages it has pushed."""
+    path = stack.folder / "pushed"
+    command = [sys.executable, "-m", "tests.probes.relay_narrow"]
+    stack.start(command, "relay: ready", PUSHED_FILE=str(path), **environment)
+    return lambda: sum(map(int, noted(path)))
 
 
 def call(effects: str, numbers: range) -> None:

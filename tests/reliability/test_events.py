@@ -6,12 +6,14 @@ import threading
 from collections import Counter
 from typing import Any
 
+import pytest
 from django.db import transaction
 
 from app.celery import app
 from tests.probes import tasks
 from tests.probes.ledger import done
 from tests.processes import Stack
+from tests.reliability.loads import BUNDLED, FOLLOWING, narrow_relay
 from tests.waiting import until
 
 EVENTS = {"CELERY_SEND_EVENTS": "1"}
@@ -38,12 +40,17 @@ class Listener(threading.Thread):
             self.seen[event["type"], name] += 1
 
 
-def test_events_of_every_task(stack: Stack, effects: str) -> None:
+@pytest.mark.parametrize("include", [None, FOLLOWING, BUNDLED], ids=["messages", "following", "bundled"])
+def test_events_of_every_task(stack: Stack, effects: str, include: str | None) -> None:
     listener = Listener()
     listener.start()
     try:
-        stack.relay(**EVENTS)
-        stack.worker(**EVENTS)
+        if include:
+            narrow_relay(stack, **EVENTS)
+            stack.worker(include=include, **EVENTS)
+        else:
+            stack.relay(**EVENTS)
+            stack.worker(**EVENTS)
         with transaction.atomic():
             for number in range(SUCCEED):
                 tasks.effect.delay(effects, str(number))

@@ -23,8 +23,9 @@ def oracle(system: str) -> tuple[int, str]:
     return process.returncode, output
 
 
-def test_nothing_is_lost_or_doubled() -> None:
-    code, output = oracle("ours")
+@pytest.mark.parametrize("system", ["ours", "bundles"])
+def test_nothing_is_lost_or_doubled(system: str) -> None:
+    code, output = oracle(system)
 
     assert code == 0, output
     assert output.splitlines()[-1].startswith("lost 0, doubled 0 transactional, longest recovery "), output

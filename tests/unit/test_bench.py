@@ -43,6 +43,8 @@ def test_asked() -> None:
 def test_what_is_asked_of_ours() -> None:
     measured = {
         "pressroom": Figures("Pressroom", drained=800, enqueue=1500, enqueue_many=9000, idle_p99=30, cpu_workers=1.4),
+        "pressroom_bundles": Figures("Pressroom, bundle=True", drained=2700),
+        "huey": Figures("Huey", drained=3000),
         "celery_acks_late": Figures("acks_late", drained=1000),
         "celery_default": Figures("Celery", enqueue=3000, enqueue_many=2000, idle_p99=10, cpu_workers=1),
         "rq_worker": Figures("RQ", drained=200),
@@ -56,6 +58,7 @@ def test_what_is_asked_of_ours() -> None:
         "drained/s to RQ's": (4.0, True),
         "drained/s to RQ SimpleWorker's": (800 / 900, False),
         "drained/s to Procrastinate's": (None, None),
+        "drained/s with bundles to Huey's": (0.9, False),
         "enqueue/s one by one to Celery's": (0.5, False),
         "enqueue/s in one transaction to Celery's": (4.5, True),
         "commit→start p99 at 20/s to Celery's": (3.0, False),

@@ -176,6 +176,26 @@ def test_a_limit_that_the_pool_cannot_enforce(
     assert ids(found) == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "max_attempts", "expected"),
+    [
+        ({}, 1, []),
+        ({"bundle": 50}, 2, []),
+        ({"bundle": 50}, 1, ["pressroom.E016"]),
+        ({"bundle": 0}, 1, []),
+        ({"bundle": -1}, 2, ["pressroom.E015"]),
+        ({"bundle": True}, 2, ["pressroom.E015"]),
+    ],
+)
+def test_what_no_bundle_can_keep(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], max_attempts: int, expected: list[str]
+) -> None:
+    queue = Queue("default", "threads", 10, None, None, max_attempts=max_attempts, max_wait=1)
+    monkeypatch.setitem(BY_NAME, "default", queue)
+    found = [message for message in checks.task_bundles(app_with(**options)) if "a.task" in message.msg]
+    assert ids(found) == expected
+
+
 @pytest.mark.parametrize(("site", "secure"), [("https://x.example", True), ("http://127.0.0.1:8000", False)])
 def test_cookies_of_a_site_over_https_travel_over_https_alone(site: str, secure: bool) -> None:
     code = "from django.conf import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE)"

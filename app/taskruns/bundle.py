@@ -1,0 +1,242 @@
+"""In a backlog a slot that has done a short run takes the next ones from the ledger itself.
+
+That spares them the relay, Redis and the worker's main process, and the end of one is written with the claim of the
+next: see docs/decisions/0016.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import time
+import uuid
+from typing import Any
+
+from celery import states
+from celery.app.trace import build_tracer, trace_ok_t
+from django.db import close_old_connections, connection, transaction
+from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
+from kombu.utils.json import loads
+
+from app.taskruns import exchange, faults, ledger, terminal
+from app.taskruns.databases import give_back
+from app.taskruns.execution import DROPPED, Attempt, Execution, log_lost, perform, until_written, write_end
+from app.taskruns.messages import HEADER
+from app.taskruns.verdict import Verdict
+
+logger = logging.getLogger(__name__)
+
+WAITED = 1.0
+"""Seconds that a run has waited, and others behind it: that is a backlog. By two clocks, so it may be wrong."""
+LONGEST = 0.1
+"""Seconds that one message may occupy a slot, while others wait in Redis: what lasts longer goes alone."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ran:
+    """What the main process counts of a run that it has no message of."""
+
+    celery_id: str
+    name: str
+    retries: int
+    waited: float
+    """Seconds from due to claimed."""
+    runtime: float
+    state: str
+    """Celery's, or DROPPED where the claim was lost."""
+    error_type: str
+
+
+class Told(str):
+    """What the main process is told of the message's own run, and of those that came after it."""
+
+    __slots__ = ("also",)
+    also: list[Ran]
+
+
+def follow(task: Any, request: dict[str, Any], outcome: trace_ok_t, began: float) -> trace_ok_t:
+    """Run more of a backlog after a run that began at ``began`` (monotonic) and succeeded. Returns what to tell of all.
+
+    Nothing that happens here changes what became of the message's own run.
+    """
+    header = request[HEADER]
+    if outcome.info is not None or outcome.retstr == DROPPED or time.time() - header["due"] < WAITED:
+        return outcome
+    if header["limited"] is None or task.name in header["limited"] or not task.bundle:
+        return outcome
+    told = Told(outcome.retstr)
+    told.also = []
+    try:
+        Bundle(task, request, began, told.also).run()
+    except Exception:
+        logger.exception("no more is taken after %s[%s]", task.name, header["id"])
+    return outcome._replace(retstr=told)
+
+
+class Bundle:
+    """Runs one after the other, under the token of the message's own run. Each is noted in ``ran``."""
+
+    def __init__(self, task: Any, request: dict[str, Any], began: float, ran: list[Ran]) -> None:
+        header = request[HEADER]
+        self._ran = ran
+        self._task = task
+        self._request = request
+        self._worker_id = header["worker"]
+        self._first = ledger.Claim(uuid.UUID(header["id"]), uuid.UUID(header["claim"]), 0, None)
+        self._names = [
+            name for name, one in task.app.tasks.items() if getattr(one, "bundle", 0) and name not in header["limited"]
+        ]
+        # As it stands in the headers: the pool's clock runs for the message's own run.
+        self._limits = json.dumps({"timelimit": request["timelimit"]})[1:-1]
+        self._began = began
+        self._held: list[_Run] = []
+
+    def run(self) -> None:
+        """Until there are no more, or the time is over."""
+        try:
+            while taken := self._exchange(self._room()):
+                for index, one in enumerate(taken):
+                    if index and time.monotonic() >= self._began + LONGEST:
+                        self._leave()
+                        return
+                    self._perform(one)
+        except (Exception, GreenletExit):
+            # Ended from outside, perhaps in the middle of a statement.
+            connection.close()
+            self._leave()
+            raise
+        finally:
+            give_back()
+
+    def _room(self) -> int:
+        """How many more to claim: there is time for them, if they take as long as those before."""
+        now = time.monotonic()
+        each = (now - self._began) / (1 + len(self._ran) + len(self._held))
+        most: int = self._task.bundle
+        return max(0, min(most, int((self._began + LONGEST - now) / each)))
+
+    def _leave(self) -> None:
+        """Write what has ended; give back what was not begun, or was not ended."""
+        self._exchange(0)
+
+        def release() -> None:
+            with transaction.atomic():
+                ledger.release(self._worker_id, token=self._first.token)
+                # What is left of them is to be cancelled.
+                terminal.lose_bundle(self._worker_id, self._first.token)
+
+        until_written(release)
+
+    def _exchange(self, most: int) -> list[exchange.Taken]:
+        """Write the ends of those that were held back, and claim others."""
+        held, self._held = self._held, []
+        if not held and not most:
+            return []
+        close_old_connections()
+        # As for any claim: it asks for itself, and is repeated.
+        connection.health_check_done = True  # type: ignore[attr-defined]  # not in the stubs
+        names = self._names if most == 1 else [self._task.name]
+
+        def write() -> tuple[set[uuid.UUID], list[exchange.Taken]]:
+            now = time.monotonic()
+            successes = [one.as_success(now) for one in held]
+            return exchange.exchange(self._first, self._worker_id, successes, names, self._limits, most)
+
+        try:
+            ended, taken = until_written(write)
+        except Exception:
+            # Postgres refuses one of them: each by itself, and that one is a failure.
+            for one in held:
+                write_end(one.running, one.verdict)
+                self._note(one)
+            raise
+        # Not held while a body runs, as in `execution.execute`.
+        give_back()
+        faults.reach("worker.exchanged")
+        for one in held:
+            if one.running.claim.run_id in ended:
+                one.running.committed()
+            else:
+                log_lost(one.running)
+            self._note(one)
+        return taken
+
+    def _perform(self, taken: exchange.Taken) -> None:
+        close_old_connections()
+        self._task = task = self._task.app.tasks[taken.name]
+        if task.celery_tracer is None:  # as Celery does, where no child was forked
+            task.__trace__ = build_tracer(task.name, task, app=task.app)
+        request = self._request_of(taken)
+        one = _Run(Execution(taken.claim, taken.celery_id, task, request), taken.waited)
+
+        def finish(running: Execution, verdict: Verdict) -> None:
+            if verdict.state == states.SUCCESS and running.is_plain:
+                self._held.append(one)
+            else:
+                write_end(running, verdict)
+
+        one.end(
+            perform(
+                one.running,
+                lambda: task.celery_tracer(taken.celery_id, request["args"], request["kwargs"], request),
+                finish,
+            )
+        )
+        if one not in self._held[-1:]:
+            self._note(one)
+
+    def _note(self, one: _Run) -> None:
+        failure = one.verdict.failure
+        self._ran.append(
+            Ran(
+                celery_id=one.running.celery_id,
+                name=one.running.task.name,
+                retries=one.running.request.get("retries", 0),
+                waited=one.waited,
+                runtime=one.ended - one.began,
+                state=DROPPED if one.running.is_lost else one.verdict.state,
+                error_type=failure.error_type if failure else "",
+            )
+        )
+
+    def _request_of(self, taken: exchange.Taken) -> dict[str, Any]:
+        """As the main process makes it of a message."""
+        properties = loads(taken.properties)
+        args, kwargs, embed = loads(taken.body)
+        request: dict[str, Any] = loads(taken.headers)
+        header = request[HEADER] | {name: self._request[HEADER][name] for name in ("claim", "worker", "limited")}
+        request |= {
+            HEADER: header | {"id": str(taken.claim.run_id)},
+            "eta": header["eta"],
+            "expires": taken.claim.expires_at.isoformat() if taken.claim.expires_at else None,
+            "properties": properties,
+            "reply_to": properties.get("reply_to"),
+            "correlation_id": properties.get("correlation_id"),
+            "hostname": self._request["hostname"],
+            "delivery_info": self._request["delivery_info"] | {"redelivered": False},
+            "args": args,
+            "kwargs": kwargs,
+            "is_eager": False,
+        }
+        return request | (embed or {})
+
+
+class _Run:
+    """A run, and when it began and ended (monotonic)."""
+
+    def __init__(self, running: Execution, waited: float) -> None:
+        self.running = running
+        self.waited = waited
+        self.began = self.ended = time.monotonic()
+        self.verdict = Verdict(states.SUCCESS)
+
+    def end(self, attempt: Attempt) -> None:
+        self.ended = time.monotonic()
+        if attempt.verdict is not None:
+            self.verdict = attempt.verdict
+
+    def as_success(self, now: float) -> exchange.Success:
+        """To be written at ``now``."""
+        running = self.running
+        return exchange.Success(running.claim, running.result, running.children, now - self.began, now - self.ended)

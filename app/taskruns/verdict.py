@@ -1,0 +1,51 @@
+"""How an attempt ended, from what Celery's tracer returned or raised."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from billiard.einfo import ExceptionInfo
+from celery import states
+from celery.app.trace import trace_ok_t
+from celery.exceptions import Reject, Retry
+
+from app.taskruns import ledger
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an attempt ended."""
+
+    state: str
+    """Celery's."""
+    failure: ledger.Failure | None = None
+    requeue: bool = False
+    """The message was handed back: the run is to be had again."""
+
+
+def verdict_of(outcome: trace_ok_t) -> Verdict:
+    """What the tracer returned says."""
+    einfo = outcome.retval if isinstance(outcome.retval, ExceptionInfo) else None
+    if outcome.info is None:
+        return Verdict(states.FAILURE, _from_einfo(einfo)) if einfo is not None else Verdict(states.SUCCESS)
+    state, error = outcome.info.state, outcome.info.retval
+    if state == states.IGNORED:
+        return Verdict(state)
+    if isinstance(error, Retry):
+        return Verdict(state, describe(error.exc or error, einfo))
+    return Verdict(state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
+
+
+def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> ledger.Failure:
+    """An exception as the ledger keeps it."""
+    return ledger.Failure(
+        type(error).__name__, ledger.text(error), str(einfo.traceback).replace("\x00", "") if einfo is not None else ""
+    )
+
+
+def _from_einfo(einfo: ExceptionInfo) -> ledger.Failure:
+    return ledger.Failure(
+        getattr(einfo.type, "__name__", "Exception"),
+        ledger.text(einfo.exception),
+        str(einfo.traceback).replace("\x00", ""),
+    )

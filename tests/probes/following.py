@@ -1,0 +1,6 @@
+"""Loaded into a worker: a slot takes what comes next wherever others wait, and for longer: tests are few and slow."""
+
+from app.taskruns import bundle
+
+bundle.WAITED = float("-inf")
+bundle.LONGEST = 3.0

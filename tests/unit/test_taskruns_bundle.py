@@ -1,0 +1,139 @@
+"""Which runs a bundle takes, and that a lost answer costs none of them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from app.taskruns import exchange, heartbeats, ledger
+from app.taskruns.models import Status, TaskRun
+from tests.probes import tasks
+
+pytestmark = pytest.mark.django_db(transaction=True)
+HOUR = timezone.timedelta(hours=1)
+
+
+class Slot:
+    """A slot whose first run, of ``probe.effect``, has ended."""
+
+    def __init__(self) -> None:
+        self.worker = heartbeats.register("w@h", '["default"]', 1)
+        run = TaskRun.of(tasks.effect.delay("nowhere", "first"))
+        claimed = ledger.claim(run.pk, uuid.uuid4(), self.worker)
+        assert claimed is not None
+        self.first = claimed
+        assert ledger.succeed(claimed, "null")
+        self.limits = json.dumps({"timelimit": json.loads(run.headers)["timelimit"]})[1:-1]
+
+    def exchange(self, most: int, *ended: exchange.Success) -> tuple[set[uuid.UUID], list[exchange.Taken]]:
+        return exchange.exchange(self.first, self.worker, ended, ["probe.effect", "probe.hold"], self.limits, most)
+
+    def take(self, most: int = 100) -> list[exchange.Taken]:
+        return self.exchange(most)[1]
+
+
+def call(count: int, **options: Any) -> list[TaskRun]:
+    with transaction.atomic():
+        results = [tasks.effect.apply_async(["nowhere", str(number)], **options) for number in range(count)]
+    return [TaskRun.of(result) for result in results]
+
+
+def ids(taken: list[exchange.Taken]) -> list[uuid.UUID]:
+    return [one.claim.run_id for one in taken]
+
+
+def test_the_longest_due_first_and_no_more_than_asked_for() -> None:
+    slot, runs = Slot(), call(5)
+    taken = slot.take(3)
+    assert ids(taken) == [run.pk for run in runs[:3]]
+    for run in runs[:3]:
+        run.refresh_from_db()
+        assert (run.status, run.claim, run.worker_id, run.attempt) == ("running", slot.first.token, slot.worker, 1)
+    told = [(one.celery_id, one.name, one.body) for one in taken]
+    assert told == [(run.celery_id, "probe.effect", run.body) for run in runs[:3]]
+    assert all(one.waited >= 0 for one in taken)
+
+
+@pytest.mark.parametrize(
+    ("options", "change"),
+    [
+        ({"countdown": 3600}, {}),
+        ({"priority": 5}, {}),
+        ({"queue": "emails"}, {}),
+        ({"time_limit": 7}, {}),
+        ({"soft_time_limit": 7}, {}),
+        ({}, {"name": "probe.other"}),
+        ({}, {"losses": 1}),
+        ({}, {"published_at": F("created_at")}),
+        ({}, {"expires_at": F("created_at")}),
+        ({}, {"status": Status.CANCELLED}),
+    ],
+)
+def test_others_are_left_to_the_relay(options: dict[str, Any], change: dict[str, Any]) -> None:
+    slot = Slot()
+    [left], [wanted] = call(1, **options), call(1)
+    TaskRun.objects.filter(pk=left.pk).update(**change)
+    assert ids(slot.take()) == [wanted.pk]
+
+
+def test_only_the_head_of_the_queue_is_looked_at() -> None:
+    """A backlog of another task is not searched through."""
+    slot = Slot()
+    for number in range(3):
+        tasks.insert.delay("nowhere", str(number))
+    call(3)
+    assert not slot.take(3)
+    assert len(slot.take(4)) == 1
+
+
+def test_a_worker_declared_dead_takes_nothing() -> None:
+    slot = Slot()
+    call(3)
+    heartbeats.end([slot.worker], lost=True)
+    assert not slot.take()
+
+
+def test_an_answer_lost_is_had_again() -> None:
+    slot = Slot()
+    call(4)
+    taken = slot.take(2)
+    assert ids(slot.take(2)) == ids(taken)
+    successes = [exchange.Success(one.claim, f'"{number}"', None, 2.0, 1.0) for number, one in enumerate(taken)]
+    ended, more = slot.exchange(2, *successes)
+    assert ended == set(ids(taken))
+    assert slot.exchange(2, *successes) == (ended, more)
+    assert len(more) == 2
+    for number, one in enumerate(taken):
+        run = TaskRun.objects.get(pk=one.claim.run_id)
+        assert run.started_at is not None
+        assert run.finished_at is not None
+        assert (run.status, run.result) == (Status.SUCCEEDED, f'"{number}"')
+        assert abs((run.finished_at - run.started_at).total_seconds() - 1.0) < 0.001
+
+
+def test_a_claim_lost_is_not_ended() -> None:
+    slot = Slot()
+    call(2)
+    mine, lost = slot.take(2)
+    TaskRun.objects.filter(pk=lost.claim.run_id).update(claim=uuid.uuid4())
+    successes = [exchange.Success(one.claim, "null", None, 0.0, 0.0) for one in (mine, lost)]
+    ended, _ = slot.exchange(0, *successes)
+    assert ended == {mine.claim.run_id}
+    assert TaskRun.objects.get(pk=lost.claim.run_id).status == Status.RUNNING
+
+
+def test_what_was_not_begun_is_given_back() -> None:
+    slot = Slot()
+    call(3)
+    slot.take(2)
+    assert ledger.release(slot.worker, token=slot.first.token) == 2
+    assert set(TaskRun.objects.filter(status=Status.QUEUED).values_list("attempt", "losses", "claim")) == {(0, 0, None)}
+    other = uuid.uuid4()
+    slot.take(2)
+    assert ledger.release(slot.worker, token=other) == 0
