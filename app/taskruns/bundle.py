@@ -30,7 +30,11 @@ logger = logging.getLogger(__name__)
 WAITED = 1.0
 """Seconds that a run has waited, and others behind it: that is a backlog. By two clocks, so it may be wrong."""
 LONGEST = 0.1
-"""Seconds that one message may occupy a slot, while others wait in Redis: what lasts longer goes alone."""
+"""Seconds that one message may occupy a slot, while others wait in Redis."""
+SHORT = LONGEST / 2
+"""Seconds: a task that took longer comes as a message, which the main process knows of from its start."""
+_took: dict[str, float] = {}
+"""Seconds that the last success of each task took in this process."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +65,10 @@ def follow(task: Any, request: dict[str, Any], outcome: trace_ok_t, began: float
     Nothing that happens here changes what became of the message's own run.
     """
     header = request[HEADER]
-    if outcome.info is not None or outcome.retstr == DROPPED or time.time() - header["due"] < WAITED:
+    if outcome.info is not None or outcome.retstr == DROPPED:
+        return outcome
+    _took[task.name] = time.monotonic() - began
+    if time.time() - header["due"] < WAITED:
         return outcome
     if header["limited"] is None or task.name in header["limited"] or not task.bundle:
         return outcome
@@ -84,8 +91,11 @@ class Bundle:
         self._request = request
         self._worker_id = header["worker"]
         self._first = ledger.Claim(uuid.UUID(header["id"]), uuid.UUID(header["claim"]), 0, None)
+        tasks, limited = task.app.tasks, header["limited"]
         self._names = [
-            name for name, one in task.app.tasks.items() if getattr(one, "bundle", 0) and name not in header["limited"]
+            name
+            for name, seconds in list(_took.items())
+            if seconds < SHORT and tasks[name].bundle and name not in limited
         ]
         # As it stands in the headers: the pool's clock runs for the message's own run.
         self._limits = json.dumps({"timelimit": request["timelimit"]})[1:-1]
@@ -188,6 +198,8 @@ class Bundle:
 
     def _note(self, one: _Run) -> None:
         failure = one.verdict.failure
+        if failure is None:
+            _took[one.running.task.name] = one.ended - one.began
         self._ran.append(
             Ran(
                 celery_id=one.running.celery_id,

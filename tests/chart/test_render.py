@@ -102,6 +102,15 @@ def test_processes_hear_sigterm_at_any_moment() -> None:
     assert len(found) > 8
 
 
+def test_an_upgrade_leaves_pods_on_several_nodes() -> None:
+    """Those that it is about to end are not counted."""
+    spread = {name: pod["topologySpreadConstraints"] for name, pod in pods(render()).items() if "web" in name}
+    assert spread
+    for constraints in spread.values():
+        assert [one["topologyKey"] for one in constraints] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        assert all(one["matchLabelKeys"] == ["pod-template-hash"] for one in constraints)
+
+
 def test_no_hook_but_the_test() -> None:
     """chatwoot/charts#206: a post-install hook under --wait waits for what waits for it."""
     hooks = {

@@ -3,4 +3,4 @@
 from app.taskruns import bundle
 
 bundle.WAITED = float("-inf")
-bundle.LONGEST = 3.0
+bundle.LONGEST = bundle.SHORT = 3.0

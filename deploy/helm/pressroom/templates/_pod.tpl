@@ -97,6 +97,8 @@ spec:
       whenUnsatisfiable: ScheduleAnyway
       labelSelector:
         matchLabels: {{- include "pressroom.selector" $ | nindent 10 }}
+      {{- /* Those that an upgrade is about to end do not count: all others would be on one node when they are gone. */}}
+      matchLabelKeys: [pod-template-hash]
     {{- end }}
   {{- end }}
 {{- end }}
