@@ -99,15 +99,18 @@ def running_under(worker_id: int, token: uuid.UUID) -> list[tuple[Claim, str]]:
 
 def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[Finished]:
     """What has ended under a token within so many seconds, or is to be tried again, but for the message's run."""
+    told = """
+    SELECT celery_id, name, status, error_type, extract(epoch FROM started_at - run_at)::float8,
+        extract(epoch FROM finished_at - started_at)::float8
+    FROM taskruns_taskrun WHERE claim = %s AND id <> %s
+    """
     with connection.cursor() as cursor:
+        # Each by an index of its own.
         cursor.execute(
-            """
-            SELECT celery_id, name, status, error_type, extract(epoch FROM started_at - run_at)::float8,
-                extract(epoch FROM finished_at - started_at)::float8
-            FROM taskruns_taskrun
-            WHERE claim = %s AND id <> %s
-                AND (finished_at > clock_timestamp() - make_interval(secs => %s) OR status = 'retrying')
+            f"""
+            {told} AND finished_at > statement_timestamp() - make_interval(secs => %s)
+            UNION ALL {told} AND status = 'retrying'
             """,
-            [token, first, seconds],
+            [token, first, seconds, token, first],
         )
         return [Finished(*row) for row in cursor.fetchall()]

@@ -134,6 +134,8 @@ def test_each_peer_has_a_file_of_its_own() -> None:
 PARENT = """
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+while time.process_time() < 0.1:  # several of the kernel's ticks
+    pass
 print("ready", flush=True)
 time.sleep(600)
 """

@@ -137,3 +137,20 @@ def test_what_was_not_begun_is_given_back() -> None:
     other = uuid.uuid4()
     slot.take(2)
     assert ledger.release(slot.worker, token=other) == 0
+
+
+def test_what_a_dead_child_would_have_told() -> None:
+    slot = Slot()
+    call(4)
+    well, badly, again, _ = slot.take(4)
+    slot.exchange(0, exchange.Success(well.claim, "null", None, 3.0, 1.0))
+    ledger.fail(badly.claim, ledger.Failure("KeyError", "'x'", ""), None)
+    TaskRun.objects.filter(pk=again.claim.run_id).update(status=Status.RETRYING)
+    told = {one.celery_id: one for one in exchange.ended_under(slot.first.token, slot.first.run_id, 60.0)}
+    assert {one.celery_id: one.status for one in told.values()} == {
+        well.celery_id: "succeeded",
+        badly.celery_id: "dead",
+        again.celery_id: "retrying",
+    }
+    assert told[well.celery_id].runtime == pytest.approx(2.0, abs=0.01)
+    assert told[badly.celery_id].error_type == "KeyError"
