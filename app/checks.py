@@ -19,7 +19,7 @@ from django.utils.module_loading import autodiscover_modules
 
 from app.checks_outside import mail_transport, search_server
 from app.checks_services import external_calls, host_of, log_settings, payments, sentry_settings
-from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS
+from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
 TAG = "pressroom"
 LOOPBACK = {"localhost", "::1", ""}
@@ -204,13 +204,19 @@ def task_queues(app: Celery | None = None, **_: object) -> Iterator[checks.Check
             )
 
 
-def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
-    """A task may be stricter than its queue; workers' grace periods rest on the queue's limits."""
+def tasks_and_queues(app: Celery | None = None) -> Iterator[tuple[Any, Queue]]:
+    """Every task of ours with its queue, where there is such a one."""
     for task in our_tasks(app):
         try:
             queue = BY_NAME[queue_of(task)]
         except (QueueNotFound, KeyError):
             continue  # told by task_queues
+        yield task, queue
+
+
+def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
+    """A task may be stricter than its queue; workers' grace periods rest on the queue's limits."""
+    for task, queue in tasks_and_queues(app):
         # A task's own limits, then those of all tasks by setting, then those of its queue.
         conf = task.app.conf
         hard = task.time_limit or conf.task_time_limit or queue.time_limit
@@ -241,11 +247,7 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
 
 def task_bundles(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
     """What is claimed together is lost together."""
-    for task in our_tasks(app):
-        try:
-            queue = BY_NAME[queue_of(task)]
-        except (QueueNotFound, KeyError):
-            continue  # told by task_queues
+    for task, queue in tasks_and_queues(app):
         bundle = getattr(task, "bundle", 1)
         if type(bundle) is not int or bundle < 0:
             yield checks.Error(

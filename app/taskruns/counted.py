@@ -17,6 +17,8 @@ from app.taskruns.exchange import Finished
 from app.taskruns.execution import DROPPED
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics, exception_name
+from app.taskruns.models import Status
+from app.taskruns.results import CELERY_STATES
 
 NO_VERDICT = (WorkerLostError, SystemExit, KeyboardInterrupt)
 """What a child dies of."""
@@ -88,7 +90,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         metrics = WorkerMetrics.current
         if metrics is None:
             return
-        labels = metrics.task(ran.name, self.delivery_info.get("routing_key"))
+        labels = self._labels(metrics, ran.name)
         for counter in (metrics.sent, metrics.received, metrics.started):
             counter.labels(*labels).inc()
         metrics.wait.labels(*labels).observe(max(0.0, ran.waited))
@@ -120,20 +122,19 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
 
     def _count_other_failure(self, name: str, exception: str) -> None:
         if metrics := WorkerMetrics.current:
-            metrics.count_failure(metrics.task(name, self.delivery_info.get("routing_key")), exception)
+            metrics.count_failure(self._labels(metrics, name), exception)
 
     def _count_others(self, ended: Iterable[Finished], lost: list[str]) -> None:
         """What the child that died would have told of, as the ledger has it."""
-        celerys = {"succeeded": states.SUCCESS, "dead": states.FAILURE, "retrying": states.RETRY}
         for one in ended:
-            state = celerys.get(one.status, states.IGNORED)
+            state = CELERY_STATES[Status(one.status)]
             self._count_other(Ran(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type))
         self._count_lost(lost)
 
     def _count_lost(self, names: list[str]) -> None:
         if metrics := WorkerMetrics.current:
             for name in names:
-                metrics.lost.labels(*metrics.task(name, self.delivery_info.get("routing_key"))).inc()
+                metrics.lost.labels(*self._labels(metrics, name)).inc()
 
     def _count_failure(self, exception: str) -> None:
         if (metrics := WorkerMetrics.current) and not self._is_counted:
@@ -157,6 +158,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
             if status in counter:
                 self._count_once(counter[status])
 
-    def _labels(self, metrics: WorkerMetrics) -> tuple[str, str, str]:
+    def _labels(self, metrics: WorkerMetrics, name: str | None = None) -> tuple[str, str, str]:
+        """Of the task itself, or of another in its queue."""
         # Not the name that a message may give itself (``shadow``).
-        return metrics.task(self._task.name, self.delivery_info.get("routing_key"))
+        return metrics.task(name or self._task.name, self.delivery_info.get("routing_key"))

@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 from django.db import transaction
 from django.db.models import F
-from django.utils import timezone
 
 from app.taskruns import exchange, heartbeats, ledger
 from app.taskruns.models import Status, TaskRun
 from tests.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HOUR = timezone.timedelta(hours=1)
 
 
 class Slot:
