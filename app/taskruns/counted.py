@@ -17,8 +17,6 @@ from app.taskruns.exchange import Finished
 from app.taskruns.execution import DROPPED
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics, exception_name
-from app.taskruns.models import Status
-from app.taskruns.results import CELERY_STATES
 
 NO_VERDICT = (WorkerLostError, SystemExit, KeyboardInterrupt)
 """What a child dies of."""
@@ -126,6 +124,10 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
 
     def _count_others(self, ended: Iterable[Finished], lost: list[str]) -> None:
         """What the child that died would have told of, as the ledger has it."""
+        # Models, which a worker's main process loads when Django is set up, after this module.
+        from app.taskruns.models import Status
+        from app.taskruns.results import CELERY_STATES
+
         for one in ended:
             state = CELERY_STATES[Status(one.status)]
             self._count_other(Ran(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type))
