@@ -15,20 +15,20 @@ from typing import Any
 
 from celery import states
 from celery.app.trace import build_tracer, trace_ok_t
-from django.db import close_old_connections, connection, transaction
+from django.db import connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 from kombu.utils.json import loads
 
 from app.taskruns import exchange, faults, ledger, terminal
-from app.taskruns.databases import give_back
+from app.taskruns.databases import give_back, prepare_connection
 from app.taskruns.execution import DROPPED, Attempt, Execution, log_lost, perform, until_written, write_end
 from app.taskruns.messages import HEADER
 from app.taskruns.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 
-WAITED = 1.0
-"""Seconds that a run has waited, and others behind it: that is a backlog. By two clocks, so it may be wrong."""
+WAITED = 0.01
+"""Seconds that a run has waited, and others behind it: that is a backlog."""
 LONGEST = 0.1
 """Seconds that one message may occupy a slot, while others wait in Redis."""
 SHORT = LONGEST / 2
@@ -68,7 +68,7 @@ def follow(task: Any, request: dict[str, Any], outcome: trace_ok_t, began: float
     if outcome.info is not None or outcome.retstr == DROPPED:
         return outcome
     _took[task.name] = time.monotonic() - began
-    if time.time() - header["due"] < WAITED:
+    if header["waited"] < WAITED:
         return outcome
     if header["limited"] is None or task.name in header["limited"] or not task.bundle:
         return outcome
@@ -107,9 +107,11 @@ class Bundle:
         try:
             while taken := self._exchange(self._room()):
                 for index, one in enumerate(taken):
-                    if index and time.monotonic() >= self._began + LONGEST:
-                        self._leave()
-                        return
+                    if index:
+                        if time.monotonic() >= self._began + LONGEST:
+                            self._leave()
+                            return
+                        prepare_connection()
                     self._perform(one)
         except (Exception, GreenletExit):
             # Ended from outside, perhaps in the middle of a statement.
@@ -143,9 +145,7 @@ class Bundle:
         held, self._held = self._held, []
         if not held and not most:
             return []
-        close_old_connections()
-        # As for any claim: it asks for itself, and is repeated.
-        connection.health_check_done = True  # type: ignore[attr-defined]  # not in the stubs
+        prepare_connection()
         names = self._names if most == 1 else [self._task.name]
 
         def write() -> tuple[set[uuid.UUID], list[exchange.Taken]]:
@@ -173,12 +173,11 @@ class Bundle:
         return taken
 
     def _perform(self, taken: exchange.Taken) -> None:
-        close_old_connections()
         self._task = task = self._task.app.tasks[taken.name]
         if task.celery_tracer is None:  # as Celery does, where no child was forked
             task.__trace__ = build_tracer(task.name, task, app=task.app)
         request = self._request_of(taken)
-        one = _Run(Execution(taken.claim, taken.celery_id, task, request), taken.waited)
+        one = _Run(Execution(taken.claim, taken.celery_id, task, request))
 
         def finish(running: Execution, verdict: Verdict) -> None:
             if verdict.state == states.SUCCESS and running.is_plain:
@@ -205,7 +204,7 @@ class Bundle:
                 celery_id=one.running.celery_id,
                 name=one.running.task.name,
                 retries=one.running.request.get("retries", 0),
-                waited=one.waited,
+                waited=one.running.claim.waited,
                 runtime=one.ended - one.began,
                 state=DROPPED if one.running.is_lost else one.verdict.state,
                 error_type=failure.error_type if failure else "",
@@ -237,9 +236,8 @@ class Bundle:
 class _Run:
     """A run, and when it began and ended (monotonic)."""
 
-    def __init__(self, running: Execution, waited: float) -> None:
+    def __init__(self, running: Execution) -> None:
         self.running = running
-        self.waited = waited
         self.began = self.ended = time.monotonic()
         self.verdict = Verdict(states.SUCCESS)
 

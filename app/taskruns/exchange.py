@@ -29,8 +29,6 @@ class Taken:
     """A run taken from the backlog, claimed."""
 
     claim: Claim
-    waited: float
-    """Seconds since it was due."""
     celery_id: str
     name: str
     headers: str
@@ -81,7 +79,7 @@ def exchange(
         rows = cursor.fetchall()
     ended = {row[0] for row in rows if row[1]}
     taken = sorted((row for row in rows if not row[1]), key=lambda row: (row[2], row[0]))
-    return ended, [Taken(Claim(row[0], first.token, *row[3:6]), *row[6:]) for row in taken]
+    return ended, [Taken(Claim(row[0], first.token, *row[3:7]), *row[7:]) for row in taken]
 
 
 def running_under(worker_id: int, token: uuid.UUID) -> list[tuple[Claim, str]]:

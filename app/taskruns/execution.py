@@ -14,12 +14,12 @@ from celery import states
 from celery.app.task import Context
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
 from app.postgres import is_cut, is_no_answer
 from app.taskruns import faults, ledger, terminal
-from app.taskruns.databases import give_back
+from app.taskruns.databases import give_back, prepare_connection
 from app.taskruns.messages import HEADER
 from app.taskruns.verdict import Verdict, describe, verdict_of
 from app.taskruns.wake import waker
@@ -201,9 +201,7 @@ def execute(
     """Claim the run named in the message, trace the task, write how it ended. A run not to be had is dropped."""
     header = request[HEADER]
     run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
-    close_old_connections()
-    # Not asked whether it still works: the claim asks for itself, and is repeated.
-    connection.health_check_done = True  # type: ignore[attr-defined]  # not in the stubs
+    prepare_connection()
     try:
         claim = until_written(lambda: ledger.claim(run_id, token, header["worker"], header.get("attempt")))
         # Not held while the body runs, which may be slow and not need it.
@@ -213,6 +211,7 @@ def execute(
             return _dropped()
         # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
         request["eta"] = header["eta"]
+        header["waited"] = claim.waited
         request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
         running = Execution(claim, uuid_, task, request)
         attempt = perform(running, lambda: tracer(uuid_, args, kwargs, request))

@@ -55,6 +55,8 @@ class Claim:
     attempt: int
     owner_id: int | None
     expires_at: datetime.datetime | None = None
+    waited: float = dataclasses.field(default=0.0, compare=False)
+    """Seconds from due to claimed, by the database's clock."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | No
     May be repeated with the same token when the answer to the first call was lost.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM taskruns_claim_1(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
+        cursor.execute("SELECT * FROM taskruns_claim_2(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
         row = cursor.fetchone()
     return None if row is None else Claim(run_id, token, *row)
 
@@ -348,8 +350,8 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
     return None
 
 
-def release(worker_id: int, after: float = 0.0, token: uuid.UUID | None = None) -> int:
-    """Runs that a leaving worker gave up: due in ``after`` seconds, the attempt not counted. Returns how many.
+def release(worker_id: int, after: float | None = None, token: uuid.UUID | None = None) -> int:
+    """Runs that a worker gives up, the attempt not counted: due in ``after`` seconds, or as before. Returns how many.
 
     With ``token`` those of its bundle only.
 
@@ -359,7 +361,7 @@ def release(worker_id: int, after: float = 0.0, token: uuid.UUID | None = None) 
         cursor.execute(
             """
             UPDATE taskruns_taskrun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
-                run_at = clock_timestamp() + make_interval(secs => %s)
+                run_at = coalesce(clock_timestamp() + make_interval(secs => %s), run_at)
             WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NULL AND claim = coalesce(%s, claim)
             """,
             [after, worker_id, token],

@@ -3,4 +3,4 @@
 from app.taskruns import ledger
 from tests.probes.mutation import switch_off_in_database
 
-switch_off_in_database(ledger.claim, "taskruns_claim_1", "AND (t.status IN (", "AND (true OR t.status IN (")
+switch_off_in_database(ledger.claim, "taskruns_claim_2", "AND (t.status IN (", "AND (true OR t.status IN (")

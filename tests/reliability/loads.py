@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 
 from django.contrib.auth.models import Group
 from django.db import transaction
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.taskruns.models import Status, TaskRun
 from tests.notes import noted
@@ -43,3 +45,18 @@ def assert_once_each(effects: str, numbers: range) -> None:
         assert not lost + again, f"{what} lost: {dict(lost)}, done again: {dict(again)}"
     others = TaskRun.objects.exclude(status=Status.SUCCEEDED)
     assert not others, [(run.name, run.status, run.error) for run in others]
+
+
+def scrape(port: int, timeout: float = 30.0) -> Counter[tuple[str, ...]]:
+    """Each metric by its name and the values of its labels but for the host; those of more than one host added up."""
+    told: Counter[tuple[str, ...]] = Counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=timeout) as answer:
+        for family in text_string_to_metric_families(answer.read().decode()):
+            for sample in family.samples:
+                labels = [value for name, value in sorted(sample.labels.items()) if name != "hostname"]
+                told[sample.name, *labels] += sample.value
+    return told
+
+
+def total(told: Counter[tuple[str, ...]], name: str) -> float:
+    return sum(value for key, value in told.items() if key[0] == name)

@@ -1,9 +1,7 @@
 """What a slot takes from the ledger itself, past Redis: each as if it had come as a message."""
 
 import os
-import re
 import signal
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -18,16 +16,14 @@ from tests.notes import noted
 from tests.probes import tasks
 from tests.probes.ledger import done
 from tests.processes import Stack
-from tests.reliability.loads import BUNDLED, FOLLOWING, assert_once_each, call, narrow_relay
+from tests.reliability.loads import BUNDLED, FOLLOWING, assert_once_each, call, narrow_relay, scrape
 from tests.waiting import until
 
 both = pytest.mark.parametrize("include", [FOLLOWING, BUNDLED], ids=["following", "bundled"])
 
 
 def counted(port: int, name: str, task: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return sum(map(float, re.findall(rf'^{name}{{[^}}]*name="{task}"[^}}]*}} (\S+)$', text, re.MULTILINE)))
+    return sum(value for key, value in scrape(port).items() if key[0] == name and task in key)
 
 
 @both

@@ -6,13 +6,10 @@ import os
 import random
 import signal
 import time
-import urllib.request
-from collections import Counter
 from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
-from prometheus_client.parser import text_string_to_metric_families
 
 from app.local.services import free_port
 from app.queues import BY_NAME, QUEUES
@@ -21,24 +18,10 @@ from app.taskruns.models import Status, TaskAttempt, TaskRun
 from tests.probes import tasks
 from tests.probes.ledger import done
 from tests.processes import Process, Stack
+from tests.reliability.loads import scrape, total
 from tests.waiting import until
 
 SUCCEED, FAIL, RETRY = 300, 40, 40
-
-
-def scrape(port: int, timeout: float = 30.0) -> Counter[tuple[str, ...]]:
-    """Each metric by its name and the values of its labels but for the host; those of more than one host added up."""
-    told: Counter[tuple[str, ...]] = Counter()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=timeout) as answer:
-        for family in text_string_to_metric_families(answer.read().decode()):
-            for sample in family.samples:
-                labels = [value for name, value in sorted(sample.labels.items()) if name != "hostname"]
-                told[sample.name, *labels] += sample.value
-    return told
-
-
-def total(told: Counter[tuple[str, ...]], name: str) -> float:
-    return sum(value for key, value in told.items() if key[0] == name)
 
 
 def kill_a_child(worker: Process) -> None:

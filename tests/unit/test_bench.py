@@ -43,7 +43,7 @@ def test_asked() -> None:
 def test_what_is_asked_of_ours() -> None:
     measured = {
         "pressroom": Figures("Pressroom", drained=800, enqueue=1500, enqueue_many=9000, idle_p99=30, cpu_workers=1.4),
-        "pressroom_bundles": Figures("Pressroom, bundle=True", drained=2700),
+        "pressroom_bundles": Figures("Pressroom, bundle=100", drained=2700),
         "huey": Figures("Huey", drained=3000),
         "celery_acks_late": Figures("acks_late", drained=1000),
         "celery_default": Figures("Celery", enqueue=3000, enqueue_many=2000, idle_p99=10, cpu_workers=1),

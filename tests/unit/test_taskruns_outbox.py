@@ -258,6 +258,12 @@ class TestClaimAndFinish:
         assert ledger.claim(claim.run_id, claim.token, worker_id) == claim
         assert claim.attempt == 1
 
+    def test_a_claim_tells_how_long_the_run_waited(self, worker_id: int) -> None:
+        run = TaskRun.of(tasks.effect.apply_async(["a", "b"], eta=timezone.now() - datetime.timedelta(seconds=60)))
+        claim = ledger.claim(run.pk, uuid.uuid4(), worker_id)
+        assert claim is not None
+        assert 60 <= claim.waited < 360
+
     def test_no_claim_before_it_is_due_nor_after_it_expired_nor_by_a_dead_worker(self, worker_id: int) -> None:
         early = TaskRun.of(tasks.effect.apply_async(["a", "b"], countdown=60))
         late = TaskRun.of(tasks.effect.apply_async(["a", "b"], expires=-1))
