@@ -51,5 +51,11 @@ def test_without_it_the_application_is_whole(environment: Path, tmp_path: Path) 
         )
     assert done.returncode == 0, done.stderr
     assert "static files" in done.stdout.splitlines()[-1]
+    celery = subprocess.run(
+        [python, "-m", "celery", "-A", "app", "amqp", "--help"], cwd=PROJECT, env=env | {"LOCAL": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "basic.publish" in celery.stdout
+    assert "repl" not in celery.stdout
     with pytest.raises(LookupError, match="services: there is nothing"):
         SLIM["slim"](packages)
