@@ -4,11 +4,13 @@ import datetime
 import re
 import uuid
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 import redis
 from celery.exceptions import ImproperlyConfigured
+from celery.utils.saferepr import saferepr
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.db.models.signals import post_save
@@ -16,6 +18,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
 from kombu.exceptions import EncodeError
 
 from app.celery import app
@@ -23,6 +27,7 @@ from app.queues import BY_NAME
 from app.taskruns import ends, heartbeats, ledger, outgoing
 from app.taskruns.ids import uuid7
 from app.taskruns.models import Status, TaskRun
+from app.taskruns.outbox import _flat_repr
 from app.taskruns.ownership import OwnershipMiddleware, owned_by
 from tests.probes import tasks
 
@@ -231,6 +236,20 @@ class TestOwner:
             tasks.effect.delay("a", "b")
         tasks.effect.delay("a", "c")
         assert [run.owner for run in TaskRun.objects.order_by("created_at")] == [user, None]
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
+
+
+@given(values=st.lists(SCALARS), most=st.integers(2, 60))
+def test_arguments_are_told_as_celery_tells_them(values: list[Any], most: int) -> None:
+    for given_values in (values, tuple(values)):
+        assert _flat_repr(given_values, most) == saferepr(given_values, most)
+
+
+@pytest.mark.parametrize("values", [([1],), ("a", {}), [b"a"], [Decimal(1)], "text", {}])
+def test_other_arguments_are_left_to_celery(values: Any) -> None:
+    assert _flat_repr(values, 1024) is None
 
 
 # ---- The statements --------------------------------------------------------------------------------------------------
