@@ -14,8 +14,10 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+import click
 import structlog
 from celery import signals
+from click.core import ParameterSource
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 from django_structlog.middlewares import RequestMiddleware
@@ -171,6 +173,8 @@ def _forget(**_: object) -> None:
 
 
 def _set_level(loglevel: int | None = None, **_: object) -> None:
-    """The level of ``-l``, as with plain Celery; else that of the settings."""
-    if loglevel:
+    """The level of ``-l``, as with plain Celery; else that of the settings, not the default of ``-l``."""
+    context = click.get_current_context(silent=True)
+    is_given = context is None or context.get_parameter_source("loglevel") is not ParameterSource.DEFAULT
+    if loglevel and is_given:
         logging.getLogger().setLevel(loglevel)

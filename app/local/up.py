@@ -89,12 +89,12 @@ def worker(queue: Queue) -> list[str]:
     """The command of a queue's worker, the same as in its Deployment."""
     return [
         sys.executable, "-m", "celery", "-q", "-A", "app", "worker", "-Q", queue.name, "-n", f"{queue.name}@%h",
-        "-P", queue.pool, "-c", str(queue.concurrency), "-l", "info", "--without-gossip", "--without-mingle",
+        "-P", queue.pool, "-c", str(queue.concurrency), "--without-gossip", "--without-mingle",
     ]  # fmt: skip
 
 
 # No pid file: the lock of `make up` keeps a second one away, and a second one would do no harm.
-BEAT = [sys.executable, "-m", "celery", "-q", "-A", "app", "beat", "-l", "info", "--pidfile="]
+BEAT = [sys.executable, "-m", "celery", "-q", "-A", "app", "beat", "--pidfile="]
 
 
 def web(port: int) -> list[str]:

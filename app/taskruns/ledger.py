@@ -1,7 +1,7 @@
 """The statements of the ledger: every change of a run's status is here or in ``ends``. Times are the database's clock.
 
 Each function runs one statement on the default connection, in the caller's transaction if there is one. Those that
-every task needs stand in migration 0009, which says why.
+every task needs are functions in the database: see migration 0009.
 """
 
 from __future__ import annotations

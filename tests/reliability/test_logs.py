@@ -33,7 +33,7 @@ def test_one_request_can_be_followed_from_web_to_worker(stack: Stack) -> None:
     port = free_port()
     served = stack.start(web(port), "Listening at", **JSON)
     relay = stack.relay(**JSON)
-    worker = stack.start([sys.executable, "-m", "celery", "-q", "-A", "app", "worker", "-l", "info"], " ready.", **JSON)
+    worker = stack.start([sys.executable, "-m", "celery", "-q", "-A", "app", "worker"], " ready.", **JSON)
     beat = stack.start(BEAT, "beat: Starting...", **JSON)
     person = {"username": "minjun", "email": "minjun@mail.example.com", "password": "a-long-passphrase-1"}
     request = urllib.request.Request(
@@ -73,5 +73,19 @@ def test_a_task_without_a_request_has_no_id_of_the_one_before(stack: Stack, effe
         first = tasks.effect.delay(effects, "1")
     second = tasks.effect.delay(effects, "2")
     until(lambda: worker.output().count("task_succeeded") == 2, "both are done")
+    assert "task_started" not in worker.output()
     ids = {line["task_id"]: line.get("request_id") for line in lines(worker) if "task_id" in line}
     assert ids == {first.id: "the-first", second.id: None}
+
+
+def test_the_level_is_that_of_the_setting_unless_the_command_says_one(stack: Stack, effects: str) -> None:
+    from tests.probes import tasks
+
+    stack.relay()
+    for given, is_told in (((), True), (("-l", "info"), False)):
+        command = [sys.executable, "-m", "celery", "-q", "-A", "app", "worker", "-c", "1", *given]
+        worker = stack.start([*command, "--include=tests.probes.tasks"], " ready.", LOG_LEVEL="DEBUG", **JSON)
+        tasks.effect.delay(effects, "1")
+        until(lambda worker=worker: "task_succeeded" in worker.output(), "it is done")
+        worker.stop()
+        assert ("task_started" in worker.output()) == is_told
