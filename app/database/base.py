@@ -23,6 +23,8 @@ LOOK = 0.1
 """Seconds after which a wait looks up from the socket: psycopg's own."""
 ASK = 1.0
 """Seconds for an answer to ``SELECT 1``, which is what each request asks first."""
+IDLE = 2.0
+"""Seconds without a statement after which a connection is asked whether it still works, where that is Django's way."""
 REST = 1.0
 """Seconds after a server did not answer in which it is not asked: its requests shall not wait one after the other."""
 
@@ -83,6 +85,8 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     """Seconds for the answer to a statement, at most."""
     hung_at = float("-inf")
     """When the server did not answer, by the monotonic clock."""
+    asked_at = float("-inf")
+    """When it was asked something last, by the monotonic clock."""
     held: Callable[[], object] | None = None
     """Writes what was held back in the transaction that is open: before anything else is asked, and before its end."""
 
@@ -116,6 +120,11 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
 
     def _cursor(self, name: str | None = None) -> Any:
         self.write_held()
+        now = time.monotonic()
+        if now - self.asked_at > IDLE and not self.in_atomic_block:
+            # As at the start of a request: it may have been cut off while the process did something else.
+            self.health_check_done = False
+        self.asked_at = now
         return super()._cursor(name)
 
     def _commit(self) -> None:

@@ -44,8 +44,8 @@ class Ran:
     celery_id: str
     name: str
     retries: int
-    waited: float
-    """Seconds from due to claimed."""
+    waited: float | None
+    """Seconds from due to claimed, where that is known."""
     runtime: float
     state: str
     """Celery's, or DROPPED where the claim was lost."""
@@ -92,6 +92,7 @@ class Bundle:
         self._worker_id = header["worker"]
         self._first = ledger.Claim(uuid.UUID(header["id"]), uuid.UUID(header["claim"]), 0, None)
         tasks, limited = task.app.tasks, header["limited"]
+        self._revoked: list[str] = header["revoked"]
         self._names = [
             name
             for name, seconds in list(_took.items())
@@ -101,6 +102,7 @@ class Bundle:
         self._limits = json.dumps({"timelimit": request["timelimit"]})[1:-1]
         self._began = began
         self._held: list[_Run] = []
+        self._performed: uuid.UUID | None = None
 
     def run(self) -> None:
         """Until there are no more, or the time is over."""
@@ -113,10 +115,11 @@ class Bundle:
                             return
                         prepare_connection()
                     self._perform(one)
-        except (Exception, GreenletExit):
+        except BaseException as error:
             # Ended from outside, perhaps in the middle of a statement.
             connection.close()
-            self._leave()
+            # Of any other (SystemExit, a limit of greenlets) the main process says what it is to the run it hit.
+            self._leave(None if isinstance(error, Exception | GreenletExit) else self._performed)
             raise
         finally:
             give_back()
@@ -128,15 +131,16 @@ class Bundle:
         most: int = self._task.bundle
         return max(0, min(most, int((self._began + LONGEST - now) / each)))
 
-    def _leave(self) -> None:
-        """Write what has ended; give back what was not begun, or was not ended."""
+    def _leave(self, but: uuid.UUID | None = None) -> None:
+        """Write what has ended; give back what was not begun, or was not ended: all ``but`` that one."""
         self._exchange(0)
 
         def release() -> None:
             with transaction.atomic():
-                ledger.release(self._worker_id, token=self._first.token)
-                # What is left of them is to be cancelled.
-                terminal.lose_bundle(self._worker_id, self._first.token)
+                ledger.release(self._worker_id, token=self._first.token, but=but)
+                if but is None:
+                    # What is left of them is to be cancelled.
+                    terminal.lose_bundle(self._worker_id, self._first.token)
 
         until_written(release)
 
@@ -151,7 +155,7 @@ class Bundle:
         def write() -> tuple[set[uuid.UUID], list[exchange.Taken]]:
             now = time.monotonic()
             successes = [one.as_success(now) for one in held]
-            return exchange.exchange(self._first, self._worker_id, successes, names, self._limits, most)
+            return exchange.exchange(self._first, self._worker_id, successes, names, self._revoked, self._limits, most)
 
         try:
             ended, taken = until_written(write)
@@ -178,6 +182,7 @@ class Bundle:
             task.__trace__ = build_tracer(task.name, task, app=task.app)
         request = self._request_of(taken)
         one = _Run(Execution(taken.claim, taken.celery_id, task, request))
+        self._performed = taken.claim.run_id
 
         def finish(running: Execution, verdict: Verdict) -> None:
             if verdict.state == states.SUCCESS and running.is_plain:
@@ -207,7 +212,7 @@ class Bundle:
                 waited=one.running.claim.waited,
                 runtime=one.ended - one.began,
                 state=DROPPED if one.running.is_lost else one.verdict.state,
-                error_type=failure.error_type if failure else "",
+                error_type=failure.error_type if failure and not one.verdict.requeue else "",
             )
         )
 
@@ -216,7 +221,8 @@ class Bundle:
         properties = loads(taken.properties)
         args, kwargs, embed = loads(taken.body)
         request: dict[str, Any] = loads(taken.headers)
-        header = request[HEADER] | {name: self._request[HEADER][name] for name in ("claim", "worker", "limited")}
+        ours = {name: self._request[HEADER][name] for name in ("claim", "worker", "limited", "revoked")}
+        header = request[HEADER] | ours
         request |= {
             HEADER: header | {"id": str(taken.claim.run_id)},
             "eta": header["eta"],

@@ -10,7 +10,7 @@ from celery.worker.consumer import Consumer
 
 from app.taskruns import terminal, undeliverable
 from app.taskruns.messages import HEADER
-from app.taskruns.worker import write_now_or_later
+from app.taskruns.request import write_now_or_later
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]  # not in the stubs
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # not in the stubs
 from billiard.exceptions import TimeLimitExceeded
 from celery import states
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
@@ -15,11 +15,25 @@ from celery.worker.request import Request
 from app.taskruns.bundle import Ran
 from app.taskruns.exchange import Finished
 from app.taskruns.execution import DROPPED
+from app.taskruns.ledger import LOST, Ended
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics, exception_name
 
 NO_VERDICT = (WorkerLostError, SystemExit, KeyboardInterrupt)
 """What a child dies of."""
+
+
+def count_lost(run: Ended, queue: str | None) -> None:
+    """A run taken without a message whose attempt was lost."""
+    if (metrics := WorkerMetrics.current) is None:
+        return
+    labels = metrics.task(run.name, queue)
+    for counter in (metrics.sent, metrics.received, metrics.started):
+        counter.labels(*labels).inc()
+    if run.status == "dead":
+        metrics.count_failure(labels, LOST.error_type)
+    else:
+        (metrics.revoked if run.status == "cancelled" else metrics.lost).labels(*labels).inc()
 
 
 # The stubs know half of this class.
@@ -31,6 +45,8 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
 
     _request_dict: dict[str, Any]
     _is_counted = False
+    is_over = False
+    """How it ended is told, or its process is dead."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Celery makes of each task's request a quicker class, whose ``on_success`` asks no base class."""
@@ -39,8 +55,16 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         if quicker is not None:
 
             def on_success(self: Any, outcome: Any, **options: Any) -> Any:
-                self._count_success(*outcome)
-                return quicker(self, outcome, **options)
+                if isinstance(outcome, ExceptionInfo):  # what a thread or a greenlet died of
+                    return self.on_failure(outcome)
+                if outcome[2] is None:  # a greenlet that was ended, as if that were a success
+                    self._count_ended()
+                else:
+                    self._count_success(*outcome)
+                try:
+                    return quicker(self, outcome, **options)
+                finally:
+                    self.is_over = True
 
             cls.on_success = on_success
 
@@ -91,7 +115,8 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         labels = self._labels(metrics, ran.name)
         for counter in (metrics.sent, metrics.received, metrics.started):
             counter.labels(*labels).inc()
-        metrics.wait.labels(*labels).observe(max(0.0, ran.waited))
+        if ran.waited is not None:
+            metrics.wait.labels(*labels).observe(max(0.0, ran.waited))
         if ran.state == states.SUCCESS:
             metrics.succeeded.labels(*labels).inc()
             metrics.runtime.labels(*labels).observe(ran.runtime)
@@ -100,6 +125,8 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         elif ran.state in (states.RETRY, states.REJECTED, DROPPED):
             counter = {states.RETRY: metrics.retried, states.REJECTED: metrics.rejected}.get(ran.state, metrics.dropped)
             counter.labels(*labels).inc()
+            if ran.state == states.REJECTED and ran.error_type:  # not handed back: it will not run again
+                metrics.count_failure(labels, ran.error_type)
 
     def _tell_of(self, ran: Ran) -> None:
         """Celery's events of it, for who counts those."""
@@ -118,11 +145,10 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
             kind, fields = ends[ran.state]
             send(kind, uuid=ran.celery_id, **fields)
 
-    def _count_other_failure(self, name: str, exception: str) -> None:
-        if metrics := WorkerMetrics.current:
-            metrics.count_failure(self._labels(metrics, name), exception)
+    def _count_ended(self) -> None:
+        """What was ended from outside, and said nothing of itself."""
 
-    def _count_others(self, ended: Iterable[Finished], lost: list[str]) -> None:
+    def _count_others(self, ended: Iterable[Finished], lost: Iterable[Ended]) -> None:
         """What the child that died would have told of, as the ledger has it."""
         # Models, which a worker's main process loads when Django is set up, after this module.
         from app.taskruns.models import Status
@@ -131,12 +157,8 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         for one in ended:
             state = CELERY_STATES[Status(one.status)]
             self._count_other(Ran(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type))
-        self._count_lost(lost)
-
-    def _count_lost(self, names: list[str]) -> None:
-        if metrics := WorkerMetrics.current:
-            for name in names:
-                metrics.lost.labels(*self._labels(metrics, name)).inc()
+        for run in lost:
+            count_lost(run, self.delivery_info.get("routing_key"))
 
     def _count_failure(self, exception: str) -> None:
         if (metrics := WorkerMetrics.current) and not self._is_counted:

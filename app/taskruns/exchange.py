@@ -44,27 +44,34 @@ class Finished:
     name: str
     status: str
     error_type: str
-    waited: float
+    waited: float | None
     runtime: float | None
-    """Both in seconds; no runtime where it is to be tried again."""
+    """Both in seconds; neither where it is to be tried again."""
 
 
 _EXCHANGE_ONE, _EXCHANGE_MANY = (
     f"""
-    SELECT * FROM taskruns_exchange_1(%s, %s, %s, {array}::uuid[], {array}::text[], {array}::text[], {array}::float8[],
-        {array}::float8[], string_to_array(%s, chr(10)), %s, %s)
+    SELECT * FROM taskruns_exchange_2(%s, %s, %s, {array}::uuid[], {array}::text[], {array}::text[], {array}::float8[],
+        {array}::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
     for array in ("ARRAY[%s]", "%s")
 )
 
 
 def exchange(
-    first: Claim, worker_id: int, successes: Sequence[Success], names: Sequence[str], limits: str, most: int
+    first: Claim,
+    worker_id: int,
+    successes: Sequence[Success],
+    names: Sequence[str],
+    revoked: Sequence[str],
+    limits: str,
+    most: int,
 ) -> tuple[set[uuid.UUID], list[Taken]]:
     """End these runs and claim up to ``most`` others, under the token of ``first``, which has ended.
 
-    Those are the next of its queue and priority, as far as they are calls of ``names``, no attempt of theirs was lost,
-    and their headers have ``limits`` in them. Returns the keys of what has ended (of another, the claim was lost), and
+    Those are the next of its queue and priority, or of one that is more urgent, as far as they are calls of ``names``,
+    not those with the Celery ids ``revoked``, no attempt of theirs was lost, and their headers have ``limits`` in them.
+    Returns the keys of what has ended (of another, the claim was lost), and
     what was claimed, the longest due first.
 
     May be repeated when the answer was lost: it returns what is claimed under the token, if anything is.
@@ -74,7 +81,7 @@ def exchange(
     with connection.cursor() as cursor:
         cursor.execute(
             _EXCHANGE_ONE if len(told) == 1 else _EXCHANGE_MANY,
-            [first.run_id, first.token, worker_id, *ends, "\n".join(names), limits, most],
+            [first.run_id, first.token, worker_id, *ends, "\n".join(names), "\n".join(revoked), limits, most],
         )
         rows = cursor.fetchall()
     ended = {row[0] for row in rows if row[1]}
@@ -82,23 +89,24 @@ def exchange(
     return ended, [Taken(Claim(row[0], first.token, *row[3:7]), *row[7:]) for row in taken]
 
 
-def running_under(worker_id: int, token: uuid.UUID) -> list[tuple[Claim, str]]:
-    """What runs under a token, with its task: the message's run, what was taken after it, or nothing any more."""
+def running_under(worker_id: int, token: uuid.UUID) -> list[Claim]:
+    """What runs under a token: the message's run, what was taken after it, or nothing any more."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT id, claim, attempt, owner_id, name FROM taskruns_taskrun
+            SELECT id, claim, attempt, owner_id FROM taskruns_taskrun
             WHERE worker_id = %s AND status = 'running' AND claim = %s
             """,
             [worker_id, token],
         )
-        return [(Claim(*row[:4]), row[4]) for row in cursor.fetchall()]
+        return [Claim(*row) for row in cursor.fetchall()]
 
 
 def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[Finished]:
     """What has ended under a token within so many seconds, or is to be tried again, but for the message's run."""
     told = """
-    SELECT celery_id, name, status, error_type, extract(epoch FROM started_at - run_at)::float8,
+    SELECT celery_id, name, status, error_type,
+        CASE WHEN status <> 'retrying' THEN extract(epoch FROM started_at - run_at)::float8 END,
         extract(epoch FROM finished_at - started_at)::float8
     FROM taskruns_taskrun WHERE claim = %s AND id <> %s
     """

@@ -55,14 +55,16 @@ def alive() -> list[tuple[int, datetime.datetime, list[str], int]]:
     return list(Worker.objects.filter(dead_at=None).values_list("id", "heartbeat_at", "queues", "slots"))
 
 
-def cancellations(worker_id: int) -> set[uuid.UUID]:
-    """The claims of this worker's running tasks that are to be stopped."""
+def claims(worker_id: int, seconds: float) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
+    """The claims of this worker's running tasks: those to be stopped, and those made more than ``seconds`` ago."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT claim FROM taskruns_taskrun
-            WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NOT NULL
+            SELECT claim, cancel_requested_at IS NOT NULL,
+                started_at < clock_timestamp() - make_interval(secs => %s)
+            FROM taskruns_taskrun WHERE worker_id = %s AND status = 'running'
             """,
-            [worker_id],
+            [seconds, worker_id],
         )
-        return {row[0] for row in cursor.fetchall()}
+        rows = cursor.fetchall()
+    return {row[0] for row in rows if row[1]}, {row[0] for row in rows if row[2]}

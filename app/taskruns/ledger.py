@@ -350,10 +350,12 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
     return None
 
 
-def release(worker_id: int, after: float | None = None, token: uuid.UUID | None = None) -> int:
+def release(
+    worker_id: int, after: float | None = None, token: uuid.UUID | None = None, but: uuid.UUID | None = None
+) -> int:
     """Runs that a worker gives up, the attempt not counted: due in ``after`` seconds, or as before. Returns how many.
 
-    With ``token`` those of its bundle only.
+    With ``token`` those of its bundle only, all ``but`` one.
 
     What was to be cancelled is left to `lose_orphans`, which cancels it.
     """
@@ -363,8 +365,9 @@ def release(worker_id: int, after: float | None = None, token: uuid.UUID | None 
             UPDATE taskruns_taskrun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
                 run_at = coalesce(clock_timestamp() + make_interval(secs => %s), run_at)
             WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NULL AND claim = coalesce(%s, claim)
+              AND id IS DISTINCT FROM %s
             """,
-            [after, worker_id, token],
+            [after, worker_id, token, but],
         )
         return int(cursor.rowcount)
 

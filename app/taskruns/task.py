@@ -41,7 +41,7 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     durable = True
     """False for cheap work that may be lost: its plain calls go straight to Redis after the commit, with no row."""
 
-    Request = "app.taskruns.worker:LedgerRequest"
+    Request = "app.taskruns.request:LedgerRequest"
 
     celery_tracer: Callable[..., Any] | None = None
     """Celery's own, without the ledger's claim and finish."""

@@ -33,17 +33,16 @@ def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = ledger.LO
     return _told(lambda: ledger.lose_claim(run_id, token, failure))
 
 
-def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = ledger.LOST) -> list[str]:
-    """Every attempt under a token. Returns the names of their tasks."""
-    names: list[str] = []
+def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = ledger.LOST) -> list[Ended]:
+    """Every attempt under a token. Returns what became of their runs."""
+    lost: list[Ended] = []
 
     def write() -> list[Ended]:
-        rows = ledger.lose_bundle(worker_id, token, failure)
-        names.extend(row.name for row in rows)
-        return rows
+        lost[:] = ledger.lose_bundle(worker_id, token, failure)
+        return lost
 
     _told(write)
-    return names
+    return lost
 
 
 def lose_orphans() -> int:
@@ -74,15 +73,15 @@ def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = 
     return _told(lambda: ends.cancel_claim(run_id, token, only_if_requested))
 
 
-def overrun(worker_id: int, token: uuid.UUID, limit: float) -> tuple[uuid.UUID, str] | None:
-    """What ran under a token when its process was killed at a hard limit of so many seconds. Returns its key and task.
+def overrun(worker_id: int, token: uuid.UUID, limit: float) -> list[Ended]:
+    """What ran under a token when its process was killed at a hard limit of so many seconds.
 
-    None where it had ended, or several were claimed, of which nobody knows who it was.
+    Nothing where it had ended, or several were claimed, of which nobody knows who it was.
     """
     running = exchange.running_under(worker_id, token)
-    if len(running) == 1 and fail(running[0][0], TimeLimitExceeded(limit)):
-        return running[0][0].run_id, running[0][1]
-    return None
+    if len(running) == 1 and fail(running[0], TimeLimitExceeded(limit)):
+        return [ledger.as_ended(running[0].run_id)]
+    return []
 
 
 def fail(claim: Claim, error: Exception) -> int:

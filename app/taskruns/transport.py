@@ -45,8 +45,8 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
             if command_name != "BRPOP" or not reply or _is_message(reply[1]):
                 return reply
             # Not before Django's apps are ready, which this module may be.
+            from app.taskruns.request import write_now_or_later
             from app.taskruns.undeliverable import keep
-            from app.taskruns.worker import write_now_or_later
 
             key, item = reply
             queue = (key.decode() if isinstance(key, bytes) else key).split(self.sep, 1)[0]

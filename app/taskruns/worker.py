@@ -1,4 +1,4 @@
-"""A worker's main process: its identity and heartbeat, and what it says of children that died.
+"""A worker's main process: its identity and heartbeat.
 
 One heartbeat row a worker, from a thread of its own; a worker that was declared dead kills its children, whose
 runs others have by then, and goes on under a new identity.
@@ -13,26 +13,23 @@ import os
 import signal
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from celery import bootsteps, signals
-from celery.utils.functional import noop
 from celery.worker import state
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from app import schema
-from app.postgres import is_no_answer
-from app.taskruns import alive, exchange, faults, heartbeats, ledger, terminal
-from app.taskruns.counted import NO_VERDICT, CountedRequest
+from app.taskruns import alive, heartbeats, ledger, terminal
+from app.taskruns.counted import count_lost
 from app.taskruns.databases import own_connection, pool_connections
 from app.taskruns.memory import memory, share
-from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics
 from app.taskruns.native import native, start_native_thread
+from app.taskruns.request import identity, living_claims, write_now, write_rest
 
 logger = logging.getLogger(__name__)
 
@@ -40,142 +37,11 @@ logger = logging.getLogger(__name__)
 AFTER_EXIT = 1.0
 """Seconds between the release of what threads and greenlets ran and its being due: the process exits meanwhile."""
 
+UNKNOWN_AFTER = 5.0
+"""Seconds after which a claim is looked for among the requests: a process that is killed has ended by then."""
+
 LONGEST_END = 10.0
 """Seconds that a worker which runs nothing has to end by itself."""
-
-
-class Identity:
-    """Who this process is in the ledger."""
-
-    worker_id: int | None = None
-    """Set once the worker has registered."""
-    cancelled: set[uuid.UUID] = set()
-    """Claims whose process was killed because their run is to be cancelled."""
-    giving_up = False
-    """The grace period is over: what is killed now is released, not lost."""
-
-
-identity = Identity()
-_unwritten: deque[Callable[[], object]] = deque()
-
-
-def write_now_or_later(write: Callable[[], object]) -> None:
-    """For the main process, which must not wait for Postgres: the heartbeat writes it when Postgres answers again."""
-    try:
-        _write(write)
-    except (DatabaseError, InterfaceError) as error:
-        logger.exception("it could not be written")
-        if is_no_answer(error):
-            _unwritten.append(write)
-    finally:
-        connection.close()
-
-
-def _write(write: Callable[[], object]) -> None:
-    """In a transaction that waits for no lock of a child, which may be waiting for us."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '1s'")
-        write()
-
-
-def _write_rest() -> None:
-    """What could not be written before; what Postgres refuses for good is given up."""
-    while _unwritten:
-        write = _unwritten.popleft()
-        try:
-            _write(write)
-        except (DatabaseError, InterfaceError) as error:
-            if is_no_answer(error):
-                _unwritten.appendleft(write)
-                raise
-            logger.exception("it cannot be written")
-
-
-class LedgerRequest(CountedRequest):
-    """Celery's request of a task; runs of the ledger carry the worker's id and a claim token to the child."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # There is nothing to acknowledge: see `LedgerAMQP.TaskConsumer`.
-        self._on_ack = self._on_reject = noop
-        faults.reach("worker.received")
-        header = self._request_dict.get(HEADER)
-        if header is not None:
-            header = {**header, "claim": str(uuid.uuid4()), "worker": identity.worker_id, "limited": self._limited()}
-            self._request_dict[HEADER] = header
-        self._run: dict[str, Any] | None = header
-        self._since = time.monotonic()
-
-    def _limited(self) -> list[str] | None:
-        """Tasks that must come as messages, as they have a rate limit; None: all must, as some are revoked by id.
-
-        Only this process knows: somebody at a command line may have said so just now.
-        """
-        if state.revoked or state.revoked_stamps:
-            return None
-        return [name for name, task in self._app.tasks.items() if task.rate_limit]
-
-    def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A hard limit is a verdict: the run is a dead letter."""
-        if not soft and self._run is not None:
-            worker_id = self._run["worker"]
-
-            def overrun(claim: ledger.Claim) -> bool:
-                over = terminal.overrun(worker_id, claim.token, timeout)
-                if over is not None and over[0] != claim.run_id:
-                    self._count_other_failure(over[1], "TimeLimitExceeded")
-                return over is not None
-
-            self._tell(overrun)
-        elif not soft:
-            self._count_failure("TimeLimitExceeded")
-        super().on_timeout(soft, timeout)
-
-    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """A child that died gave no verdict: its run, and only its, has lost an attempt and is due again."""
-        error = getattr(exc_info.exception, "exc", exc_info.exception)
-        if identity.giving_up:
-            return
-        if self._run is None and isinstance(error, NO_VERDICT):
-            self._count_failure("WorkerLostError")
-        elif self._run is not None and isinstance(error, NO_VERDICT):
-            lost = ledger.Failure("WorkerLostError", str(error), "")
-            if uuid.UUID(self._run["claim"]) in identity.cancelled:
-                self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
-            else:
-                self._tell(lambda claim: terminal.lose_claim(claim.run_id, claim.token, lost))
-        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
-
-    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        """A `control revoke` from the command line, which knows of no ledger, is one here, too."""
-        if self._run is not None:
-            if terminated:
-                self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
-            else:
-                self._tell(lambda claim: terminal.cancel_waiting(claim.run_id))
-        else:
-            self._count_once("revoked")
-        super()._announce_revoked(reason, terminated, signum, expired)
-
-    def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
-        assert self._run is not None
-        run = self._run
-        claim = ledger.Claim(uuid.UUID(run["id"]), uuid.UUID(run["claim"]), 0, None)
-
-        def write_and_count() -> None:
-            written = write(claim)
-            # What was claimed after it. Where there is anything, the message's own run had ended.
-            lost = terminal.lose_bundle(run["worker"], claim.token)
-            others = exchange.ended_under(claim.token, claim.run_id, time.monotonic() - self._since)
-            transaction.on_commit(lambda: self._count_others(others, lost))
-            # The child may have ended it before it died, or not begun it: then no attempt is lost.
-            status, error_type = ledger.standing(claim)
-            if status == "queued" and not written:
-                return
-            transaction.on_commit(lambda: self._count_status(status, error_type))
-
-        write_now_or_later(write_and_count)
 
 
 def _before_fork(**_: Any) -> None:
@@ -250,22 +116,38 @@ class LedgerStep(bootsteps.StartStopStep):
                 if not heartbeats.beat(identity.worker_id, memory([self._pid, *children]), self._grace):
                     self._start_over()
                     continue
-                self._cancel(heartbeats.cancellations(identity.worker_id))
-                _write_rest()
+                unwanted, old = heartbeats.claims(identity.worker_id, UNKNOWN_AFTER)
+                self._cancel(unwanted)
+                self._lose_unknown(identity.worker_id, old)
+                write_rest()
             except Exception as error:  # noqa: BLE001 - this thread must not end while the process lives
                 logger.warning("no heartbeat: %r", error)
                 connection.close()
 
     def _cancel(self, claims: set[uuid.UUID]) -> None:
         """End what runs these. Threads cannot be ended: theirs are told, see `progress.is_cancel_requested`."""
-        for request in list(state.active_requests) if claims else []:
-            run = getattr(request, "_run", None)
+        for request in tuple(state.active_requests) if claims else ():
+            run = getattr(request, "run", None)
             if run is None or request.worker_pid is None:
                 continue
             claim = uuid.UUID(run["claim"])
             if claim in claims - identity.cancelled:
                 identity.cancelled.add(claim)
                 self._end(request, run)
+
+    def _lose_unknown(self, worker_id: int, claims: set[uuid.UUID]) -> None:
+        """Claims that no request has: each was on its way to Postgres when the process that made it died.
+
+        What was written of that death came before it. A request is known until all under its claim has ended.
+        """
+        for token in claims - living_claims() if claims else ():
+
+            def write(token: uuid.UUID = token) -> None:
+                for run in terminal.lose_bundle(worker_id, token):
+                    logger.error("%s[%s] is run by nobody: it was claimed by a process that died", run.name, run.run_id)
+                    transaction.on_commit(partial(count_lost, run, None))
+
+            write_now(write)
 
     def _end(self, request: Any, run: dict[str, Any]) -> None:
         if self._processes() is not None:
@@ -311,7 +193,7 @@ class LedgerStep(bootsteps.StartStopStep):
         identity.giving_up = True
         logger.warning("not ended %.1f s after it was told to: what still runs is killed, and due again", now - began)
         # Without children to kill the process itself must be gone before its runs are due.
-        self._leave(after=0.0 if self._kill_children() else AFTER_EXIT)
+        self._leave(after=None if self._kill_children() else AFTER_EXIT)
         os._exit(0)
 
     def _kill_children(self) -> bool:
@@ -332,14 +214,14 @@ class LedgerStep(bootsteps.StartStopStep):
     def stop(self, worker: Any) -> None:
         """The heartbeat goes on while the pool finishes its tasks; `_leave` ends it."""
 
-    def _leave(self, after: float = 0.0) -> None:
+    def _leave(self, after: float | None = None) -> None:
         if os.getpid() != self._pid:
             return
         self._stopping = True
         if identity.worker_id is None:
             return
         try:
-            _write_rest()
+            write_rest()
             # Together: the reconciler must not find them running on a dead worker, and count that as a loss.
             with transaction.atomic():
                 given_up = ledger.release(identity.worker_id, after)

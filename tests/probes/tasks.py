@@ -2,11 +2,12 @@
 
 import os
 import signal
+import sys
 import time
 import uuid
 from typing import Any
 
-from celery import shared_task
+from celery import Task, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django.contrib.auth.models import Group
 from django.db import connection
@@ -120,6 +121,26 @@ def suicide(path: str) -> None:
     """Kills the process it runs in."""
     note(path, "once more")
     os.kill(os.getpid(), 9)
+
+
+@shared_task(name="probe.leave_once")
+def leave_once(path: str) -> None:
+    """Ends the thread, greenlet or process that it runs in, the first time."""
+    note(path, "here")
+    if len(noted(path)) == 1:
+        sys.exit(1)
+
+
+class Telling(Task[Any, Any]):
+    """Notes what failed."""
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        note(f"{args[0]}.failures", f"{task_id} {type(exc).__name__} {args[1]}")
+
+
+@shared_task(bind=True, base=Telling, name="probe.hold_and_tell")
+def hold_and_tell(self: Any, path: str, name: str, until_exists: str) -> None:
+    hold.run(path, name, until_exists)
 
 
 @shared_task(name="probe.slow_call")

@@ -8,14 +8,14 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
 from django.db import OperationalError, connections, transaction
 
 from app import checks
-from app.database.base import CONNECT, REST, DatabaseWrapper
+from app.database.base import CONNECT, IDLE, REST, DatabaseWrapper
 from app.postgres import is_cut
 from tests.waiting import until
 
@@ -165,3 +165,24 @@ def test_no_time_at_all_is_refused(settings: Any, seconds: float) -> None:
     settings.WEB_DATABASE_TIMEOUT = seconds
     [error] = checks.web_database()
     assert error.hint
+
+
+def test_a_connection_that_was_cut_off_meanwhile_is_made_anew(transactional_db: None) -> None:
+    """By who asked something, and did something else for a while."""
+    own = connections["default"].copy()
+    try:
+        with own.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            [pid] = cursor.fetchone()
+        for idle, is_made_anew in ((0.0, False), (IDLE, True)):
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 60000)", [pid])
+            own.asked_at -= idle
+            with nullcontext() if is_made_anew else pytest.raises(OperationalError), own.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            own.close()
+            with own.cursor() as cursor:
+                cursor.execute("SELECT pg_backend_pid()")
+                [pid] = cursor.fetchone()
+    finally:
+        own.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,20 +21,23 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class Slot:
     """A slot whose first run, of ``probe.effect``, has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, priority: int = 0) -> None:
         self.worker = heartbeats.register("w@h", '["default"]', 1)
-        run = TaskRun.of(tasks.effect.delay("nowhere", "first"))
+        run = TaskRun.of(tasks.effect.apply_async(["nowhere", "first"], priority=priority))
         claimed = ledger.claim(run.pk, uuid.uuid4(), self.worker)
         assert claimed is not None
         self.first = claimed
         assert ledger.succeed(claimed, "null")
         self.limits = json.dumps({"timelimit": json.loads(run.headers)["timelimit"]})[1:-1]
 
-    def exchange(self, most: int, *ended: exchange.Success) -> tuple[set[uuid.UUID], list[exchange.Taken]]:
-        return exchange.exchange(self.first, self.worker, ended, ["probe.effect", "probe.hold"], self.limits, most)
+    def exchange(
+        self, most: int, *ended: exchange.Success, revoked: Sequence[str] = ()
+    ) -> tuple[set[uuid.UUID], list[exchange.Taken]]:
+        names = ["probe.effect", "probe.hold"]
+        return exchange.exchange(self.first, self.worker, ended, names, revoked, self.limits, most)
 
-    def take(self, most: int = 100) -> list[exchange.Taken]:
-        return self.exchange(most)[1]
+    def take(self, most: int = 100, revoked: Sequence[str] = ()) -> list[exchange.Taken]:
+        return self.exchange(most, revoked=revoked)[1]
 
 
 def call(count: int, **options: Any) -> list[TaskRun]:
@@ -78,6 +82,24 @@ def test_others_are_left_to_the_relay(options: dict[str, Any], change: dict[str,
     [left], [wanted] = call(1, **options), call(1)
     TaskRun.objects.filter(pk=left.pk).update(**change)
     assert ids(slot.take()) == [wanted.pk]
+
+
+def test_what_is_more_urgent_and_due_goes_first() -> None:
+    slot = Slot(priority=9)
+    [less], [urgent] = call(1, priority=9), call(1, priority=5)
+    call(1, priority=3, countdown=3600)
+    call(1, priority=4, expires=-1)
+    call(1, priority=10)
+    assert ids(slot.take()) == [urgent.pk]
+    assert ids(slot.exchange(9, exchange.Success(slot.first, "null", None, 0.0, 0.0))[1]) == [urgent.pk]  # as before
+    TaskRun.objects.filter(pk=urgent.pk).update(status=Status.SUCCEEDED)
+    assert ids(slot.take()) == [less.pk]
+
+
+def test_what_is_revoked_by_its_id_is_left() -> None:
+    slot, runs = Slot(), call(3)
+    taken = slot.take(revoked=[runs[1].celery_id, "another"])
+    assert ids(taken) == [runs[0].pk, runs[2].pk]
 
 
 def test_only_the_head_of_the_queue_is_looked_at() -> None:

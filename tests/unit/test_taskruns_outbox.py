@@ -314,7 +314,8 @@ class TestClaimAndFinish:
         assert ends.cancel_claim(retried.run_id, retried.token, only_if_requested=True) == []
         for claim in (retried, lost):
             assert ends.cancel_running(claim.run_id)
-        assert heartbeats.cancellations(worker_id) == {retried.token, lost.token}
+        assert heartbeats.claims(worker_id, 60) == ({retried.token, lost.token}, set())
+        assert heartbeats.claims(worker_id, -1)[1] == {retried.token, lost.token}
         assert len(ends.cancel_claim(retried.run_id, retried.token, only_if_requested=True)) == 1
         assert [row.status for row in ledger.lose_claim(lost.run_id, lost.token)] == ["cancelled"]
         assert {run.status for run in TaskRun.objects.all()} == {Status.CANCELLED}

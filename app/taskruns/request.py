@@ -1,0 +1,228 @@
+"""A worker's requests: messages with a claim token, and what is said of the children that died over them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded
+from celery import signals, states
+from celery.utils.functional import noop
+from celery.worker import state
+from django.db import DatabaseError, InterfaceError, connection, transaction
+
+from app.postgres import is_no_answer
+from app.taskruns import exchange, faults, ledger, terminal
+from app.taskruns.counted import NO_VERDICT, CountedRequest
+from app.taskruns.databases import give_back
+from app.taskruns.messages import HEADER
+
+logger = logging.getLogger(__name__)
+
+MOST_REVOKED = 100
+"""Ids that a slot is told to leave; with more of them it takes nothing by itself."""
+
+
+class Identity:
+    """Who this process is in the ledger."""
+
+    worker_id: int | None = None
+    """Set once the worker has registered."""
+    cancelled: set[uuid.UUID] = set()
+    """Claims whose process was killed because their run is to be cancelled."""
+    giving_up = False
+    """The grace period is over: what is killed now is released, not lost."""
+
+
+identity = Identity()
+_unwritten: deque[Callable[[], object]] = deque()
+
+
+def write_now_or_later(write: Callable[[], object]) -> None:
+    """For the main process, which must not wait for Postgres: the heartbeat writes it when Postgres answers again."""
+    try:
+        write_now(write)
+    except (DatabaseError, InterfaceError) as error:
+        logger.exception("it could not be written")
+        if is_no_answer(error):
+            _unwritten.append(write)
+    finally:
+        connection.close()
+
+
+def write_now(write: Callable[[], object]) -> None:
+    """In a transaction that waits for no lock of a child, which may be waiting for us."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '1s'")
+        write()
+
+
+def write_rest() -> None:
+    """What could not be written before; what Postgres refuses for good is given up."""
+    while _unwritten:
+        write = _unwritten.popleft()
+        try:
+            write_now(write)
+        except (DatabaseError, InterfaceError) as error:
+            if is_no_answer(error):
+                _unwritten.appendleft(write)
+                raise
+            logger.exception("it cannot be written")
+
+
+_alive: weakref.WeakSet[LedgerRequest] = weakref.WeakSet()
+
+
+def living_claims() -> set[uuid.UUID]:
+    """Under which something may run here: of the requests that the pool has, and has not told the end of.
+
+    Celery's own sets are emptied when the broker goes away, and not filled before it is back.
+    """
+    while True:
+        try:
+            return {uuid.UUID(request.run["claim"]) for request in _alive if request.run and not request.is_over}
+        except RuntimeError:  # the main thread has added one meanwhile
+            continue
+
+
+class LedgerRequest(CountedRequest):
+    """Celery's request of a task; runs of the ledger carry the worker's id and a claim token to the child."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # There is nothing to acknowledge: see `LedgerAMQP.TaskConsumer`.
+        self._on_ack = self._on_reject = noop
+        faults.reach("worker.received")
+        header = self._request_dict.get(HEADER)
+        if header is not None:
+            header = {**header, "claim": str(uuid.uuid4()), "worker": identity.worker_id, **self._not_to_take()}
+            self._request_dict[HEADER] = header
+        self.run: dict[str, Any] | None = header
+        self._since = time.monotonic()
+        self._overran: list[ledger.Ended] = []
+        _alive.add(self)
+
+    def _not_to_take(self) -> dict[str, Any]:
+        """What must come as messages: tasks that have a rate limit (None: all of them), and ids that are revoked.
+
+        Only this process knows: somebody at a command line may have said so just now.
+        """
+        state.revoked.purge()  # it does not forget by itself
+        if state.revoked_stamps or len(state.revoked) > MOST_REVOKED:
+            return {"limited": None, "revoked": []}
+        limited = [name for name, task in self._app.tasks.items() if task.rate_limit]
+        return {"limited": limited, "revoked": list(state.revoked)}
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard limit is a verdict: the run is a dead letter."""
+        if not soft and self.run is None:
+            self._count_failure("TimeLimitExceeded")
+        elif not soft and self._is_of_another(timeout):
+            return
+        try:
+            super().on_timeout(soft, timeout)
+        finally:
+            self.is_over |= not soft
+            give_back()
+
+    def _is_of_another(self, timeout: float) -> bool:
+        """End what ran at a hard limit. Whether that was not the message's own run, but one taken after it.
+
+        A pool of processes tells of it twice.
+        """
+        assert self.run is not None
+        own, worker_id = uuid.UUID(self.run["id"]), self.run["worker"]
+
+        def overrun(claim: ledger.Claim) -> list[ledger.Ended]:
+            self._overran = terminal.overrun(worker_id, claim.token, timeout)
+            return self._overran
+
+        is_told = bool(self._overran)
+        if not is_told:
+            self._tell(overrun)
+        others = [run for run in self._overran if run.run_id != own]
+        for run in [] if is_told else others:
+            state.task_ready(self)
+            self.is_over = True
+            self._tell_task(run, TimeLimitExceeded(timeout))
+        return bool(others)
+
+    def _tell_task(self, run: ledger.Ended, error: TimeLimitExceeded) -> None:
+        """As Celery tells the task of a message."""
+        logger.error("%s[%s] did not end within its hard limit: %s", run.name, run.run_id, error)
+        task = self._app.tasks[run.name]
+        args, kwargs, _ = json.loads(run.body)
+        try:
+            raise error
+        except TimeLimitExceeded:
+            einfo = ExceptionInfo()
+        task.on_failure(error, run.celery_id, args, kwargs, einfo)
+        task.after_return(states.FAILURE, error, run.celery_id, args, kwargs, None)
+        signals.task_failure.send(
+            sender=task, task_id=run.celery_id, exception=error, args=args, kwargs=kwargs,
+            traceback=error.__traceback__, einfo=einfo,
+        )  # fmt: skip
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        """A child that died gave no verdict: its run, and only its, has lost an attempt and is due again."""
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if identity.giving_up:
+            return
+        if self.run is not None and isinstance(error, TimeLimitExceeded) and self._is_of_another(error.args[0]):
+            return
+        if self.run is None and isinstance(error, NO_VERDICT):
+            self._count_failure("WorkerLostError")
+        elif self.run is not None and isinstance(error, NO_VERDICT):
+            lost = ledger.Failure("WorkerLostError", str(error), "")
+            if uuid.UUID(self.run["claim"]) in identity.cancelled:
+                self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
+            else:
+                self._tell(lambda claim: terminal.lose_claim(claim.run_id, claim.token, lost))
+        try:
+            super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        finally:
+            self.is_over = True
+            # A greenlet or thread may end here, and Celery has asked for its result.
+            give_back()
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """A `control revoke` from the command line, which knows of no ledger, is one here, too."""
+        if self.run is not None:
+            if terminated:
+                self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
+            else:
+                self._tell(lambda claim: terminal.cancel_waiting(claim.run_id))
+        else:
+            self._count_once("revoked")
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def _count_ended(self) -> None:
+        if self.run is not None:
+            self._tell(lambda claim: None)
+
+    def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
+        assert self.run is not None
+        run = self.run
+        claim = ledger.Claim(uuid.UUID(run["id"]), uuid.UUID(run["claim"]), 0, None)
+
+        def write_and_count() -> None:
+            written = write(claim)
+            # What was claimed after it. Where there is anything, the message's own run had ended.
+            lost = terminal.lose_bundle(run["worker"], claim.token)
+            others = exchange.ended_under(claim.token, claim.run_id, time.monotonic() - self._since)
+            transaction.on_commit(lambda: self._count_others(others, lost))
+            # The child may have ended it before it died, or not begun it: then no attempt is lost.
+            status, error_type = ledger.standing(claim)
+            if status == "queued" and not written:
+                return
+            transaction.on_commit(lambda: self._count_status(status, error_type))
+
+        write_now_or_later(write_and_count)
