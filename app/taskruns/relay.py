@@ -27,7 +27,7 @@ from app.taskruns.wake import KEY, broker_client, prefixed
 
 logger = logging.getLogger(__name__)
 
-WINDOW_PER_SLOT, WINDOW_LEAST, WINDOW_MOST = 20, 100, 2_000
+WINDOW_PER_SLOT, WINDOW_LEAST, WINDOW_MOST = 20, 40, 2_000
 """Messages of one queue in Redis: the rest wait in Postgres."""
 POLL = 0.25
 """Seconds between two looks for due rows when nobody wakes us."""

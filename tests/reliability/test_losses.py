@@ -16,6 +16,7 @@ from django.utils import timezone
 from app.taskruns import actions
 from app.taskruns.models import Status, TaskRun
 from app.taskruns.models import Worker as WorkerRow
+from app.taskruns.relay import WINDOW_LEAST
 from tests.probes import tasks
 from tests.probes.ledger import done
 from tests.processes import Stack
@@ -35,7 +36,7 @@ def test_flushall_with_200_tasks_queued(stack: Stack, effects: str, redis_server
         for number in range(200):
             tasks.effect.delay(effects, str(number))
     stack.relay()
-    until(lambda: TaskRun.objects.filter(published_at__isnull=False).count() >= 100, "a window of them is in Redis")
+    until(lambda: TaskRun.objects.filter(published_at__isnull=False).count() >= WINDOW_LEAST, "a window is in Redis")
     redis_server.client().flushall()
     stack.worker()
     until(done, "all 200 done")
