@@ -90,7 +90,7 @@ class Bundle:
         self._task = task
         self._request = request
         self._worker_id = header["worker"]
-        self._first = ledger.Claim(uuid.UUID(header["id"]), uuid.UUID(header["claim"]), 0, None)
+        self._first = ledger.Claim.of(header)
         tasks, limited = task.app.tasks, header["limited"]
         self._revoked: list[str] = header["revoked"]
         self._names = [

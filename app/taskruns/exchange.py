@@ -71,8 +71,7 @@ def exchange(
 
     Those are the next of its queue and priority, or of one that is more urgent, as far as they are calls of ``names``,
     not those with the Celery ids ``revoked``, no attempt of theirs was lost, and their headers have ``limits`` in them.
-    Returns the keys of what has ended (of another, the claim was lost), and
-    what was claimed, the longest due first.
+    Returns the keys of what has ended (of another, the claim was lost), and what was claimed, the longest due first.
 
     May be repeated when the answer was lost: it returns what is claimed under the token, if anything is.
     """

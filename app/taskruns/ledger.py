@@ -58,6 +58,11 @@ class Claim:
     waited: float = dataclasses.field(default=0.0, compare=False)
     """Seconds from due to claimed, by the database's clock."""
 
+    @classmethod
+    def of(cls, header: dict[str, Any]) -> Claim:
+        """By the run and the token that a message's header names; nothing else of it is known."""
+        return cls(uuid.UUID(header["id"]), uuid.UUID(header["claim"]), 0, None)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:

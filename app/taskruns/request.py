@@ -81,14 +81,14 @@ def write_rest() -> None:
 _alive: weakref.WeakSet[LedgerRequest] = weakref.WeakSet()
 
 
-def living_claims() -> set[uuid.UUID]:
-    """Under which something may run here: of the requests that the pool has, and has not told the end of.
+def living_requests() -> dict[uuid.UUID, LedgerRequest]:
+    """By their claims, those under which something may run here: the pool has them, and has not told of their end.
 
     Celery's own sets are emptied when the broker goes away, and not filled before it is back.
     """
     while True:
         try:
-            return {uuid.UUID(request.run["claim"]) for request in _alive if request.run and not request.is_over}
+            return {request.claim.token: request for request in _alive if request.run and not request.is_over}
         except RuntimeError:  # the main thread has added one meanwhile
             continue
 
@@ -109,6 +109,12 @@ class LedgerRequest(CountedRequest):
         self._since = time.monotonic()
         self._overran: list[ledger.Ended] = []
         _alive.add(self)
+
+    @property
+    def claim(self) -> ledger.Claim:
+        """Of the message's run."""
+        assert self.run is not None
+        return ledger.Claim.of(self.run)
 
     def _not_to_take(self) -> dict[str, Any]:
         """What must come as messages: tasks that have a rate limit (None: all of them), and ids that are revoked.
@@ -139,21 +145,20 @@ class LedgerRequest(CountedRequest):
         A pool of processes tells of it twice.
         """
         assert self.run is not None
-        own, worker_id = uuid.UUID(self.run["id"]), self.run["worker"]
+        worker_id, own = self.run["worker"], self.claim.run_id
 
         def overrun(claim: ledger.Claim) -> list[ledger.Ended]:
             self._overran = terminal.overrun(worker_id, claim.token, timeout)
             return self._overran
 
-        is_told = bool(self._overran)
-        if not is_told:
+        if not self._overran:
             self._tell(overrun)
-        others = [run for run in self._overran if run.run_id != own]
-        for run in [] if is_told else others:
-            state.task_ready(self)
-            self.is_over = True
-            self._tell_task(run, TimeLimitExceeded(timeout))
-        return bool(others)
+            for run in self._overran:
+                if run.run_id != own:
+                    state.task_ready(self)
+                    self.is_over = True
+                    self._tell_task(run, TimeLimitExceeded(timeout))
+        return any(run.run_id != own for run in self._overran)
 
     def _tell_task(self, run: ledger.Ended, error: TimeLimitExceeded) -> None:
         """As Celery tells the task of a message."""
@@ -182,7 +187,7 @@ class LedgerRequest(CountedRequest):
             self._count_failure("WorkerLostError")
         elif self.run is not None and isinstance(error, NO_VERDICT):
             lost = ledger.Failure("WorkerLostError", str(error), "")
-            if uuid.UUID(self.run["claim"]) in identity.cancelled:
+            if self.claim.token in identity.cancelled:
                 self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
             else:
                 self._tell(lambda claim: terminal.lose_claim(claim.run_id, claim.token, lost))
@@ -210,8 +215,7 @@ class LedgerRequest(CountedRequest):
 
     def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
         assert self.run is not None
-        run = self.run
-        claim = ledger.Claim(uuid.UUID(run["id"]), uuid.UUID(run["claim"]), 0, None)
+        run, claim = self.run, self.claim
 
         def write_and_count() -> None:
             written = write(claim)

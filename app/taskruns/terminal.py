@@ -30,34 +30,27 @@ logger = logging.getLogger(__name__)
 
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = ledger.LOST) -> int:
     """An attempt that ended without a verdict. Returns 1, or 0 where it had ended otherwise."""
-    return _told(lambda: ledger.lose_claim(run_id, token, failure))
+    return len(_told(lambda: ledger.lose_claim(run_id, token, failure)))
 
 
 def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = ledger.LOST) -> list[Ended]:
     """Every attempt under a token. Returns what became of their runs."""
-    lost: list[Ended] = []
-
-    def write() -> list[Ended]:
-        lost[:] = ledger.lose_bundle(worker_id, token, failure)
-        return lost
-
-    _told(write)
-    return lost
+    return _told(lambda: ledger.lose_bundle(worker_id, token, failure))
 
 
 def lose_orphans() -> int:
     """Every attempt whose worker is dead. Returns how many."""
-    return _told(ledger.lose_orphans)
+    return len(_told(ledger.lose_orphans))
 
 
 def expire() -> int:
     """Waiting runs past their expiry. Returns how many."""
-    return _told(ends.expire)
+    return len(_told(ends.expire))
 
 
 def cancel_waiting(run_id: uuid.UUID) -> int:
     """A run that has not begun. Returns 1, or 0 where it has."""
-    return _told(lambda: ends.cancel_waiting(run_id))
+    return len(_told(lambda: ends.cancel_waiting(run_id)))
 
 
 def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
@@ -65,12 +58,12 @@ def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
     pause, limit = settings.TASKRUNS_UNKNOWN_PAUSE, settings.TASKRUNS_UNKNOWN_LIMIT
     error = NotRegistered(name)
     failure = Failure("NotRegistered", f"No worker knows the task {name!r}.", "")
-    return _told(lambda: ends.postpone_unknown(run_id, failure, _encoded(error), pause, limit), error)
+    return len(_told(lambda: ends.postpone_unknown(run_id, failure, _encoded(error), pause, limit), error))
 
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> int:
     """A run that was stopped to cancel it. Returns 1, or 0 where it had ended otherwise, or nobody wanted that."""
-    return _told(lambda: ends.cancel_claim(run_id, token, only_if_requested))
+    return len(_told(lambda: ends.cancel_claim(run_id, token, only_if_requested)))
 
 
 def overrun(worker_id: int, token: uuid.UUID, limit: float) -> list[Ended]:
@@ -79,13 +72,15 @@ def overrun(worker_id: int, token: uuid.UUID, limit: float) -> list[Ended]:
     Nothing where it had ended, or several were claimed, of which nobody knows who it was.
     """
     running = exchange.running_under(worker_id, token)
-    if len(running) == 1 and fail(running[0], TimeLimitExceeded(limit)):
-        return [ledger.as_ended(running[0].run_id)]
-    return []
+    return _failed_by_ledger(running[0], TimeLimitExceeded(limit)) if len(running) == 1 else []
 
 
 def fail(claim: Claim, error: Exception) -> int:
     """A run that ends as a dead letter for ``error``. Returns 1, or 0 where it had ended otherwise."""
+    return len(_failed_by_ledger(claim, error))
+
+
+def _failed_by_ledger(claim: Claim, error: Exception) -> list[Ended]:
     failure = Failure(type(error).__name__, ledger.text(error), "")
     result = _encoded(error)
 
@@ -101,7 +96,7 @@ def _encoded(error: Exception) -> str:
     return str(backend.encode(backend.encode_result(error, states.FAILURE)))
 
 
-def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> int:
+def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> list[Ended]:
     with transaction.atomic():
         rows = write()
         for row in rows:
@@ -112,7 +107,7 @@ def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> i
             elif row.status in ("expired", "cancelled"):
                 # Celery's word for it.
                 _tell(row, partial(_revoked, "expired" if row.status == "expired" else "revoked"))
-    return len(rows)
+    return rows
 
 
 def _failed(reason: Exception, backend: Any, celery_id: str, request: Context) -> None:

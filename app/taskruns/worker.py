@@ -29,7 +29,7 @@ from app.taskruns.databases import own_connection, pool_connections
 from app.taskruns.memory import memory, share
 from app.taskruns.metrics import WorkerMetrics
 from app.taskruns.native import native, start_native_thread
-from app.taskruns.request import identity, living_claims, write_now, write_rest
+from app.taskruns.request import LedgerRequest, identity, living_requests, write_now, write_rest
 
 logger = logging.getLogger(__name__)
 
@@ -126,21 +126,19 @@ class LedgerStep(bootsteps.StartStopStep):
 
     def _cancel(self, claims: set[uuid.UUID]) -> None:
         """End what runs these. Threads cannot be ended: theirs are told, see `progress.is_cancel_requested`."""
-        for request in tuple(state.active_requests) if claims else ():
-            run = getattr(request, "run", None)
-            if run is None or request.worker_pid is None:
-                continue
-            claim = uuid.UUID(run["claim"])
-            if claim in claims - identity.cancelled:
+        requests = living_requests() if claims else {}
+        for claim in claims - identity.cancelled:
+            request = requests.get(claim)
+            if request is not None and request.worker_pid is not None:
                 identity.cancelled.add(claim)
-                self._end(request, run)
+                self._end(request)
 
     def _lose_unknown(self, worker_id: int, claims: set[uuid.UUID]) -> None:
         """Claims that no request has: each was on its way to Postgres when the process that made it died.
 
         What was written of that death came before it. A request is known until all under its claim has ended.
         """
-        for token in claims - living_claims() if claims else ():
+        for token in claims - living_requests().keys() if claims else ():
 
             def write(token: uuid.UUID = token) -> None:
                 for run in terminal.lose_bundle(worker_id, token):
@@ -149,13 +147,13 @@ class LedgerStep(bootsteps.StartStopStep):
 
             write_now(write)
 
-    def _end(self, request: Any, run: dict[str, Any]) -> None:
+    def _end(self, request: LedgerRequest) -> None:
         if self._processes() is not None:
-            logger.warning("run %s is cancelled: its process is killed", run["id"])
+            logger.warning("run %s is cancelled: its process is killed", request.claim.run_id)
             with suppress(ProcessLookupError):
                 os.kill(request.worker_pid, signal.SIGKILL)
         elif self._hub is not None:
-            logger.warning("run %s is cancelled: its greenlet is ended", run["id"])
+            logger.warning("run %s is cancelled: its greenlet is ended", request.claim.run_id)
             self._hub.loop.run_callback_threadsafe(self._worker.pool.terminate_job, request.worker_pid)
 
     def _processes(self) -> list[Any] | None:
