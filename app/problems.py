@@ -11,14 +11,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import resolve
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from app.postgres import is_cut
+from app.postgres import is_no_answer, is_passing
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class ProblemMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """What a view raised and DRF did not answer."""
-        if isinstance(error, OperationalError | InterfaceError) or is_cut(error):
+        if is_no_answer(error) or is_passing(error):
             logger.error("Postgres gave no answer: %s", str(error).strip())
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.", request.path)
         if isinstance(error, RequestDataTooBig):

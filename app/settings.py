@@ -219,6 +219,8 @@ TASKRUNS_UNCLAIMED = env.float("TASKRUNS_UNCLAIMED", default=10.0)
 # Seconds until a task whose name a worker did not know is tried again, and after which it is given up.
 TASKRUNS_UNKNOWN_PAUSE = env.float("TASKRUNS_UNKNOWN_PAUSE", default=30.0)
 TASKRUNS_UNKNOWN_LIMIT = env.float("TASKRUNS_UNKNOWN_LIMIT", default=900.0)
+# Bytes that a call's message, or a task's result, may have.
+TASKRUNS_MAX_MESSAGE = env.int("TASKRUNS_MAX_MESSAGE", default=8 * 1024 * 1024)
 # Where a worker, beat or relay shows a supervisor that it lives; nowhere without.
 ALIVE_FILE = env.str("ALIVE_FILE", default="")
 # Days that what has ended is kept, by its status; named ones change these.

@@ -17,7 +17,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
-from app.postgres import is_cut, is_no_answer
+from app.postgres import is_no_answer
 from app.taskruns import faults, ledger, terminal
 from app.taskruns.databases import give_back, prepare_connection
 from app.taskruns.messages import HEADER
@@ -114,7 +114,7 @@ class Execution:
                 except Ignore as error:
                     replaced = error
         except (DatabaseError, InterfaceError) as error:
-            self.is_cut = is_cut(error) or connection.connection is None or connection.connection.closed
+            self.is_cut = is_no_answer(error) or connection.connection is None or connection.connection.closed
             raise
         raise replaced
 

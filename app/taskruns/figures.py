@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import logging
 
 import redis
 from django.conf import settings
@@ -16,9 +17,12 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
 from app.queues import QUEUES
+from app.redis import is_away
 from app.taskruns.ledger import SUSPECT_AFTER, WAITING
 from app.taskruns.relay import WINDOW_LEAST
 from app.taskruns.wake import prefixed
+
+logger = logging.getLogger(__name__)
 
 CAP = 10_000
 """Where counting ends."""
@@ -187,12 +191,21 @@ def read_ledger() -> Ledger:
 
 
 def lateness() -> dict[str, float]:
-    """Seconds by which each enabled schedule, by its name, is late; 0 for one that is not due."""
+    """Seconds by which each enabled schedule, by its name, is late; 0 for one that is not due.
+
+    A schedule that cannot be read is left out: it must not cost the figures of everything else.
+    """
     now = timezone.now()
     enabled = PeriodicTask.objects.filter(
         Q(start_time=None) | Q(start_time__lte=now), Q(expires=None) | Q(expires__gt=now), enabled=True
     ).select_related("interval", "crontab", "solar", "clocked")
-    return {model.name: _late(model, now) for model in enabled}
+    late = {}
+    for model in enabled:
+        try:
+            late[model.name] = _late(model, now)
+        except Exception as error:  # noqa: BLE001 - whatever its text, numbers or zone do to the libraries
+            logger.debug("the schedule %s cannot be read: %r", model.name, error)
+    return late
 
 
 def _late(model: PeriodicTask, now: datetime.datetime) -> float:
@@ -209,11 +222,12 @@ def read_broker(client: redis.Redis) -> Broker:
     pipeline.info("memory")
     *lengths, memory = pipeline.execute(raise_on_error=False)
     for answer in lengths:
-        if isinstance(answer, Exception):
+        if isinstance(answer, Exception) and is_away(answer):
             raise answer
     told = {} if isinstance(memory, Exception) else memory
     return Broker(
-        lengths={queue.name: length for queue, length in zip(QUEUES, lengths, strict=True)},
+        # What stands at a queue's key and is no list has no length.
+        lengths={queue.name: length for queue, length in zip(QUEUES, lengths, strict=True) if type(length) is int},
         memory_used=told.get("used_memory"),
         memory_max=told.get("maxmemory") or None,
     )

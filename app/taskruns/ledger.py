@@ -16,6 +16,7 @@ from django.db import connection
 
 from app.queues import QUEUES
 from app.taskruns.ids import uuid7
+from app.text import carried
 
 # Literals, not parameters: Postgres proves from them that a partial index fits.
 WAITING = "('queued','retrying')"
@@ -64,22 +65,28 @@ class Claim:
         return cls(uuid.UUID(header["id"]), uuid.UUID(header["claim"]), 0, None)
 
 
+LONGEST_ERROR = 100_000
+"""Characters of an error's text and of a traceback that are kept: the first half, and the last."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt did not succeed."""
+    """Why an attempt did not succeed, in text that Postgres takes, whatever the exception's ``str()`` does."""
 
     error_type: str
     error: str
     traceback: str
 
+    def __post_init__(self) -> None:
+        for name in ("error_type", "error", "traceback"):
+            object.__setattr__(self, name, _shortened(carried(getattr(self, name))))
 
-def text(error: object) -> str:
-    """An exception's text as Postgres takes it, whatever its ``str()`` does."""
-    try:
-        told = str(error)
-    except Exception as broken:  # noqa: BLE001 - a broken __str__ must not cost the verdict
-        told = f"<no text: {broken!r}>"
-    return told.replace("\x00", "").encode(errors="replace").decode()
+
+def _shortened(text: str) -> str:
+    half = LONGEST_ERROR // 2
+    return (
+        text if len(text) <= LONGEST_ERROR else f"{text[:half]}\n… {len(text) - 2 * half} characters …\n{text[-half:]}"
+    )
 
 
 _MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %s))"

@@ -6,7 +6,6 @@ instead, in the caller's transaction. The relay sends it once it is committed an
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Callable
 from types import NoneType
@@ -16,14 +15,10 @@ from celery import signals
 from celery.app.amqp import AMQP, task_message
 from celery.exceptions import ImproperlyConfigured
 from celery.utils.text import truncate
-from django.db import models
-from django.utils.dateparse import parse_datetime
 from kombu import Queue
-from kombu.exceptions import EncodeError
-from kombu.serialization import dumps
 
 from app.queues import BY_NAME
-from app.taskruns import batch, execution, ledger
+from app.taskruns import arguments, batch, execution, ledger
 from app.taskruns.messages import HEADER, envelope
 from app.taskruns.ownership import current_owner_id
 from app.taskruns.wake import waker
@@ -44,6 +39,7 @@ class LedgerAMQP(AMQP):
         expires=None, *rest, **options,
     ) -> task_message:  # fmt: skip
         """As Celery's, but seconds from now stay seconds: they count from the database's clock, not from ours."""
+        arguments.check_times(name, countdown, eta, expires)
         if options.get("argsrepr") is None:
             options["argsrepr"] = _flat_repr(args or (), self.argsrepr_maxsize)
         if options.get("kwargsrepr") is None and not kwargs:
@@ -82,8 +78,9 @@ class LedgerAMQP(AMQP):
             queue_name = self._queue_name(queue, exchange, routing_key)
             if serializer not in (None, "json"):
                 raise ImproperlyConfigured(f"{name}: serializer {serializer!r} is refused, tasks are sent as JSON")
-            all_headers = {**message.headers, **(headers or {}), HEADER: message.headers[HEADER]}
-            properties = {**message.properties, "priority": priority or 0}
+            arguments.check_added(name, message.headers, headers or {})
+            all_headers = {**message.headers, **(headers or {})}
+            properties = {**message.properties, "priority": arguments.check_priority(name, priority)}
             signals.before_task_publish.send(
                 sender=name, body=message.body, exchange="", routing_key=queue_name, declare=[],
                 headers=all_headers, properties=properties, retry_policy={},
@@ -121,16 +118,21 @@ class LedgerAMQP(AMQP):
         relative = headers.pop(HEADER)
         # Times stay in the row: a message that carries them would be held, or dropped, by the worker itself.
         headers[HEADER] = {"eta": headers["eta"]}
-        eta, expires = _moment(headers["eta"]), _moment(headers["expires"])
+        eta = arguments.moment(name, "eta", headers["eta"])
+        expires = arguments.moment(name, "expires", headers["expires"])
+        arguments.check_headers(name, headers)
         headers |= {"eta": None, "expires": None, "timelimit": self._time_limits(name, queue, headers["timelimit"])}
+        texts = [arguments.encoded(name, part) for part in (headers, body, properties)]
+        arguments.check_size(name, *texts)
+        arguments.check_signatures(name, body[2])
         return ledger.Message(
             celery_id=headers["id"],
             name=name,
             queue=queue,
             priority=properties["priority"],
-            headers=_json(name, headers),
-            body=_json(name, body),
-            properties=_json(name, properties),
+            headers=texts[0],
+            body=texts[1],
+            properties=texts[2],
             eta=None if relative["countdown"] is not None else eta,
             countdown=relative["countdown"],
             expires=None if relative["expires_in"] is not None else expires,
@@ -164,7 +166,7 @@ class LedgerAMQP(AMQP):
     def _send(self, row: ledger.Message, headers: dict[str, Any]) -> None:
         """Straight to Redis once the caller's transaction is committed; lost where Redis does not take it."""
         plain = {name: value for name, value in headers.items() if name != HEADER}
-        message = envelope(row.queue, _json(row.name, plain), row.body, row.properties)
+        message = envelope(row.queue, arguments.encoded(row.name, plain), row.body, row.properties)
         running = execution.current()
         if running is not None and running.finishing:
             running.after_finish(lambda: waker.send(row.queue, message))
@@ -198,39 +200,3 @@ def _flat_repr(values: Any, most: int) -> str | None:
         told.append(one)
         left -= len(one)
     return "".join([*told, closing])
-
-
-def _moment(value: str | None) -> datetime.datetime | None:
-    if value is None:
-        return None
-    moment = parse_datetime(value)
-    if moment is None:
-        raise ValueError(f"{value!r} is not a time in ISO 8601")
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
-
-
-def _json(name: str, value: Any) -> str:
-    """JSON as kombu writes it (dates, decimals, UUIDs and lazy texts included).
-
-    Raises EncodeError, before anything is stored, for what has no JSON form, a model instance above all.
-    """
-    try:
-        text = dumps(value, serializer="json")[2]
-    except EncodeError as error:
-        culprit = _model_instance_in(value)
-        if culprit is not None:
-            raise EncodeError(
-                f"{name} was called with {culprit}: pass its id ({culprit.pk!r}) and fetch it in the task"
-            ) from error
-        raise EncodeError(f"{name} was called with what is not JSON: {error}") from error
-    return text if isinstance(text, str) else text.decode()
-
-
-def _model_instance_in(value: Any) -> models.Model | None:
-    if isinstance(value, models.Model):
-        return value
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list | tuple | set):
-        return None
-    return next((found for item in value if (found := _model_instance_in(item)) is not None), None)

@@ -22,6 +22,7 @@ from django.db import connection, transaction
 from app.taskruns import execution, groups
 from app.taskruns.messages import HEADER
 from app.taskruns.models import Status, StoredResult, TaskRun, Worker
+from app.text import carried
 
 CELERY_STATES = {
     Status.QUEUED: states.PENDING,
@@ -172,7 +173,7 @@ class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Bas
         # Of a run, its execution alone stores here: a state that the task made up, with `update_state`.
         if running is not None or getattr(request, HEADER, None) is None:
             encoded = self.encode(result)
-            text = str(traceback or "").replace("\x00", "")
+            text = carried(traceback or "")
             _write(lambda: groups.store(task_id, state, encoded, text))
         return result
 

@@ -24,6 +24,7 @@ from app.taskruns import ends, exchange, ledger
 from app.taskruns.ledger import Claim, Ended, Failure
 from app.taskruns.messages import HEADER
 from app.taskruns.signals import run_lost
+from app.text import carried
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def fail(claim: Claim, error: Exception) -> int:
 
 
 def _failed_by_ledger(claim: Claim, error: Exception) -> list[Ended]:
-    failure = Failure(type(error).__name__, ledger.text(error), "")
+    failure = Failure(type(error).__name__, carried(error), "")
     result = _encoded(error)
 
     def write() -> list[Ended]:

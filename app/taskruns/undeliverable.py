@@ -8,11 +8,12 @@ from typing import Any
 
 from app.taskruns.models import Undeliverable
 from app.taskruns.wake import broker_client, prefixed
+from app.text import carried
 
 
 def keep(queue: str, message: bytes, reason: str) -> None:
     """Store a message as it stood in its list. Raises django.db.DatabaseError or InterfaceError."""
-    Undeliverable.objects.create(queue=queue, message=message, reason=reason)
+    Undeliverable.objects.create(queue=queue, message=message, reason=carried(reason))
 
 
 def put_back(row: Undeliverable) -> None:

@@ -10,6 +10,7 @@ from celery.app.trace import trace_ok_t
 from celery.exceptions import Reject, Retry
 
 from app.taskruns import ledger
+from app.text import carried
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,14 +39,8 @@ def verdict_of(outcome: trace_ok_t) -> Verdict:
 
 def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> ledger.Failure:
     """An exception as the ledger keeps it."""
-    return ledger.Failure(
-        type(error).__name__, ledger.text(error), str(einfo.traceback).replace("\x00", "") if einfo is not None else ""
-    )
+    return ledger.Failure(type(error).__name__, carried(error), str(einfo.traceback) if einfo is not None else "")
 
 
 def _from_einfo(einfo: ExceptionInfo) -> ledger.Failure:
-    return ledger.Failure(
-        getattr(einfo.type, "__name__", "Exception"),
-        ledger.text(einfo.exception),
-        str(einfo.traceback).replace("\x00", ""),
-    )
+    return ledger.Failure(getattr(einfo.type, "__name__", "Exception"), carried(einfo.exception), str(einfo.traceback))

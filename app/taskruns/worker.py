@@ -30,6 +30,7 @@ from app.taskruns.memory import memory, share
 from app.taskruns.metrics import WorkerMetrics
 from app.taskruns.native import native, start_native_thread
 from app.taskruns.request import LedgerRequest, identity, living_requests, write_now, write_rest
+from app.text import carried
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class LedgerStep(bootsteps.StartStopStep):
         worker = self._worker
         queues = json.dumps(sorted(worker.app.amqp.queues.consume_from))
         try:
-            identity.worker_id = heartbeats.register(worker.hostname, queues, worker.concurrency)
+            identity.worker_id = heartbeats.register(carried(worker.hostname), queues, worker.concurrency)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("waiting for Postgres: %s", str(error).strip().splitlines()[0])
             return False

@@ -16,7 +16,7 @@ from django.db import OperationalError, connections, transaction
 
 from app import checks
 from app.database.base import CONNECT, IDLE, REST, DatabaseWrapper
-from app.postgres import is_cut
+from app.postgres import is_no_answer
 from tests.waiting import until
 
 SLEEP = "SELECT pg_sleep(3)"
@@ -97,7 +97,7 @@ def test_one_that_is_slow_but_answers_is_not_given_up(impatient: DatabaseWrapper
 def test_a_statement_has_its_limit(impatient: DatabaseWrapper) -> None:
     with pytest.raises(OperationalError, match=r"within 0\.5 s") as caught, impatient.cursor() as cursor:
         cursor.execute(SLEEP)
-    assert is_cut(caught.value)
+    assert is_no_answer(caught.value)
     assert not impatient.is_usable()
     impatient.close()
     with impatient.cursor() as cursor:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
 
-from app.postgres import is_cut
+from app.postgres import is_no_answer
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_session_that_was_ended(other: psycopg.Connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         other.execute("SELECT pg_terminate_backend(%s, 10000)", cursor.fetchone())
-    assert is_cut(error_of("SELECT 1"))
+    assert is_no_answer(error_of("SELECT 1"))
     connection.close()
 
 
@@ -38,14 +38,14 @@ def test_nobody_listens(other: psycopg.Connection) -> None:
     nowhere.settings_dict = nowhere.settings_dict | {"PORT": 1}
     with pytest.raises(DatabaseError) as caught:
         nowhere.ensure_connection()
-    assert is_cut(caught.value)
+    assert is_no_answer(caught.value)
 
 
 def test_last_words_in_the_middle_of_an_answer() -> None:
     """As psycopg 3.3 raises it, now and then, behind PgBouncer."""
     with pytest.raises(DatabaseError) as caught, connection.wrap_database_errors:
         raise psycopg.InternalError("received 2 results from command 'BEGIN'")
-    assert is_cut(caught.value)
+    assert is_no_answer(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_last_words_in_the_middle_of_an_answer() -> None:
 )
 def test_what_is_wrong_with_the_statement(other: psycopg.Connection, statement: str) -> None:
     other.execute("LOCK TABLE accounts_user")
-    assert not is_cut(error_of(statement))
+    assert not is_no_answer(error_of(statement))

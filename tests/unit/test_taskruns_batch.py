@@ -8,6 +8,7 @@ import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from app.taskruns import arguments
 from app.taskruns.batch import MOST
 from app.taskruns.ledger import DuplicateTaskIdError
 from app.taskruns.models import TaskRun, Tick
@@ -91,7 +92,8 @@ def test_gone_with_a_savepoint_that_a_statement_broke() -> None:
     assert TaskRun.objects.count() == 1
 
 
-def test_what_cannot_be_stored_undoes_the_transaction_and_its_hooks() -> None:
+def test_what_cannot_be_stored_undoes_the_transaction_and_its_hooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arguments, "check_priority", lambda name, priority: priority or 0)
     called: list[int] = []
     with pytest.raises(DataError):
         call_what_cannot_be_stored(lambda: called.append(1))
