@@ -89,6 +89,8 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     """When it was asked something last, by the monotonic clock."""
     held: Callable[[], object] | None = None
     """Writes what was held back in the transaction that is open: before anything else is asked, and before its end."""
+    is_kept = False
+    """Whether the open transaction is not that of the code which runs now: its ``close()`` is then ignored."""
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.limit is None:
@@ -149,9 +151,27 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         super()._rollback()
 
     def close(self) -> None:
-        """As Django's."""
+        """As Django's, but for a connection that is kept."""
+        if self.is_kept:
+            return
         self.held = None
         super().close()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the open transaction takes no more statements until it is rolled back to a savepoint."""
+        if self.needs_rollback or self.connection is None:
+            return True
+        return bool(self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR)
+
+    def forget_transaction(self) -> None:
+        """Close the connection and forget the transaction that was left open on it: it is rolled back."""
+        self.is_kept = False
+        self.savepoint_ids.clear()
+        self.atomic_blocks.clear()
+        self.run_on_commit.clear()
+        self.in_atomic_block = self.needs_rollback = self.closed_in_transaction = False
+        self.close()
 
     def _configure_connection(self, connection: psycopg.Connection[Any]) -> Any:
         """As Django's; and have the server find out as well, and as soon, that the other end is gone.

@@ -40,6 +40,7 @@ def store(row: ledger.Message, hold: bool) -> None:
         return
     batch = _connection.held
     if not isinstance(batch, Batch):
+        _connection.write_held()
         batch = _connection.held = Batch()
         transaction.on_commit(_committed)
     batch.rows.append(row)

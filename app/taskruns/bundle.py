@@ -11,6 +11,7 @@ import json
 import logging
 import time
 import uuid
+from functools import partial
 from typing import Any
 
 from celery import states
@@ -20,8 +21,9 @@ from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 from kombu.utils.json import loads
 
 from app.taskruns import exchange, faults, ledger, terminal
+from app.taskruns.attempt import DROPPED, Attempt, log_lost, perform, until_written, write_end
 from app.taskruns.databases import give_back, prepare_connection
-from app.taskruns.execution import DROPPED, Attempt, Execution, log_lost, perform, until_written, write_end
+from app.taskruns.execution import Execution
 from app.taskruns.messages import HEADER
 from app.taskruns.verdict import Verdict
 
@@ -169,7 +171,9 @@ class Bundle:
         give_back()
         faults.reach("worker.exchanged")
         for one in held:
-            if one.running.claim.run_id in ended:
+            claim = one.running.claim
+            # The second: where the answer to the first try was lost.
+            if claim.run_id in ended or until_written(partial(ledger.ended, claim)):
                 one.running.committed()
             else:
                 log_lost(one.running)

@@ -12,9 +12,9 @@ from celery import states
 from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
 from celery.worker.request import Request
 
+from app.taskruns.attempt import DROPPED
 from app.taskruns.bundle import Ran
 from app.taskruns.exchange import Finished
-from app.taskruns.execution import DROPPED
 from app.taskruns.ledger import LOST, Ended
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics, exception_name

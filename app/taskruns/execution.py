@@ -1,41 +1,27 @@
-"""The inbox: claim → Celery's tracer → finish, around every run of a task in a worker."""
+"""A claimed run while its task executes: what belongs to its body, and what to its finish."""
 
 from __future__ import annotations
 
 import logging
-import time
 import uuid
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any
 
 from celery import states
-from celery.app.task import Context
-from celery.app.trace import trace_ok_t
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry
 from django.db import DatabaseError, InterfaceError, connection, transaction
-from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
 from app.postgres import is_no_answer
-from app.taskruns import faults, ledger, terminal
-from app.taskruns.databases import give_back, prepare_connection
-from app.taskruns.messages import HEADER
-from app.taskruns.verdict import Verdict, describe, verdict_of
+from app.taskruns import ledger, terminal
+from app.taskruns.databases import Guard, OpenTransactions
+from app.taskruns.verdict import Verdict
 from app.taskruns.wake import waker
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-
-DROPPED = "dropped: the run is done, running elsewhere, expired or not due"
-LONGEST_PAUSE = 5.0
-"""Seconds between two tries to reach Postgres."""
 
 _current: ContextVar[Execution | None] = ContextVar("taskruns_execution", default=None)
-
-
-class ClaimLost(Exception):
-    """The run was given to another worker: what an atomic task did is undone."""
 
 
 class Execution:
@@ -51,6 +37,8 @@ class Execution:
         """Another worker has the run, or had it: nothing of this attempt's end was written."""
         self.is_cut = False
         """The transaction of an atomic body was cut off from outside."""
+        self.raised: BaseException | None = None
+        """What the body raised, where that is an error."""
         self.progress: tuple[int, int | None, str] | None = None
         """What an atomic task told of its progress; written with its finish, for its row shall not be locked before."""
         self.result: str | None = None
@@ -62,6 +50,8 @@ class Execution:
         self._writes: list[Callable[[], object]] = []
         self._after: list[Callable[[], object]] = []
         self._calls: list[ledger.Message] = []
+        self.guard: Guard | OpenTransactions = Guard() if self.atomic else OpenTransactions()
+        """Keeps what handlers and hooks do to the connection from the run's own transaction."""
 
     def keep(self, message: ledger.Message) -> bool:
         """Hold back a call until the finish, where it belongs to it. False: it is to be stored now.
@@ -102,11 +92,17 @@ class Execution:
         self._body_begun = True
         try:
             return self._or_nothing(body) if self.atomic else body()
+        except (Ignore, Reject, Retry):
+            raise
+        except BaseException as error:
+            self.raised = error
+            raise
         finally:
             self.end_body()
 
     def _or_nothing(self, body: Callable[[], Any]) -> Any:
         """What a failed or retried body wrote is undone; what one wrote that replaced itself is kept."""
+        self.guard.leave()
         try:
             with transaction.atomic():
                 try:
@@ -114,8 +110,11 @@ class Execution:
                 except Ignore as error:
                     replaced = error
         except (DatabaseError, InterfaceError) as error:
-            self.is_cut = is_no_answer(error) or connection.connection is None or connection.connection.closed
+            was_cut = is_no_answer(error) or connection.connection is None or connection.connection.closed
+            self.is_cut = was_cut and not connection.closed_in_transaction
             raise
+        finally:
+            self.guard.enter()
         raise replaced
 
     @property
@@ -148,11 +147,19 @@ class Execution:
         """A run that was to be cancelled does not go on by a retry, nor as what replaced it."""
         return bool(terminal.cancel_claim(self.claim.run_id, self.claim.token, only_if_requested=True))
 
+    def start_over(self) -> None:
+        """Forget what was to be written with the finish: it is another one."""
+        self.end_body()
+        self._next, self.result, self.children = None, None, None
+        self._calls.clear()
+        self._writes.clear()
+
     def committed(self) -> None:
-        """Do what waits for the commit of the finish."""
+        """Do what waits for the commit of the finish. Once, however often it is called."""
         if self._calls or self._next:
             waker.wake()
-        for call in self._after:
+        after, self._after = self._after, []
+        for call in after:
             try:
                 call()
             except Exception:
@@ -179,6 +186,16 @@ class Execution:
             logger.exception("%s[%s] called a task whose id is live", self.task.name, self.claim.run_id)
 
 
+@contextmanager
+def executing(running: Execution) -> Iterator[None]:
+    """This thread executes the run meanwhile."""
+    reset = _current.set(running)
+    try:
+        yield
+    finally:
+        _current.reset(reset)
+
+
 def current() -> Execution | None:
     """The run that this thread executes, or None outside of one."""
     return _current.get()
@@ -188,186 +205,3 @@ def current_run_id() -> uuid.UUID | None:
     """The run's key, the same in every attempt: an ``Idempotency-Key`` for the world outside. None outside a run."""
     running = _current.get()
     return running.claim.run_id if running is not None else None
-
-
-def execute(
-    task: Any,
-    tracer: Callable[..., trace_ok_t],
-    uuid_: str,
-    args: Any,
-    kwargs: Any,
-    request: dict[str, Any],
-) -> trace_ok_t:
-    """Claim the run named in the message, trace the task, write how it ended. A run not to be had is dropped."""
-    header = request[HEADER]
-    run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
-    prepare_connection()
-    try:
-        claim = until_written(lambda: ledger.claim(run_id, token, header["worker"], header.get("attempt")))
-        # Not held while the body runs, which may be slow and not need it.
-        give_back()
-        if claim is None:
-            logger.info("%s[%s] %s", task.name, run_id, DROPPED)
-            return _dropped()
-        # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
-        request["eta"] = header["eta"]
-        header["waited"] = claim.waited
-        request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
-        running = Execution(claim, uuid_, task, request)
-        attempt = perform(running, lambda: tracer(uuid_, args, kwargs, request))
-        return _dropped() if running.is_lost else attempt.outcome()
-    except GreenletExit:
-        # Ended from outside, perhaps in the middle of a statement.
-        connection.close()
-        until_written(lambda: terminal.cancel_claim(run_id, token, only_if_requested=True))
-        raise
-    finally:
-        give_back()
-
-
-def _dropped() -> trace_ok_t:
-    """What a worker's main process is told of an attempt that counts for nothing."""
-    return trace_ok_t(None, None, 0.0, DROPPED)
-
-
-class Attempt:
-    """One run of Celery's tracer, and what came of it."""
-
-    def __init__(self, running: Execution, trace: Callable[[], trace_ok_t]) -> None:
-        self.running = running
-        self.verdict: Verdict | None = None
-        self._trace = trace
-        self._traced: trace_ok_t | None = None
-        self._raised: Exception | None = None
-
-    def run(self) -> Verdict:
-        """Run it; what it raises is kept for `outcome`."""
-        try:
-            self._traced = self._trace()
-        except Reject as error:
-            self._raised = error
-            self.verdict = Verdict(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
-        except Exception as error:  # noqa: BLE001 - raised again by `outcome`
-            self._raised = error
-            self.verdict = Verdict(states.FAILURE, describe(error))
-        else:
-            self.verdict = verdict_of(self._traced)
-            info = self._traced.info
-            if self.verdict.state == states.REJECTED and not self.verdict.requeue and info is not None:
-                # Celery leaves this to the worker's main process, which does not hold the claim.
-                request = Context(self.running.request)
-                self.running.task.backend.mark_as_failure(self.running.celery_id, info.retval, request=request)
-        faults.reach("worker.ran")
-        return self.verdict
-
-    def outcome(self) -> trace_ok_t:
-        """What the tracer returned. Raises what it raised."""
-        if self._raised is not None:
-            raise self._raised
-        assert self._traced is not None
-        return self._traced
-
-
-def perform(
-    running: Execution,
-    trace: Callable[[], trace_ok_t],
-    finish: Callable[[Execution, Verdict], None] | None = None,
-) -> Attempt:
-    """Run what was claimed and write how it ended: an atomic task's end with what it did, any other's by ``finish``."""
-    reset = _current.set(running)
-    try:
-        faults.reach("worker.claimed")
-        attempt = Attempt(running, trace)
-        if running.atomic:
-            _in_one_transaction(attempt)
-        else:
-            (finish or write_end)(running, attempt.run())
-        faults.reach("worker.finished")
-        return attempt
-    finally:
-        _current.reset(reset)
-
-
-def _in_one_transaction(attempt: Attempt) -> None:
-    """Body and finish are committed together. Where that is not known to have happened, the ledger is asked."""
-    running, claim = attempt.running, attempt.running.claim
-    # To wait for a place in the pool, or for Postgres, is no attempt.
-    until_written(connection.ensure_connection)
-    try:
-        with transaction.atomic():
-            _run_and_finish(attempt)
-    except ClaimLost:
-        log_lost(running)
-    except Exception as error:  # noqa: BLE001 - each becomes a verdict
-        connection.close()
-        verdict = attempt.verdict
-        was_cut = running.is_cut and verdict is not None and verdict.state == states.FAILURE
-        if verdict is not None and verdict.failure is not None and not was_cut:
-            # What it did is undone; that it failed is true all the same.
-            write_end(running, verdict)
-        elif was_cut or _is_no_answer(error):
-            logger.warning("%s[%s] no answer to its commit: %s", running.task.name, claim.run_id, error)
-            undone = describe(error)
-            until_written(lambda: ledger.ended(claim) or terminal.lose_claim(claim.run_id, claim.token, undone))
-        else:
-            _refused(running, error)
-
-
-def _run_and_finish(attempt: Attempt) -> None:
-    if not attempt.running.finish(attempt.run()):
-        raise ClaimLost
-
-
-def write_end(running: Execution, verdict: Verdict) -> None:
-    """Until Postgres has it, or another has the run."""
-    try:
-        written = until_written(lambda: running.finish(verdict) or ledger.ended(running.claim))
-    except Exception as error:  # noqa: BLE001 - see `_refused`
-        _refused(running, error)
-    else:
-        if not written:
-            log_lost(running)
-
-
-def _refused(running: Execution, error: Exception) -> None:
-    """An outcome that Postgres refuses (say, a callback owned by a user just deleted) is a failure, not a hang."""
-    logger.error("%s[%s] the outcome could not be written", running.task.name, running.claim.run_id, exc_info=error)
-    try:
-        written = until_written(lambda: terminal.fail(running.claim, error) or ledger.ended(running.claim))
-    except Exception:
-        logger.exception("%s[%s] nor can its errbacks be called", running.task.name, running.claim.run_id)
-        failure = describe(error)
-        written = until_written(lambda: ledger.fail(running.claim, failure, None) or ledger.ended(running.claim))
-    if not written:
-        log_lost(running)
-
-
-def log_lost(running: Execution) -> None:
-    """Another worker has the run, or had it."""
-    running.is_lost = True
-    logger.error(
-        "%s[%s] attempt %s ended after it was given to another worker: nothing of its end was written",
-        running.task.name, running.claim.run_id, running.claim.attempt,
-    )  # fmt: skip
-
-
-def _is_no_answer(error: Exception) -> bool:
-    """Whether the outcome of what raised it is not known: it is repeated, or asked for."""
-    return isinstance(error, SoftTimeLimitExceeded) or is_no_answer(error)
-
-
-def until_written(write: Callable[[], T]) -> T:
-    """Repeat a fenced statement until Postgres has answered it. Each is safe to repeat."""
-    pause = 0.0
-    while True:
-        # All of it within: a soft time limit may come at any moment, and most of them are spent waiting.
-        try:
-            if pause:
-                connection.close()
-                time.sleep(pause)
-            return write()
-        except Exception as error:
-            if not _is_no_answer(error):
-                raise
-            logger.warning("Postgres gave no answer, trying again: %s", error)
-        pause = min(max(pause * 2, 0.1), LONGEST_PAUSE)

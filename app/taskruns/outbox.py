@@ -78,8 +78,10 @@ class LedgerAMQP(AMQP):
             queue_name = self._queue_name(queue, exchange, routing_key)
             if serializer not in (None, "json"):
                 raise ImproperlyConfigured(f"{name}: serializer {serializer!r} is refused, tasks are sent as JSON")
-            arguments.check_added(name, message.headers, headers or {})
-            all_headers = {**message.headers, **(headers or {})}
+            # A retry has those of the message that it retries, ours too.
+            added = {header: value for header, value in (headers or {}).items() if header != HEADER}
+            arguments.check_added(name, message.headers, added)
+            all_headers = {**message.headers, **added}
             properties = {**message.properties, "priority": arguments.check_priority(name, priority)}
             signals.before_task_publish.send(
                 sender=name, body=message.body, exchange="", routing_key=queue_name, declare=[],

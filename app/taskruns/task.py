@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from celery import Task
 from celery.contrib.django.task import DjangoTask
+from celery.exceptions import Reject
 
-from app.taskruns import execution
+from app.taskruns import attempt, execution
 from app.taskruns.bundle import follow
 from app.taskruns.messages import HEADER
+
+logger = logging.getLogger(__name__)
+
+HOOKS = ("on_success", "on_failure", "on_retry", "after_return")
+"""What a task's class may do once its body has ended."""
 
 
 def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,10 +31,44 @@ def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
         if not request or HEADER not in request or request.get("is_eager"):
             return tracer(uuid, args, kwargs, request)
         began = time.monotonic()
-        outcome = execution.execute(task, tracer, uuid, args, kwargs, request)
+        outcome = attempt.execute(task, tracer, uuid, args, kwargs, request)
         return follow(task, request, outcome, began)
 
     return trace
+
+
+def _as_body(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A class's ``__call__``, whatever it does: from its start to its end it is the body of the run."""
+
+    @wraps(call)
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it is set as that
+        running = execution.current()
+        if running is None:
+            return call(self, *args, **kwargs)
+        return running.run_body(self, lambda: call(self, *args, **kwargs))
+
+    __call__.is_ours = True  # type: ignore[attr-defined]
+    return __call__
+
+
+def _alone(name: str, hook: Any) -> Callable[..., Any]:
+    """A class's hook that can break nothing but itself: the run has its verdict when it is called."""
+
+    def alone(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # A function, or whatever else stands in a class: a static method, a partial.
+        bound = hook.__get__(self, type(self)) if hasattr(hook, "__get__") else hook
+        running = execution.current()
+        if running is None or not running.finishing:
+            return bound(*args, **kwargs)
+        try:
+            return bound(*args, **kwargs)
+        except Reject:
+            raise
+        except Exception:
+            logger.exception("%s[%s] its %s raised an error", self.name, running.claim.run_id, name)
+
+    alone.is_ours = True  # type: ignore[attr-defined]
+    return alone
 
 
 class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs only
@@ -47,6 +90,16 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     """Celery's own, without the ledger's claim and finish."""
     _tracer: Callable[..., Any] | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take in what the class brings along, or one that it is mixed with."""
+        super().__init_subclass__(**kwargs)
+        if not hasattr(cls.__call__, "is_ours"):
+            cls.__call__ = _as_body(cls.__call__)  # type: ignore[method-assign]
+        for name in HOOKS:
+            hook = inspect.getattr_static(cls, name)
+            if not hasattr(hook, "is_ours") and hook is not inspect.getattr_static(Task, name):
+                setattr(cls, name, _alone(name, hook))
+
     @property
     def __trace__(self) -> Callable[..., Any] | None:
         return self._tracer
@@ -56,12 +109,10 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
         self.celery_tracer = tracer
         self._tracer = tracer if tracer is None else in_ledger(self, tracer)
 
+    @_as_body
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task here and now, as Celery's; the ledger notes when the body of a run has ended."""
-        running = execution.current()
-        if running is None:
-            return super().__call__(*args, **kwargs)
-        return running.run_body(self, lambda: super(LedgerTask, self).__call__(*args, **kwargs))
+        return super().__call__(*args, **kwargs)
 
     def on_replace(self, sig: Any) -> Any:
         """As Celery's; what takes the task's place is stored when the task is finished, not before."""

@@ -1,0 +1,271 @@
+"""The inbox: claim → Celery's tracer → finish, around every run of a task in a worker."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from billiard.einfo import ExceptionInfo
+from celery import states
+from celery.app.task import Context
+from celery.app.trace import TraceInfo, trace_ok_t
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from django.db import connection, transaction
+from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
+
+from app.postgres import is_no_answer, is_passing
+from app.taskruns import faults, ledger, terminal
+from app.taskruns.databases import give_back, prepare_connection
+from app.taskruns.execution import Execution, executing
+from app.taskruns.messages import HEADER
+from app.taskruns.verdict import Verdict, describe, verdict_of
+from app.text import carried
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DROPPED = "dropped: the run is done, running elsewhere, expired or not due"
+LONGEST_PAUSE = 5.0
+"""Seconds between two tries to reach Postgres."""
+MOST_PASSING = 8
+"""Tries, over a quarter of a minute, of what Postgres answers but cannot do just now."""
+
+
+class ClaimLost(Exception):
+    """The run was given to another worker: what an atomic task did is undone."""
+
+
+def execute(
+    task: Any,
+    tracer: Callable[..., trace_ok_t],
+    uuid_: str,
+    args: Any,
+    kwargs: Any,
+    request: dict[str, Any],
+) -> trace_ok_t:
+    """Claim the run named in the message, trace the task, write how it ended. A run not to be had is dropped."""
+    header = request[HEADER]
+    run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
+    prepare_connection()
+    try:
+        claim = until_written(lambda: ledger.claim(run_id, token, header["worker"], header.get("attempt")))
+        # Not held while the body runs, which may be slow and not need it.
+        give_back()
+        if claim is None:
+            logger.info("%s[%s] %s", task.name, run_id, DROPPED)
+            return _dropped()
+        # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
+        request["eta"] = header["eta"]
+        header["waited"] = claim.waited
+        request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
+        running = Execution(claim, uuid_, task, request)
+        attempt = perform(running, lambda: tracer(uuid_, args, kwargs, request))
+        return _dropped() if running.is_lost else attempt.outcome()
+    except GreenletExit:
+        # Ended from outside, perhaps in the middle of a statement.
+        connection.close()
+        until_written(lambda: terminal.cancel_claim(run_id, token, only_if_requested=True))
+        raise
+    finally:
+        give_back()
+
+
+def _dropped() -> trace_ok_t:
+    """What a worker's main process is told of an attempt that counts for nothing."""
+    return trace_ok_t(None, None, 0.0, DROPPED)
+
+
+class Attempt:
+    """One run of Celery's tracer, and what came of it."""
+
+    def __init__(self, running: Execution, trace: Callable[[], trace_ok_t]) -> None:
+        self.running = running
+        self.verdict: Verdict | None = None
+        self._trace = trace
+        self._traced: trace_ok_t | None = None
+        self._raised: Reject | None = None
+
+    def run(self) -> Verdict:
+        """Run it; what it raises is kept for `outcome`."""
+        try:
+            self._traced = self._trace()
+        except Reject as error:
+            self._raised = error
+            self.verdict = Verdict(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
+        except (SystemExit, KeyboardInterrupt, GreenletExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - MemoryError, CancelledError, …: Celery leaves them to whoever waits
+            self._fail(self.running.raised or error)
+        else:
+            self.verdict = verdict_of(self._traced)
+            info, raised = self._traced.info, self.running.raised
+            if self.verdict.state == states.FAILURE and raised is not None and info and info.retval is not raised:
+                # An error of what was called because of the first.
+                self._fail(raised)
+            elif self.verdict.state == states.REJECTED and not self.verdict.requeue and info is not None:
+                # Celery leaves this to the worker's main process, which does not hold the claim.
+                self._mark_as_failure(info.retval)
+        faults.reach("worker.ran")
+        assert self.verdict is not None
+        return self.verdict
+
+    def _fail(self, error: BaseException) -> None:
+        """An error that Celery's tracer let through: the run has failed with it, and all who wait for it are told."""
+        einfo = ExceptionInfo((type(error), error, error.__traceback__))
+        logger.error("%s[%s] raised %s", self.running.task.name, self.running.claim.run_id, einfo.traceback)
+        self.running.start_over()
+        self.verdict = Verdict(states.FAILURE, describe(error, einfo))
+        # Not the error itself: a worker's main process takes some of them for its own.
+        told = RuntimeError(f"{type(error).__name__}: {carried(error)}")
+        self._traced = trace_ok_t(ExceptionInfo((RuntimeError, told, None)), TraceInfo(states.FAILURE, told), 0.0, None)
+        self._mark_as_failure(error)
+
+    def _mark_as_failure(self, error: BaseException) -> None:
+        request = Context(self.running.request)
+        try:
+            self.running.task.backend.mark_as_failure(self.running.celery_id, error, request=request)
+        except Exception:
+            logger.exception(
+                "%s[%s] its callbacks could not all be called", self.running.task.name, self.running.claim.run_id
+            )
+
+    def outcome(self) -> trace_ok_t:
+        """What the tracer returned. Raises the Reject that it raised."""
+        if self._raised is not None:
+            raise self._raised
+        assert self._traced is not None
+        return self._traced
+
+
+def perform(
+    running: Execution,
+    trace: Callable[[], trace_ok_t],
+    finish: Callable[[Execution, Verdict], None] | None = None,
+) -> Attempt:
+    """Run what was claimed and write how it ended: an atomic task's end with what it did, any other's by ``finish``."""
+    with executing(running):
+        faults.reach("worker.claimed")
+        attempt = Attempt(running, trace)
+        if running.atomic:
+            _in_one_transaction(attempt)
+        else:
+            verdict = attempt.run()
+            running.guard.leave()
+            (finish or write_end)(running, verdict)
+        faults.reach("worker.finished")
+        return attempt
+
+
+def _in_one_transaction(attempt: Attempt) -> None:
+    """Body and finish are committed together. Where that is not known to have happened, the ledger is asked."""
+    running, claim = attempt.running, attempt.running.claim
+    # To wait for a place in the pool, or for Postgres, is no attempt.
+    until_written(connection.ensure_connection)
+    try:
+        with transaction.atomic():
+            _run_and_finish(attempt)
+    except ClaimLost:
+        log_lost(running)
+    except Exception as error:  # noqa: BLE001 - each becomes a verdict
+        running.guard.drop()
+        connection.close()
+        verdict = attempt.verdict
+        was_cut = running.is_cut and verdict is not None and verdict.state == states.FAILURE
+        if verdict is not None and verdict.failure is not None and not was_cut:
+            # What it did is undone; that it failed is true all the same.
+            write_end(running, verdict)
+        elif was_cut or _is_no_answer(error) or is_passing(error):
+            logger.warning("%s[%s] no answer to its commit: %s", running.task.name, claim.run_id, error)
+            undone = describe(error)
+
+            def write() -> None:
+                if ledger.ended(claim):
+                    running.committed()
+                else:
+                    terminal.lose_claim(claim.run_id, claim.token, undone)
+
+            until_written(write)
+        else:
+            _refused(running, error)
+
+
+def _run_and_finish(attempt: Attempt) -> None:
+    running = attempt.running
+    running.guard.enter()
+    try:
+        verdict = attempt.run()
+    except BaseException:
+        running.guard.drop()
+        raise
+    running.guard.leave()
+    if not running.finish(verdict):
+        raise ClaimLost
+
+
+def write_end(running: Execution, verdict: Verdict) -> None:
+    """Until Postgres has it, or another has the run."""
+
+    def write() -> bool:
+        if running.finish(verdict):
+            return True
+        if not ledger.ended(running.claim):
+            return False
+        # The answer to the commit was lost.
+        running.committed()
+        return True
+
+    try:
+        written = until_written(write)
+    except Exception as error:  # noqa: BLE001 - see `_refused`
+        _refused(running, error)
+    else:
+        if not written:
+            log_lost(running)
+
+
+def _refused(running: Execution, error: Exception) -> None:
+    """An outcome that Postgres refuses (say, a callback owned by a user just deleted) is a failure, not a hang."""
+    logger.error("%s[%s] the outcome could not be written", running.task.name, running.claim.run_id, exc_info=error)
+    try:
+        written = until_written(lambda: terminal.fail(running.claim, error) or ledger.ended(running.claim))
+    except Exception:
+        logger.exception("%s[%s] nor can its errbacks be called", running.task.name, running.claim.run_id)
+        failure = describe(error)
+        written = until_written(lambda: ledger.fail(running.claim, failure, None) or ledger.ended(running.claim))
+    if not written:
+        log_lost(running)
+
+
+def log_lost(running: Execution) -> None:
+    """Another worker has the run, or had it."""
+    running.is_lost = True
+    logger.error(
+        "%s[%s] attempt %s ended after it was given to another worker: nothing of its end was written",
+        running.task.name, running.claim.run_id, running.claim.attempt,
+    )  # fmt: skip
+
+
+def _is_no_answer(error: Exception) -> bool:
+    """Whether the outcome of what raised it is not known: it is repeated, or asked for."""
+    return isinstance(error, SoftTimeLimitExceeded) or is_no_answer(error)
+
+
+def until_written(write: Callable[[], T]) -> T:
+    """Repeat a fenced statement until Postgres has answered it. Each is safe to repeat."""
+    pause, passing = 0.0, 0
+    while True:
+        # All of it within: a soft time limit may come at any moment, and most of them are spent waiting.
+        try:
+            if pause:
+                connection.close()
+                time.sleep(pause)
+            return write()
+        except Exception as error:
+            passing += is_passing(error)
+            if passing > MOST_PASSING or not (is_passing(error) or _is_no_answer(error)):
+                raise
+            logger.warning("Postgres gave no answer, trying again: %s", error)
+        pause = min(max(pause * 2, 0.1), LONGEST_PAUSE)
