@@ -1,16 +1,17 @@
-"""Celery's consumer, which loses no message that it cannot make a task of."""
+"""Celery's consumer, which outlives each message: one that it cannot make a task of is set aside with its error."""
 
 from __future__ import annotations
 
 import logging
-import uuid
+from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
 
 from app.taskruns import terminal, undeliverable
-from app.taskruns.messages import HEADER
+from app.taskruns.messages import run_named_in
 from app.taskruns.request import write_now_or_later
+from app.text import carried
 
 logger = logging.getLogger(__name__)
 
@@ -18,32 +19,60 @@ logger = logging.getLogger(__name__)
 _Consumer: Any = Consumer
 
 
+class UnreadableMessageError(Exception):
+    """No worker can make a task of a run's message."""
+
+
 class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
     """Used by setting (`worker_consumer`)."""
 
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        """As Celery's, whose errors end the worker."""
+        handle = super().create_task_handler(*args, **options)
+
+        def on_task_received(message: Any) -> None:
+            try:
+                handle(message)
+            except self.connection_errors:
+                raise
+            except Exception as error:
+                logger.exception("a message could not be taken")
+                self._set_aside(message, f"cannot be taken: {error!r}")
+
+        return on_task_received
+
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """A name from a newer release, or of nothing at all: a run of ours waits, any other message is kept."""
-        name, header = message.headers.get("task"), message.headers.get(HEADER)
-        if header is None or name is None:
-            self._keep(message, f"no task is called {name or message.payload['task']!r}")
+        name, run = message.headers.get("task"), run_named_in(message.headers)
+        if run is None or name is None:
+            self._set_aside(message, f"no task is called {name or message.payload['task']!r}")
             return
-        logger.warning("no task is called %r here: run %s waits for a worker that knows it", name, header["id"])
-        write_now_or_later(lambda: terminal.postpone_unknown(uuid.UUID(header["id"]), name))
+        logger.warning("no task is called %r here: run %s waits for a worker that knows it", name, run[0])
+        write_now_or_later(lambda: terminal.postpone_unknown(run[0], name))
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """No task is named in it."""
-        self._keep(message, "names no task")
+        self._set_aside(message, "names no task")
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Its body is not what it says."""
-        self._keep(message, f"cannot be decoded: {exc!r}")
+        self._set_aside(message, f"cannot be decoded: {exc!r}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Not the parts that a task's message has, or a serializer that is not accepted."""
-        self._keep(message, f"is no task's message: {exc!r}")
+        self._set_aside(message, f"is no task's message: {exc!r}")
 
-    def _keep(self, message: Any, reason: str) -> None:
+    def _set_aside(self, message: Any, reason: str) -> None:
+        """A run is a dead letter, any other message is kept whole."""
+        reason = carried(reason)
+        run = run_named_in(message.headers)
+        if run is not None:
+            run_id, attempt = run
+            logger.error("the message of run %s %s", run_id, reason)
+            error = UnreadableMessageError(f"Its message {reason}")
+            write_now_or_later(lambda: terminal.fail_waiting(run_id, error, attempt))
+            return
         queue = message.delivery_info.get("routing_key") or "?"
-        logger.error("a message in queue %s %s: kept", queue, reason)
+        logger.error("a message in queue %s %s: kept", carried(queue), reason)
         raw = undeliverable.as_raw(message)
-        write_now_or_later(lambda: undeliverable.keep(queue, raw, reason))
+        write_now_or_later(lambda: undeliverable.keep(carried(queue), raw, reason))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
+from pickle import PicklingError
 from typing import Any
 
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # not in the stubs
-from billiard.exceptions import TimeLimitExceeded
+from billiard.exceptions import Terminated, TimeLimitExceeded
 from celery import states
-from celery.exceptions import Ignore, Reject, Retry, WorkerLostError
+from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError, WorkerLostError
 from celery.worker.request import Request
 
 from app.taskruns.attempt import DROPPED
@@ -19,8 +21,23 @@ from app.taskruns.ledger import LOST, Ended
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics, exception_name
 
+logger = logging.getLogger(__name__)
+
 NO_VERDICT = (WorkerLostError, SystemExit, KeyboardInterrupt)
 """What a child dies of."""
+VERDICTS = (Ignore, Reject, Retry, TimeLimitExceeded, Terminated)
+"""What a child raises that is no error of its message."""
+NOT_PICKLED = (RecursionError, PicklingError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
+"""What a pool raises for a message that it cannot pass on."""
+
+
+def _forget_job(pool: Any, task_id: str) -> None:
+    """A pool of processes would wait, when it ends, for a job that it never sent."""
+    jobs = getattr(getattr(pool, "_pool", None), "_cache", None)
+    if isinstance(jobs, dict):
+        for number, job in list(jobs.items()):
+            if job.correlation_id == task_id and not job._accepted:
+                del jobs[number]
 
 
 def count_lost(run: Ended, queue: str | None) -> None:
@@ -51,6 +68,20 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Celery makes of each task's request a quicker class, whose ``on_success`` asks no base class."""
         super().__init_subclass__(**kwargs)
+        hand_over = cls.__dict__.get("execute_using_pool")
+        if hand_over is not None:
+
+            def execute_using_pool(self: Any, pool: Any, **options: Any) -> Any:
+                try:
+                    return hand_over(self, pool, **options)
+                except NOT_PICKLED as error:
+                    logger.exception("%s[%s] cannot be handed to the pool", self.name, self.id)
+                    _forget_job(pool, self.id)
+                    self._not_handed_over(error)
+                    # At which Celery frees the slot.
+                    raise TaskRevokedError(self.id) from error
+
+            cls.execute_using_pool = execute_using_pool
         quicker = cls.__dict__.get("on_success")
         if quicker is not None:
 
@@ -144,6 +175,10 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         if ran.state in ends:
             kind, fields = ends[ran.state]
             send(kind, uuid=ran.celery_id, **fields)
+
+    def _not_handed_over(self, error: Exception) -> None:
+        """The pool cannot take it."""
+        self.on_failure(ExceptionInfo((type(error), error, error.__traceback__)))
 
     def _count_ended(self) -> None:
         """What was ended from outside, and said nothing of itself."""

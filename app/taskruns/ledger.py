@@ -158,7 +158,7 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
     """The run goes on as ``message`` (a retry, or what replaced the task). False where the claim is lost."""
     return _update(
         f"""status = %s, name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
-            run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL,
+            run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL, misses = 0,
             error_type = %s, error = %s, traceback = %s""",
         [
             "retrying" if failure else "queued",

@@ -49,6 +49,16 @@ def envelope(
     )
 
 
+def run_named_in(headers: Any) -> tuple[uuid.UUID, int | None] | None:
+    """The run that a message's headers name, and how often it was claimed before; None where none is named rightly."""
+    try:
+        header = headers[HEADER]
+        attempt = header.get("attempt")
+        return (uuid.UUID(header["id"]), attempt) if attempt is None or type(attempt) is int else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def run_id_in(message: bytes | str) -> uuid.UUID | None:
     """The run that a message in Redis names, or None for a message that is not ours."""
     try:

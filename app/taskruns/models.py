@@ -65,9 +65,11 @@ class TaskRun(models.Model):
     queue = models.TextField()
     priority = models.SmallIntegerField(default=0, help_text="0 first, as Celery has it on Redis.")
     status = models.TextField(choices=Status.choices, default=Status.QUEUED)
+    # Without a constraint: that its user is just deleted must not keep a run from being called, or from ending.
     owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False
-    )
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False,
+        db_constraint=False,
+    )  # fmt: skip
 
     # The message as JSON text, not jsonb, which refuses NUL and would change what is sent.
     headers = models.TextField()
@@ -83,6 +85,9 @@ class TaskRun(models.Model):
 
     attempt = models.PositiveIntegerField(default=0, help_text="How often it was claimed.")
     losses = models.PositiveIntegerField(default=0, help_text="Attempts that ended without a verdict.")
+    misses = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Dispatches that ended without a claim since it was last called."
+    )
     unknown_since = models.DateTimeField(null=True, help_text="When a worker first did not know the task's name.")
     claim = models.UUIDField(null=True, help_text="Token of the last claim: the fence of its finish.")
     worker = models.ForeignKey(Worker, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)

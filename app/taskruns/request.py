@@ -9,18 +9,21 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import TimeLimitExceeded
 from celery import signals, states
+from celery.exceptions import WorkerLostError
 from celery.utils.functional import noop
+from celery.utils.saferepr import saferepr
 from celery.worker import state
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from app.postgres import is_no_answer
+from app.postgres import is_no_answer, is_passing
 from app.taskruns import exchange, faults, ledger, terminal
-from app.taskruns.counted import NO_VERDICT, CountedRequest
+from app.taskruns.counted import NO_VERDICT, VERDICTS, CountedRequest
 from app.taskruns.databases import give_back
 from app.taskruns.messages import HEADER
 
@@ -28,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 MOST_REVOKED = 100
 """Ids that a slot is told to leave; with more of them it takes nothing by itself."""
+
+
+class TaskMemoryError(Exception):
+    """A task of plain Celery's ran out of memory."""
 
 
 class Identity:
@@ -51,7 +58,7 @@ def write_now_or_later(write: Callable[[], object]) -> None:
         write_now(write)
     except (DatabaseError, InterfaceError) as error:
         logger.exception("it could not be written")
-        if is_no_answer(error):
+        if is_no_answer(error) or is_passing(error):
             _unwritten.append(write)
     finally:
         connection.close()
@@ -67,15 +74,18 @@ def write_now(write: Callable[[], object]) -> None:
 
 def write_rest() -> None:
     """What could not be written before; what Postgres refuses for good is given up."""
-    while _unwritten:
+    for _ in range(len(_unwritten)):
         write = _unwritten.popleft()
         try:
             write_now(write)
-        except (DatabaseError, InterfaceError) as error:
+        except Exception as error:
             if is_no_answer(error):
                 _unwritten.appendleft(write)
                 raise
-            logger.exception("it cannot be written")
+            if is_passing(error):
+                _unwritten.append(write)
+            else:
+                logger.exception("it cannot be written")
 
 
 _alive: weakref.WeakSet[LedgerRequest] = weakref.WeakSet()
@@ -185,35 +195,85 @@ class LedgerRequest(CountedRequest):
             return
         if self.run is None and isinstance(error, NO_VERDICT):
             self._count_failure("WorkerLostError")
-        elif self.run is not None and isinstance(error, NO_VERDICT):
-            lost = ledger.Failure("WorkerLostError", str(error), "")
-            if self.claim.token in identity.cancelled:
-                self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
-            else:
-                self._tell(lambda claim: terminal.lose_claim(claim.run_id, claim.token, lost))
         try:
+            if self.run is not None and isinstance(error, NO_VERDICT):
+                self._on_lost(exc_info, error)
+                return
+            if isinstance(error, MemoryError):
+                # Celery would end the worker's main process, which is well.
+                error = TaskMemoryError(str(error))
+                exc_info = ExceptionInfo((TaskMemoryError, error, None))
+            if self.run is not None and not return_ok and not isinstance(error, VERDICTS):
+                self._fail_unclaimed(error)
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         finally:
             self.is_over = True
             # A greenlet or thread may end here, and Celery has asked for its result.
             give_back()
 
+    def _on_lost(self, exc_info: Any, why: BaseException) -> None:
+        """What Celery and its listeners are told is what became of the run: most often, nothing yet."""
+        error = why if isinstance(why, WorkerLostError) else WorkerLostError(str(why))
+        state.task_ready(self)
+        lost = ledger.Failure("WorkerLostError", str(error), "")
+
+        def write(claim: ledger.Claim) -> int:
+            if claim.token in identity.cancelled:
+                return terminal.cancel_claim(claim.run_id, claim.token)
+            assert self.run is not None
+            return terminal.lose_claim(claim.run_id, claim.token, lost) or terminal.miss(
+                [claim.run_id], f"The worker died before it began this task: {error}", self.run.get("attempt")
+            )
+
+        self._tell(write, partial(self._announce_lost, exc_info, error))
+
+    def _announce_lost(self, exc_info: Any, error: Exception, status: str) -> None:
+        if status == "succeeded":
+            self.send_event("task-succeeded", result=None, runtime=None)
+        elif status == "cancelled":
+            self.send_event("task-revoked", terminated=True, signum=None, expired=False)
+        elif status == "dead":
+            signals.task_failure.send(
+                sender=self._task, task_id=self.id, exception=error, args=self.args, kwargs=self.kwargs,
+                traceback=exc_info.traceback, einfo=exc_info,
+            )  # fmt: skip
+            self.send_event("task-failed", exception=saferepr(error), traceback=exc_info.traceback)
+
+    def _fail_unclaimed(self, error: Exception) -> None:
+        """The message could be taken, but not be begun. Where the run was claimed, that wrote its end."""
+        assert self.run is not None
+        attempt = self.run.get("attempt")
+        self._tell(lambda claim: terminal.fail_waiting(claim.run_id, error, attempt))
+
+    def _not_handed_over(self, error: Exception) -> None:
+        """The pool cannot take it."""
+        state.task_ready(self)
+        if self.run is not None:
+            self._fail_unclaimed(error)
+        self.is_over = True
+
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """A `control revoke` from the command line, which knows of no ledger, is one here, too."""
-        if self.run is not None:
-            if terminated:
-                self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
-            else:
-                self._tell(lambda claim: terminal.cancel_waiting(claim.run_id))
-        else:
+        if self.run is None:
             self._count_once("revoked")
-        super()._announce_revoked(reason, terminated, signum, expired)
+            super()._announce_revoked(reason, terminated, signum, expired)
+            return
+        state.task_ready(self)
+        self.send_event("task-revoked", terminated=terminated, signum=signum, expired=expired)
+        self._already_revoked = True
+        if terminated:
+            self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
+        else:
+            self._tell(lambda claim: terminal.cancel_waiting(claim.run_id))
 
     def _count_ended(self) -> None:
         if self.run is not None:
             self._tell(lambda claim: None)
 
-    def _tell(self, write: Callable[[ledger.Claim], object]) -> None:
+    def _tell(
+        self, write: Callable[[ledger.Claim], object], announce: Callable[[str], object] = lambda status: None
+    ) -> None:
+        """Write how it ended, count that and announce the run's status then."""
         assert self.run is not None
         run, claim = self.run, self.claim
 
@@ -228,5 +288,6 @@ class LedgerRequest(CountedRequest):
             if status == "queued" and not written:
                 return
             transaction.on_commit(lambda: self._count_status(status, error_type))
+            transaction.on_commit(lambda: announce(status), robust=True)
 
         write_now_or_later(write_and_count)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-from celery import current_app, states
+from celery import current_app, signals, states
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 from django.conf import settings
 from django.db import connection, transaction
 
 from app.postgres import is_no_answer
-from app.taskruns import ends, exchange, ledger
+from app.taskruns import dispatches, ends, exchange, ledger
 from app.taskruns.ledger import Claim, Ended, Failure
 from app.taskruns.messages import HEADER
 from app.taskruns.signals import run_lost
@@ -64,7 +64,23 @@ def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> int:
     """A run that was stopped to cancel it. Returns 1, or 0 where it had ended otherwise, or nobody wanted that."""
-    return len(_told(lambda: ends.cancel_claim(run_id, token, only_if_requested)))
+    return len(_told(lambda: ends.cancel_claim(run_id, token, only_if_requested), was_running=True))
+
+
+def miss(run_ids: Collection[uuid.UUID], reason: str, attempt: int | None = None) -> int:
+    """Dispatches that ended without a claim, as their reader died. Returns how many were counted."""
+    error = WorkerLostError(reason)
+    return len(_told(lambda: dispatches.missed(run_ids, _failure(error), attempt), error))
+
+
+def refuse(run_id: uuid.UUID, error: Exception) -> int:
+    """A dispatch that Redis refused. Returns 1, or 0 where the run does not wait any more."""
+    return len(_told(lambda: dispatches.refused(run_id, _failure(error)), error))
+
+
+def fail_waiting(run_id: uuid.UUID, error: Exception, attempt: int | None = None) -> int:
+    """A run that no worker can take, for ``error``: a dead letter. Returns 1, or 0 where it does not wait any more."""
+    return len(_told(lambda: dispatches.fail(run_id, _failure(error), _encoded(error), attempt), error))
 
 
 def overrun(worker_id: int, token: uuid.UUID, limit: float) -> list[Ended]:
@@ -82,13 +98,16 @@ def fail(claim: Claim, error: Exception) -> int:
 
 
 def _failed_by_ledger(claim: Claim, error: Exception) -> list[Ended]:
-    failure = Failure(type(error).__name__, carried(error), "")
     result = _encoded(error)
 
     def write() -> list[Ended]:
-        return [ledger.as_ended(claim.run_id)] if ledger.fail(claim, failure, result) else []
+        return [ledger.as_ended(claim.run_id)] if ledger.fail(claim, _failure(error), result) else []
 
     return _told(write, error)
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(type(error).__name__, carried(error), "")
 
 
 def _encoded(error: Exception) -> str:
@@ -97,7 +116,7 @@ def _encoded(error: Exception) -> str:
     return str(backend.encode(backend.encode_result(error, states.FAILURE)))
 
 
-def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> list[Ended]:
+def _told(write: Callable[[], list[Ended]], error: Exception | None = None, was_running: bool = False) -> list[Ended]:
     with transaction.atomic():
         rows = write()
         for row in rows:
@@ -108,6 +127,7 @@ def _told(write: Callable[[], list[Ended]], error: Exception | None = None) -> l
             elif row.status in ("expired", "cancelled"):
                 # Celery's word for it.
                 _tell(row, partial(_revoked, "expired" if row.status == "expired" else "revoked"))
+                transaction.on_commit(partial(_announce_revoked, row, was_running), robust=True)
     return rows
 
 
@@ -118,6 +138,13 @@ def _failed(reason: Exception, backend: Any, celery_id: str, request: Context) -
 def _announce(row: Ended, reason: Exception) -> None:
     args, kwargs, _ = json.loads(row.body)
     run_lost.send(None, name=row.name, celery_id=row.celery_id, args=args, kwargs=kwargs, error=reason)
+
+
+def _announce_revoked(row: Ended, was_running: bool) -> None:
+    signals.task_revoked.send(
+        sender=current_app.tasks.get(row.name), request=_request(row), terminated=was_running, signum=None,
+        expired=row.status == "expired",
+    )  # fmt: skip
 
 
 def _revoked(reason: str, backend: Any, celery_id: str, request: Context) -> None:
@@ -139,9 +166,13 @@ def _tell(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
 
 
 def _tell_celery(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
+    task = current_app.tasks.get(row.name)
+    tell(task.backend if task is not None else current_app.backend, row.celery_id, _request(row))
+
+
+def _request(row: Ended) -> Context:
     headers = json.loads(row.headers)
     args, kwargs, embed = json.loads(row.body)
     request = Context({**headers, **embed, "args": args, "kwargs": kwargs, "delivery_info": {}})
     request.update({HEADER: {"id": str(row.run_id)}, "told_by_ledger": True})
-    task = current_app.tasks.get(row.name)
-    tell(task.backend if task is not None else current_app.backend, row.celery_id, request)
+    return request

@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import time
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
+from redis import ResponseError
 
-from app.taskruns.messages import HEADER
+from app.redis import is_away
+from app.taskruns.messages import HEADER, run_named_in
 
 logger = logging.getLogger(__name__)
+
+REFUSED_FOR = 5.0
+"""Seconds after which a queue is tried again that Redis did not read."""
 
 
 def _is_message(item: bytes | str) -> bool:
@@ -20,11 +26,13 @@ def _is_message(item: bytes | str) -> bool:
     try:
         decoded = json.loads(item)
         base64.b64decode(decoded["body"], validate=True).decode()
-        headers = decoded.get("headers") or {}
+        headers, properties = decoded.get("headers") or {}, decoded["properties"]
+        described = (decoded.get("content-type", ""), decoded.get("content-encoding", ""))
+        names_queue = isinstance(properties["delivery_info"]["routing_key"], str)
         names_task = isinstance(headers.get("task", ""), str)
-        names_run = HEADER not in headers or isinstance(headers[HEADER]["id"], str)
-        encoding = decoded["properties"].get("body_encoding")
-        return bool(decoded["properties"]["delivery_tag"]) and encoding == "base64" and names_task and names_run
+        names_run = HEADER not in headers or (run_named_in(headers) is not None and "eta" in headers[HEADER])
+        is_whole = all(isinstance(text, str) for text in (*described, properties["delivery_tag"]))
+        return is_whole and properties.get("body_encoding") == "base64" and names_queue and names_task and names_run
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
@@ -34,14 +42,49 @@ _Channel: Any = Channel
 
 
 class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
-    """kombu's, which keeps what is no message of its own format."""
+    """kombu's, which keeps what is no message of its own format, and leaves a queue alone that Redis does not read."""
+
+    _refused: frozenset[str] = frozenset()
+    _refused_at = 0.0
+
+    def _update_queue_cycle(self) -> None:
+        self._queue_cycle.update(queue for queue in self.active_queues if queue not in self._refused)
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        if self._refused and time.monotonic() - self._refused_at > REFUSED_FOR:
+            self._refused = frozenset()
+            self._update_queue_cycle()
+        super()._brpop_start(timeout)
+
+    def _leave_alone(self, error: Exception) -> None:
+        """Redis refuses to read the queues together: find out which it is."""
+
+        def is_list(client: Any, queue: str) -> bool:
+            try:
+                return client.type(queue) in (b"list", b"none", "list", "none")
+            except ResponseError:
+                return False
+
+        with self.conn_or_acquire() as client:
+            refused = frozenset(queue for queue in self.active_queues if not is_list(client, queue))
+        # None of them by itself: then Redis refuses the command.
+        self._refused = refused or frozenset(self.active_queues)
+        self._refused_at = time.monotonic()
+        self._update_queue_cycle()
+        logger.error("Redis does not read the queues %s: %s", ", ".join(sorted(self._refused)), error)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)
         parse = client.parse_response
 
         def parse_response(connection: Any, command_name: str, **options: Any) -> Any:
-            reply = parse(connection, command_name, **options)
+            try:
+                reply = parse(connection, command_name, **options)
+            except ResponseError as error:
+                if command_name != "BRPOP" or is_away(error):
+                    raise
+                self._leave_alone(error)
+                return None
             if command_name != "BRPOP" or not reply or _is_message(reply[1]):
                 return reply
             # Not before Django's apps are ready, which this module may be.

@@ -13,9 +13,10 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import bootsteps, signals
 from celery.worker import state
@@ -33,6 +34,7 @@ from app.taskruns.request import LedgerRequest, identity, living_requests, write
 from app.text import carried
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 AFTER_EXIT = 1.0
@@ -43,6 +45,11 @@ UNKNOWN_AFTER = 5.0
 
 LONGEST_END = 10.0
 """Seconds that a worker which runs nothing has to end by itself."""
+
+
+def _is_told(code: Any) -> bool:
+    """Whether Celery was told to end, with an exit code, which may be 0."""
+    return code is not None and code is not False
 
 
 def _before_fork(**_: Any) -> None:
@@ -84,8 +91,7 @@ class LedgerStep(bootsteps.StartStopStep):
         start_native_thread(self._beat)
 
     def _pause(self, seconds: float) -> None:
-        told: list[Any] = [state.should_stop, state.should_terminate]  # an exit code, which may be 0
-        if any(code is not None and code is not False for code in told):
+        if _is_told(state.should_stop) or _is_told(state.should_terminate):
             # Nothing has begun, so nothing has to end; Celery's own way would wait for a pool that no loop drives.
             self._kill_children()
             os._exit(0)
@@ -111,19 +117,34 @@ class LedgerStep(bootsteps.StartStopStep):
             native("time", "sleep")(settings.TASKRUNS_HEARTBEAT)
             if self._stopping:
                 return
-            try:
-                assert identity.worker_id is not None
-                children = [process.pid for process in self._processes() or ()]
-                if not heartbeats.beat(identity.worker_id, memory([self._pid, *children]), self._grace):
-                    self._start_over()
-                    continue
-                unwanted, old = heartbeats.claims(identity.worker_id, UNKNOWN_AFTER)
-                self._cancel(unwanted)
-                self._lose_unknown(identity.worker_id, old)
-                write_rest()
-            except Exception as error:  # noqa: BLE001 - this thread must not end while the process lives
-                logger.warning("no heartbeat: %r", error)
-                connection.close()
+            assert identity.worker_id is not None
+            # Each by itself: whatever keeps one from being done, this worker lives and says so.
+            if self._done(self._give_sign, identity.worker_id) is False:
+                self._start_over()
+                continue
+            self._done(self._look_after, identity.worker_id)
+            self._done(write_rest)
+
+    def _done(self, step: Callable[..., T], *arguments: Any) -> T | None:
+        """What a step of the heartbeat returns, or None where it raised."""
+        try:
+            return step(*arguments)
+        except Exception as error:  # noqa: BLE001 - this thread must not end while the process lives
+            logger.warning("heartbeat: %s: %r", step.__name__, error)
+            connection.close()
+            return None
+
+    def _give_sign(self, worker_id: int) -> bool:
+        try:
+            held = memory([self._pid, *(process.pid for process in self._processes() or ())])
+        except OSError:
+            held = None
+        return heartbeats.beat(worker_id, held, self._grace)
+
+    def _look_after(self, worker_id: int) -> None:
+        unwanted, old = heartbeats.claims(worker_id, UNKNOWN_AFTER)
+        self._cancel(unwanted)
+        self._lose_unknown(worker_id, old)
 
     def _cancel(self, claims: set[uuid.UUID]) -> None:
         """End what runs these. Threads cannot be ended: theirs are told, see `progress.is_cancel_requested`."""
@@ -222,9 +243,11 @@ class LedgerStep(bootsteps.StartStopStep):
         try:
             write_rest()
             # Together: the reconciler must not find them running on a dead worker, and count that as a loss.
+            was_told_to = self._grace or _is_told(state.should_stop) or _is_told(state.should_terminate)
             with transaction.atomic():
                 given_up = ledger.release(identity.worker_id, after)
-                heartbeats.end([identity.worker_id])
+                # One that ends by an error may do so because of a message that it was about to begin.
+                heartbeats.end([identity.worker_id], lost=not was_told_to)
         except (DatabaseError, InterfaceError):
             logger.exception("could not sign off; the heartbeat's silence will tell")
             return

@@ -1,0 +1,81 @@
+"""The one place where text and JSON become what Postgres, JSON, XML, a terminal and a page can carry."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+REPLACEMENT = "\ufffd"
+MOST_DEPTH = 200
+"""Levels of lists and objects within each other: what reads or copies more of them runs out of stack."""
+
+# NUL (Postgres), C0 but for tab and line ends, U+FFFE and U+FFFF (XML), DEL and C1 (terminals).
+# https://www.w3.org/TR/xml/#charsets, https://www.postgresql.org/docs/current/datatype-character.html
+_NOT_CARRIED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def carried(value: object) -> str:
+    """The text of ``value``, with U+FFFD in the place of each character that an outlet cannot carry. Never raises.
+
+    Halves of a surrogate pair that stand together become their character.
+    """
+    text = value if type(value) is str else _text_of(value)
+    if _SURROGATE.search(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return _NOT_CARRIED.sub(REPLACEMENT, text)
+
+
+def is_carried(text: str) -> bool:
+    """Whether every outlet carries the text as it is."""
+    return not (_NOT_CARRIED.search(text) or _SURROGATE.search(text))
+
+
+def carried_json(value: Any) -> Any:
+    """JSON data as every reader of JSON takes it: strict, valid Unicode, of bounded depth. Never raises.
+
+    NaN and infinities become null; what is not JSON becomes its text; what lies too deep becomes "…".
+    """
+    return _carried_json(value, MOST_DEPTH)
+
+
+def _carried_json(value: Any, levels: int) -> Any:
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, dict | list | tuple) and levels == 0:
+        return "…"
+    if isinstance(value, dict):
+        return {carried(name): _carried_json(item, levels - 1) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_carried_json(item, levels - 1) for item in value]
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    return value if type(value) is int else carried(value)
+
+
+def _text_of(value: object) -> str:
+    try:
+        # Not a subclass, which may have methods of its own.
+        return str.__str__(str(value))
+    except Exception as error:  # noqa: BLE001 - users' classes; a broken __str__ must not cost what is said about it
+        return f"<no text: {type(error).__name__} in {type(value).__name__}.__str__>"
+
+
+def is_deeper_than(text: str, levels: int) -> bool:
+    """Whether JSON text has more than so many levels of lists and objects within each other."""
+    if text.count("[") + text.count("{") <= levels:
+        return False
+    depth = 0
+    for found in _BRACKET_OR_STRING.finditer(text):
+        bracket = found[0]
+        if bracket in "[{":
+            depth += 1
+            if depth > levels:
+                return True
+        elif bracket in "]}":
+            depth -= 1
+    return False
+
+
+_BRACKET_OR_STRING = re.compile(r'[\[{\]}]|"(?:[^"\\]|\\.)*"')
