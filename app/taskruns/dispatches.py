@@ -57,19 +57,24 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
     )
 
 
-def refused(run_id: uuid.UUID, failure: Failure) -> list[Ended]:
-    """A waiting run whose message Redis does not take: due again after a pause, dead after so many tries."""
+def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[Ended]:
+    """A waiting run whose message Redis does not take: due again after a pause, dead after so many that count."""
     return rows_ended(
         f"""
-        UPDATE taskruns_taskrun
-        SET published_at = NULL, misses = misses + 1, error_type = %s, error = %s, traceback = %s,
-            status = CASE WHEN misses + 1 >= {MOST_REFUSED} THEN 'dead' ELSE status END,
-            finished_at = CASE WHEN misses + 1 >= {MOST_REFUSED} THEN clock_timestamp() END,
-            run_at = CASE WHEN misses + 1 >= {MOST_REFUSED} THEN run_at
-                ELSE clock_timestamp() + make_interval(secs => 0.5 * 2 ^ misses) END
-        WHERE id = %s AND status IN {WAITING} RETURNING {TOLD}
+        WITH old AS (
+            SELECT id, misses + %s::int AS misses, misses + %s::int >= {MOST_REFUSED} AS over
+            FROM taskruns_taskrun WHERE id = %s AND status IN {WAITING} FOR UPDATE
+        )
+        UPDATE taskruns_taskrun t
+        SET published_at = NULL, misses = old.misses, error_type = %s, error = %s, traceback = %s,
+            status = CASE WHEN old.over THEN 'dead' ELSE t.status END,
+            finished_at = CASE WHEN old.over THEN clock_timestamp() END,
+            run_at = CASE WHEN old.over THEN t.run_at
+                ELSE clock_timestamp() + make_interval(secs => 0.5 * 2 ^ least(old.misses, 5)) END
+        FROM old WHERE t.id = old.id
+        RETURNING {_OF_T}
         """,
-        [*dataclasses.astuple(failure), run_id],
+        [counts, counts, run_id, *dataclasses.astuple(failure)],
     )
 
 

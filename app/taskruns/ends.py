@@ -9,6 +9,8 @@ from django.db import connection
 
 from app.taskruns.ledger import TOLD, WAITING, Claim, Ended, Failure, rows_ended
 
+MOST_AT_ONCE = 1_000
+
 
 def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[Ended]:
     """A waiting run whose task no worker knew: due again in ``pause`` seconds, dead after ``limit`` of them.
@@ -81,11 +83,14 @@ def is_cancel_requested(claim: Claim) -> bool:
 
 
 def expire() -> list[Ended]:
-    """Waiting rows past their expiry become ``expired``."""
+    """Waiting rows past their expiry become ``expired``: so many at once, as each is told to Celery."""
     return rows_ended(
         f"""
         UPDATE taskruns_taskrun SET status = 'expired', finished_at = clock_timestamp()
-        WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
+        WHERE id IN (
+            SELECT id FROM taskruns_taskrun WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
+            LIMIT {MOST_AT_ONCE} FOR UPDATE SKIP LOCKED
+        )
         RETURNING {TOLD}
         """,
         [],

@@ -12,7 +12,7 @@ from typing import Any
 
 from celery.utils import nodesplit
 from celery.worker import state
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -108,6 +108,26 @@ class Metrics:
         server = MetricsServer(port, metrics_of(self.registry))
         logger.info("metrics on port %s", server.port)
         return server
+
+
+class RelayMetrics(Metrics):
+    """With what is known of the relay alone."""
+
+    def __init__(self, hostname: str) -> None:
+        super().__init__(hostname)
+        self.refused = Counter(
+            "pressroom_relay_refused", "Pushes that Redis refused.", ["queue_name"], registry=self.registry
+        )
+        self.is_refused = Gauge(
+            "pressroom_queue_refused", "Whether Redis takes no message for the queue.", ["queue_name"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.errors = Counter(
+            "pressroom_relay_errors", "Rounds of the relay that failed by an error of its own.", registry=self.registry
+        )
+        for queue in BY_NAME:
+            self.refused.labels(queue)
+            self.is_refused.labels(queue)
 
 
 class WorkerMetrics(Metrics):

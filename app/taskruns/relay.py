@@ -1,4 +1,4 @@
-"""The relay: due rows → Redis, up to a window per queue; and the reconciler: what is lost is due again.
+"""The relay: the publisher (due rows → Redis), and the reconciler: what is lost is due again.
 
 Any number may run. No transaction is open across a Redis round trip: mark, commit, push.
 """
@@ -11,17 +11,20 @@ import threading
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Callable
 
 import redis
 from celery.utils.nodenames import gethostname
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import connection
 
+from app.postgres import is_no_answer
 from app.queues import QUEUES
-from app.taskruns import faults, heartbeats, outgoing, terminal
-from app.taskruns.events import SentEvents
+from app.redis import is_away
+from app.taskruns import dispatches, heartbeats, outgoing, terminal
 from app.taskruns.messages import run_id_in
-from app.taskruns.metrics import Metrics
+from app.taskruns.metrics import RelayMetrics
+from app.taskruns.publisher import Publisher
 from app.taskruns.ticks import Ticker
 from app.taskruns.wake import KEY, broker_client, prefixed
 
@@ -38,15 +41,18 @@ REDIS_PAUSE = 0.5
 
 
 class Relay:
-    """Publishes and reconciles until ``stopping`` is set; survives the absence of Redis and of Postgres."""
+    """Publishes and reconciles until ``stopping`` is set; survives the absence of Redis and of Postgres.
+
+    Each step is by itself: what goes wrong in one, whatever it is, is logged and does not keep the others.
+    """
 
     def __init__(self, stopping: threading.Event) -> None:
         self.stopping = stopping
         self.redis = broker_client(socket_timeout=5.0)
+        self.metrics = RelayMetrics(gethostname())
+        self.publisher = Publisher(self.redis, self.metrics)
         self.reconciler = Reconciler(self.redis)
         self.ticker = Ticker("relay")
-        self.metrics = Metrics(gethostname())
-        self.events = SentEvents()
         self._redis_failed = False
         self._pause = POLL
 
@@ -54,64 +60,56 @@ class Relay:
         """Serve until stopped."""
         while not self.stopping.is_set():
             try:
-                if self._redis_failed:
-                    self.redis.ping()
-                    self._redis_failed = False
-                    logger.info("Redis is back")
-                moved = self.publish()
-                self.reconciler.tick()
-                self.ticker.tick()
-                # A window that was full has room again soon: look often, then ever less so.
-                self._pause = POLL_BACKLOG if moved else min(self._pause * 2, POLL)
-                self._wait(self._pause)
-            except (redis.RedisError, OSError) as error:
-                if not self._redis_failed:
-                    logger.warning("Redis is away, work waits in Postgres: %s", error)
-                self._redis_failed = True
-                self._reconcile_without_redis()
+                moved = self._round()
+            except Exception as error:
+                if not self._explained(error):
+                    logger.exception("the relay's round failed")
+                    self.metrics.errors.inc()
                 self.stopping.wait(REDIS_PAUSE)
-            except (DatabaseError, InterfaceError) as error:
-                logger.warning("Postgres gave no answer: %s", str(error).strip())
-                connection.close()
-                self.stopping.wait(REDIS_PAUSE)
+                continue
+            # A window that was full has room again soon: look often, then ever less so.
+            self._pause = POLL_BACKLOG if moved else min(self._pause * 2, POLL)
+            self._wait(self._pause)
 
-    def publish(self) -> int:
-        """Push what is due. Returns how many.
-
-        Raises redis.RedisError when Redis did not take it; the rows are then unmarked.
-        """
-        windows = self.reconciler.windows()
-        rows = outgoing.take_due(windows)
-        if not rows:
-            return 0
-        by_queue: dict[str, list[str]] = defaultdict(list)
-        for row in rows:
-            by_queue[row.queue].append(row.message())
-        faults.reach("relay.marked")
-        pipeline = self.redis.pipeline(transaction=False)
-        for queue, messages in by_queue.items():
-            pipeline.lpush(prefixed(queue), *messages)
+    def _round(self) -> int:
+        """Returns how many runs were given to Redis. What a step raised is raised once all have had their turn."""
+        moved, failed = 0, None
         try:
-            pipeline.execute()
-        except (redis.RedisError, OSError):
-            outgoing.unpublish(row.run_id for row in rows)
-            raise
-        faults.reach("relay.pushed")
-        for row in rows:
-            self.metrics.sent.labels(*self.metrics.task(row.name, row.queue)).inc()
-        if settings.CELERY_TASK_SEND_SENT_EVENT:
-            self.events.tell(rows)
-        return len(rows)
+            if self._redis_failed:
+                self.redis.ping()
+            moved = self.publisher.publish(self.reconciler.windows())
+            if self._redis_failed:
+                self._redis_failed = False
+                logger.info("Redis is back")
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed = error
+        if failed is None or not is_no_answer(failed):
+            self.reconciler.tick(redis_answers=failed is None)
+            self.ticker.tick()
+        if failed is not None:
+            raise failed
+        return moved
 
-    def _wait(self, seconds: float) -> None:
-        self.redis.brpop([prefixed(KEY)], timeout=seconds)
-
-    def _reconcile_without_redis(self) -> None:
-        try:
-            self.reconciler.tick(redis_answers=False)
-        except (DatabaseError, InterfaceError) as error:
+    def _explained(self, error: Exception) -> bool:
+        """Whether a service is away, which is said once."""
+        if is_no_answer(error):
             logger.warning("Postgres gave no answer: %s", str(error).strip())
             connection.close()
+            return True
+        if not is_away(error):
+            connection.close()
+            return False
+        if not self._redis_failed:
+            logger.warning("Redis is away, work waits in Postgres: %s", error)
+        self._redis_failed = True
+        return True
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            self.redis.brpop([prefixed(KEY)], timeout=seconds)
+        except (redis.RedisError, OSError):
+            # Away, or it does not let us wait there: the next round says which.
+            self.stopping.wait(seconds)
 
 
 class Reconciler:
@@ -146,15 +144,34 @@ class Reconciler:
         if now - self._last_pass < self.EVERY:
             return
         self.watch_workers(now)
+        self._last_pass = now
+        self._alone(self.lose_orphans)
+        self._alone(self.expire)
+        if redis_answers and now - self._last_look >= settings.TASKRUNS_UNCLAIMED / 2:
+            self._alone(self.look_for_messages)
+            self._last_look = now
+
+    def _alone(self, step: Callable[[], object]) -> None:
+        """What one step cannot do is no reason not to do the next, unless a service is away."""
+        try:
+            step()
+        except Exception as error:
+            if is_no_answer(error) or is_away(error):
+                # A pass that failed half-way counts as a gap.
+                self._last_pass = float("-inf")
+                raise
+            logger.exception("the reconciler failed to %s", step.__name__.replace("_", " "))
+            connection.close()
+
+    def lose_orphans(self) -> None:
+        """What dead workers ran is due again."""
         if lost := terminal.lose_orphans():
             logger.warning("%s tasks of dead workers are due again or dead letters", lost)
+
+    def expire(self) -> None:
+        """What was not begun in time never is."""
         if expired := terminal.expire():
             logger.info("%s tasks expired before they ran", expired)
-        # Last, so that a pass that failed half-way counts as a gap.
-        self._last_pass = now
-        if redis_answers and now - self._last_look >= settings.TASKRUNS_UNCLAIMED / 2:
-            self.look_for_messages()
-            self._last_look = now
 
     def watch_workers(self, now: float) -> None:
         """Declare dead the workers that we saw silent for too long; count the slots of the others."""
@@ -183,11 +200,20 @@ class Reconciler:
         """
         gone: list[uuid.UUID] = []
         for queue, run_ids in outgoing.unclaimed(settings.TASKRUNS_UNCLAIMED).items():
-            there = {run_id_in(message) for message in self.redis.lrange(prefixed(queue), 0, -1)}
+            try:
+                there = {run_id_in(message) for message in self.redis.lrange(prefixed(queue), 0, -1)}
+            except redis.ResponseError as error:
+                if is_away(error):
+                    raise
+                logger.debug("the list of queue %s cannot be read: %s", queue, error)
+                continue
             gone += run_ids - there
         if not gone:
             return 0
-        count = outgoing.unpublish(gone)
+        suspect = dispatches.taken_by_the_dead(gone)
+        if suspect:
+            terminal.miss(suspect, "Each worker that took its message died before it began the task.")
+        count = len(suspect) + outgoing.unpublish(set(gone) - suspect)
         if count:
             logger.warning("%s messages are gone from Redis and are published again", count)
         return count

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import uuid
+import logging
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
+from django.db import DatabaseError, transaction
+from django.db.models import Model, Q
 from django.utils import timezone
 
+from app.postgres import is_no_answer
 from app.taskruns.ids import uuid7_at
 from app.taskruns.models import Status, StoredResult, TaskGroup, TaskRun, Undeliverable, Worker
 
+logger = logging.getLogger(__name__)
+
 BATCH = 1_000
-FIRST = uuid.UUID(int=0)
 
 
 def prune() -> int:
@@ -21,28 +25,44 @@ def prune() -> int:
     now = timezone.now()
     days = settings.TASKRUNS_RETENTION
     longest = now - datetime.timedelta(days=max(days.values()))
-    pruned = sum(_prune_runs(status, now - datetime.timedelta(days=days[status])) for status in sorted(days))
     results = now - datetime.timedelta(days=days[Status.SUCCEEDED])
-    _in_batches(StoredResult, Q(stored_at__lt=results))
+    pruned = 0
+    for status in sorted(days):
+        before = now - datetime.timedelta(days=days[status])
+        # Walks the primary key, which is ordered by creation: no index has to be kept for this.
+        pruned += _prune(TaskRun, Q(status=status, finished_at__lt=before, pk__lt=uuid7_at(before)))
+    _prune(StoredResult, Q(stored_at__lt=results))
     # One that has not called its body may wait for a part that is due much later.
-    _in_batches(TaskGroup, Q(created_at__lt=results, fired=True) | Q(created_at__lt=longest))
-    _in_batches(Undeliverable, Q(received_at__lt=longest))
-    _in_batches(Worker, Q(dead_at__lt=longest))
+    _prune(TaskGroup, Q(created_at__lt=results, fired=True) | Q(created_at__lt=longest))
+    _prune(Undeliverable, Q(received_at__lt=longest))
+    _prune(Worker, Q(dead_at__lt=longest))
     return pruned
 
 
-def _prune_runs(status: str, before: datetime.datetime) -> int:
-    """Walks the primary key, which is ordered by creation: no index has to be kept for this."""
-    ended = TaskRun.objects.filter(status=status, finished_at__lt=before, pk__lt=uuid7_at(before)).order_by("pk")
-    position, pruned = FIRST, 0
-    while batch := list(ended.filter(pk__gt=position).values_list("pk", flat=True)[:BATCH]):
+def _prune(model: type[Model], past: Q) -> int:
+    """Returns how many of the model's rows were deleted. One that cannot be deleted keeps no other."""
+    pruned, position = 0, None
+    while True:
+        rows = model._default_manager.filter(past).order_by("pk")
+        if position is not None:
+            rows = rows.filter(pk__gt=position)
         # Their keys alone are loaded: a body or a result may be long.
-        past = TaskRun.objects.filter(pk__in=batch, status=status).only("pk")
-        pruned += past.delete()[1].get("taskruns.TaskRun", 0)
+        batch = list(rows.values_list("pk", flat=True)[:BATCH])
+        if not batch:
+            return pruned
         position = batch[-1]
-    return pruned
+        pruned += _delete(model, past, batch)
 
 
-def _in_batches(model: type[StoredResult | TaskGroup | Undeliverable | Worker], past: Q) -> None:
-    while batch := list(model.objects.filter(past).order_by("pk").only("pk")[:BATCH]):
-        model.objects.filter(pk__in=[row.pk for row in batch]).only("pk").delete()
+def _delete(model: type[Model], past: Q, keys: list[Any]) -> int:
+    try:
+        # Asked once more: it may have been put back meanwhile.
+        with transaction.atomic():
+            return model._default_manager.filter(past, pk__in=keys).only("pk").delete()[1].get(model._meta.label, 0)
+    except DatabaseError as error:
+        if is_no_answer(error):
+            raise
+        if len(keys) > 1:
+            return sum(_delete(model, past, [key]) for key in keys)
+        logger.warning("%s %s cannot be deleted: %s", model._meta.label, keys[0], error)
+        return 0

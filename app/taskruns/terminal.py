@@ -73,9 +73,9 @@ def miss(run_ids: Collection[uuid.UUID], reason: str, attempt: int | None = None
     return len(_told(lambda: dispatches.missed(run_ids, _failure(error), attempt), error))
 
 
-def refuse(run_id: uuid.UUID, error: Exception) -> int:
+def refuse(run_id: uuid.UUID, error: Exception, counts: bool) -> int:
     """A dispatch that Redis refused. Returns 1, or 0 where the run does not wait any more."""
-    return len(_told(lambda: dispatches.refused(run_id, _failure(error)), error))
+    return len(_told(lambda: dispatches.refused(run_id, _failure(error), counts), error))
 
 
 def fail_waiting(run_id: uuid.UUID, error: Exception, attempt: int | None = None) -> int:

@@ -28,6 +28,8 @@ PAUSE_AFTER_FAILURE = 5.0
 MOST_MESSAGES = 10_000
 """Messages of not durable tasks that wait for Redis in this process; beyond it the oldest is dropped."""
 BATCH = 500
+LARGE = 100_000
+"""Characters of a message that goes by itself."""
 LAST_CALL = 1.0
 """Seconds that a process which ends gives to what is still to be sent."""
 
@@ -40,6 +42,10 @@ def broker_client(socket_timeout: float) -> redis.Redis:
 def prefixed(key: str) -> str:
     """The key as kombu writes it, with the prefix of ``CELERY_BROKER_TRANSPORT_OPTIONS``."""
     return f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS.get('global_keyprefix', '')}{key}"
+
+
+def _is_large(batch: list[tuple[str, str]]) -> bool:
+    return any(len(message) > LARGE for _, message in batch)
 
 
 class Waker:
@@ -84,25 +90,43 @@ class Waker:
             self._wanted.wait()
             self._wanted.clear()
             self._sending = True
-            batch = [self._messages.popleft() for _ in range(min(BATCH, len(self._messages)))]
+            batch = self._next_batch()
             try:
                 pipeline = client.pipeline(transaction=False)
-                for queue, message in batch:
-                    pipeline.lpush(prefixed(queue), message)
                 # One entry is enough, however many commits it stands for.
                 pipeline.lpush(key, 1)
                 pipeline.ltrim(key, 0, 0)
-                pipeline.execute()
+                for queue, message in batch:
+                    pipeline.lpush(prefixed(queue), message)
+                answers = pipeline.execute(raise_on_error=False)[2:]
+                refused = [answer for answer in answers if isinstance(answer, Exception)]
+                if refused:
+                    self.dropped += len(refused)
+                    logger.error(
+                        "Redis refused %s messages of tasks that are not durable: %s", len(refused), refused[0]
+                    )
                 time.sleep(REST)
-            except (redis.RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - this thread must not end while the process lives
                 self.failures += 1
                 self.dropped += len(batch)
                 logger.warning("Redis does not answer: no wake-up for the relay, which polls; dropped %s messages of "
                                "tasks that are not durable: %s", len(batch), error)  # fmt: skip
-                time.sleep(PAUSE_AFTER_FAILURE)
+                if not _is_large(batch):
+                    time.sleep(PAUSE_AFTER_FAILURE)
             self._sending = False
             if self._messages:
                 self._wanted.set()
+
+    def _next_batch(self) -> list[tuple[str, str]]:
+        """A large message goes by itself: Redis may cut the line at it."""
+        batch: list[tuple[str, str]] = []
+        while self._messages and len(batch) < BATCH:
+            if batch and _is_large([self._messages[0]]):
+                break
+            batch.append(self._messages.popleft())
+            if _is_large(batch[-1:]):
+                break
+        return batch
 
     def _last_call(self) -> None:
         end = time.monotonic() + LAST_CALL

@@ -1,0 +1,212 @@
+"""The publisher: due rows → Redis, up to a window per queue. What Redis does not take holds up nothing else.
+
+Redis is away only if the connection is gone or Redis says so. Anything else is judged queue by queue, and message by
+message: a queue that Redis refuses waits and is tried again; a message that it refuses, while it takes others, is
+counted and ends as a dead letter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+import uuid
+from collections import defaultdict
+
+import redis
+from django.conf import settings
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, OutOfMemoryError
+
+from app.redis import is_away
+from app.taskruns import faults, outgoing, terminal
+from app.taskruns.events import SentEvents
+from app.taskruns.metrics import RelayMetrics
+from app.taskruns.outgoing import Published
+from app.taskruns.wake import prefixed
+from app.text import carried
+
+logger = logging.getLogger(__name__)
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds for which a queue is left alone after Redis refused it; twice as long each time."""
+CAREFUL_MOST = 40
+"""Messages of one queue that are pushed one by one in a round."""
+OTHERS_WITHIN = 5.0
+"""Seconds within which Redis took another message of the queue, when it refuses one for the first time."""
+MOST_REMEMBERED = 1_000
+"""Refused messages that are remembered."""
+
+
+class Publisher:
+    """Gives due runs to Redis."""
+
+    def __init__(self, client: redis.Redis, metrics: RelayMetrics) -> None:
+        self._redis = client
+        self._metrics = metrics
+        self._events = SentEvents()
+        self._is_careful = False
+        """The last push failed: messages go one by one, so that it shows whose fault that is."""
+        self._left_alone: dict[str, tuple[float, float]] = {}
+        """Queues that Redis refuses: for how many seconds they are left alone, and until when (monotonic)."""
+        self._took_at: dict[str, float] = {}
+        """When Redis last took a message, by queue (monotonic)."""
+        self._refused_at: dict[uuid.UUID, float] = {}
+        """When Redis last refused a run's message (monotonic): each of them goes by itself."""
+
+    def publish(self, windows: dict[str, int]) -> int:
+        """Push what is due. Returns how many were taken by Redis.
+
+        Raises redis.RedisError or OSError when Redis is away; the rows that it did not take are then unmarked.
+        """
+        now = time.monotonic()
+        most = CAREFUL_MOST if self._is_careful else max(windows.values())
+        rows = outgoing.take_due(
+            {
+                name: min(window, most)
+                for name, window in windows.items()
+                if self._left_alone.get(name, (0, 0))[1] <= now
+            }
+        )
+        if not rows:
+            return 0
+        together: dict[str, list[_Push]] = defaultdict(list)
+        alone: dict[str, list[_Push]] = defaultdict(list)
+        for row in rows:
+            if (push := _as_push(row)) is not None:
+                (alone if self._is_careful or row.run_id in self._refused_at else together)[row.queue].append(push)
+        faults.reach("relay.marked")
+        try:
+            self._push_together(together)
+            self._push_alone(alone)
+        finally:
+            pushes = [push for part in (together, alone) for pushes in part.values() for push in pushes]
+            # Some may be there all the same: the second of two messages finds nothing to claim.
+            if rest := [push.row.run_id for push in pushes if push.is_open]:
+                outgoing.unpublish(rest)
+        faults.reach("relay.pushed")
+        taken = [push.row for push in pushes if push.is_taken]
+        for row in taken:
+            self._metrics.sent.labels(*self._metrics.task(row.name, row.queue)).inc()
+        if settings.CELERY_TASK_SEND_SENT_EVENT:
+            self._events.tell(taken)
+        return len(taken)
+
+    def _push_together(self, by_queue: dict[str, list[_Push]]) -> None:
+        """One command a queue, in one round trip. Raises what the whole of it failed by."""
+        if not by_queue:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for queue, pushes in by_queue.items():
+            pipeline.lpush(prefixed(queue), *(push.message for push in pushes))
+        try:
+            answers = pipeline.execute(raise_on_error=False)
+        except Exception:
+            self._is_careful = True
+            raise
+        for (queue, pushes), answer in zip(by_queue.items(), answers, strict=True):
+            if not isinstance(answer, Exception):
+                self._takes(queue, pushes)
+            elif is_away(answer):
+                raise answer
+            elif _is_of_queue(answer):
+                self._leave_alone(queue, answer)
+            else:
+                self._is_careful = True
+
+    def _push_alone(self, by_queue: dict[str, list[_Push]]) -> None:
+        """What is wrong with one message, or with one queue, is seen apart from all others.
+
+        Raises what Redis is away by.
+        """
+        for queue, pushes in by_queue.items():
+            refused: list[tuple[_Push, Exception]] = []
+            for push in pushes:
+                try:
+                    self._redis.lpush(prefixed(queue), push.message)
+                except Exception as error:
+                    if _says_away(error) or (is_away(error) and not self._answers()):
+                        raise
+                    if _is_of_queue(error):
+                        self._leave_alone(queue, error)
+                        break
+                    refused.append((push, error))
+                else:
+                    self._takes(queue, [push])
+            for push, refusal in refused:
+                self._refuse(push, refusal)
+        if by_queue:
+            self._is_careful = False
+
+    def _answers(self) -> bool:
+        try:
+            self._redis.ping()
+        except (redis.RedisError, OSError):
+            return False
+        return True
+
+    def _takes(self, queue: str, pushes: list[_Push]) -> None:
+        self._took_at[queue] = time.monotonic()
+        for push in pushes:
+            push.is_open, push.is_taken = False, True
+            self._refused_at.pop(push.row.run_id, None)
+        if self._left_alone.pop(queue, None) is not None:
+            logger.info("Redis takes messages for queue %s again", queue)
+            self._metrics.is_refused.labels(queue).set(0)
+
+    def _leave_alone(self, queue: str, error: Exception) -> None:
+        """The queue's messages wait in Postgres, for longer each time."""
+        pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._left_alone.get(queue, (0.0, 0.0))[0]))
+        if queue not in self._left_alone:
+            logger.error("Redis takes no message for queue %s, whose work waits in Postgres: %s", queue, error)
+        self._left_alone[queue] = pause, time.monotonic() + pause
+        self._metrics.refused.labels(queue).inc()
+        self._metrics.is_refused.labels(queue).set(1)
+
+    def _refuse(self, push: _Push, error: Exception) -> None:
+        """The message waits, for longer each time, and that counts where Redis takes others of its queue."""
+        row = push.row
+        before = self._refused_at.get(row.run_id, time.monotonic() - OTHERS_WITHIN)
+        counts = is_away(error) or "Protocol error" in str(error) or self._took_at.get(row.queue, 0.0) > before
+        if len(self._refused_at) >= MOST_REMEMBERED:
+            self._refused_at.clear()
+        self._refused_at[row.run_id] = time.monotonic()
+        logger.error("Redis does not take the message of %s[%s]: %s", row.name, row.run_id, error)
+        self._metrics.refused.labels(row.queue).inc()
+        push.is_open = False
+        terminal.refuse(row.run_id, RedisRefusedError(f"Redis does not take its message: {carried(error)}"), counts)
+
+
+class RedisRefusedError(Exception):
+    """Redis takes other messages of the queue, but not this one."""
+
+
+@dataclasses.dataclass(slots=True)
+class _Push:
+    row: Published
+    message: str
+    is_open: bool = True
+    """Nobody knows yet, or Redis does not have it: its row is not to stay marked."""
+    is_taken: bool = False
+
+
+def _as_push(row: Published) -> _Push | None:
+    """None for a row of which no message can be made, which is set aside."""
+    try:
+        return _Push(row, row.message())
+    except Exception as error:
+        logger.exception("run %s has no message", row.run_id)
+        terminal.fail_waiting(row.run_id, error)
+        return None
+
+
+def _says_away(error: Exception) -> bool:
+    """Whether Redis itself says that it serves nobody. A cut connection says nothing: the message may have cut it."""
+    cut = (redis.ConnectionError, redis.TimeoutError, OSError)
+    return is_away(error) and (not isinstance(error, cut) or isinstance(error, BusyLoadingError | AuthenticationError))
+
+
+def _is_of_queue(error: Exception) -> bool:
+    """Whether the refusal says that it is of the key, or of all that writes: no room, no permission, another type."""
+    return isinstance(error, OutOfMemoryError | NoPermissionError) or str(error).startswith(
+        ("WRONGTYPE", "MISCONF", "NOREPLICAS", "OOM", "NOPERM")
+    )
