@@ -16,6 +16,7 @@ from django.utils.dateparse import parse_datetime
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps, loads
 
+from app.taskruns.messages import HEADER
 from app.text import MOST_DEPTH, carried, is_carried, is_deeper_than
 
 LONGEST_ID = 255
@@ -80,13 +81,29 @@ def _model_instance_in(value: Any) -> models.Model | None:
     return None
 
 
-def check_added(name: str, headers: dict[str, Any], added: dict[str, Any]) -> None:
-    """Headers that the caller gave: none may take the place of one of Celery's. Raises TypeError or ValueError."""
+def added_headers(name: str, headers: dict[str, Any], given: Any) -> dict[str, Any]:
+    """Headers that the caller gave: none may take the place of one of Celery's. Raises TypeError or ValueError.
+
+    A retry is given those of the message that it retries, ours too, which is left out.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise TypeError(f"{name}: headers are a dictionary, not {given!r:.200}")
+    added = {header: value for header, value in given.items() if header != HEADER}
     for header, value in added.items():
         if not isinstance(header, str):
             raise TypeError(f"{name}: the name of a header is text, not {header!r}")
         if header in headers and headers[header] != value:
             raise ValueError(f"{name}: the header {header!r} is Celery's own, and cannot be given")
+    return added
+
+
+def check_stamps(name: str, options: dict[str, Any]) -> None:
+    """Each header that is named as a stamp is there. Raises ValueError."""
+    missing = [header for header in options.get("stamped_headers") or () if header not in options]
+    if missing:
+        raise ValueError(f"{name}: stamped_headers names {missing!r:.200}, which the call does not have")
 
 
 def check_headers(name: str, headers: dict[str, Any]) -> None:
@@ -196,12 +213,11 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _check_signature(name: str, signature: Any) -> None:
-    if not isinstance(signature, dict) or not isinstance(signature.get("task"), str):
+    kinds = {"task": str, "args": list | tuple, "kwargs": dict, "options": dict}
+    if not isinstance(signature, dict) or not all(isinstance(signature.get(key), kinds[key]) for key in kinds):
         raise TypeError(f"{name} {signature!r:.200} is no signature of a task")
     name = f"{name} {signature['task']}"
-    options = signature.get("options") or {}
-    if not isinstance(options, dict):
-        raise TypeError(f"{name}: its options {options!r:.200} are no dictionary")
+    options = signature["options"]
     for header in ("task_id", "root_id", "parent_id", "group_id", "shadow"):
         if options.get(header) is not None:
             _check_id(name, header, options[header])
@@ -217,10 +233,10 @@ def _signatures_in(signature: dict[str, Any], options: dict[str, Any]) -> Iterat
         yield from _listed(options.get(role))
     if options.get("chord") is not None:
         yield options["chord"]
-    kind, parts = signature.get("subtask_type"), signature.get("kwargs") or {}
-    if kind in ("group", "chain") and isinstance(parts, dict):
+    kind, parts = signature.get("subtask_type"), signature["kwargs"]
+    if kind in ("group", "chain"):
         yield from _listed(parts.get("tasks"))
-    elif kind == "chord" and isinstance(parts, dict):
+    elif kind == "chord":
         yield from _listed(parts.get("header"))
         if parts.get("body") is not None:
             yield parts["body"]

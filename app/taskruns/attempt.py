@@ -13,7 +13,7 @@ from celery import states
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Reject, SoftTimeLimitExceeded
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
 from app.postgres import is_no_answer, is_passing
@@ -36,6 +36,10 @@ MOST_PASSING = 8
 
 class ClaimLost(Exception):
     """The run was given to another worker: what an atomic task did is undone."""
+
+
+class Undone(Exception):
+    """The body of an atomic task ended well, but the run failed after it: what the body did is undone."""
 
 
 def execute(
@@ -200,6 +204,9 @@ def _run_and_finish(attempt: Attempt) -> None:
     except BaseException:
         running.guard.drop()
         raise
+    if verdict.state == states.FAILURE and running.raised is None:
+        running.guard.drop()
+        raise Undone
     running.guard.leave()
     if not running.finish(verdict):
         raise ClaimLost
@@ -255,7 +262,7 @@ def _is_no_answer(error: Exception) -> bool:
 
 def until_written(write: Callable[[], T]) -> T:
     """Repeat a fenced statement until Postgres has answered it. Each is safe to repeat."""
-    pause, passing = 0.0, 0
+    pause, passing, is_fresh = 0.0, 0, False
     while True:
         # All of it within: a soft time limit may come at any moment, and most of them are spent waiting.
         try:
@@ -265,7 +272,10 @@ def until_written(write: Callable[[], T]) -> T:
             return write()
         except Exception as error:
             passing += is_passing(error)
-            if passing > MOST_PASSING or not (is_passing(error) or _is_no_answer(error)):
+            may_pass = (is_passing(error) and passing <= MOST_PASSING) or _is_no_answer(error)
+            # Once more on a new connection in any case: a task may have left settings of the session behind.
+            if not may_pass and (is_fresh or not isinstance(error, DatabaseError)):
                 raise
+            is_fresh = True
             logger.warning("Postgres gave no answer, trying again: %s", error)
         pause = min(max(pause * 2, 0.1), LONGEST_PAUSE)

@@ -40,6 +40,7 @@ class LedgerAMQP(AMQP):
     ) -> task_message:  # fmt: skip
         """As Celery's, but seconds from now stay seconds: they count from the database's clock, not from ours."""
         arguments.check_times(name, countdown, eta, expires)
+        arguments.check_stamps(name, options)
         if options.get("argsrepr") is None:
             options["argsrepr"] = _flat_repr(args or (), self.argsrepr_maxsize)
         if options.get("kwargsrepr") is None and not kwargs:
@@ -78,9 +79,7 @@ class LedgerAMQP(AMQP):
             queue_name = self._queue_name(queue, exchange, routing_key)
             if serializer not in (None, "json"):
                 raise ImproperlyConfigured(f"{name}: serializer {serializer!r} is refused, tasks are sent as JSON")
-            # A retry has those of the message that it retries, ours too.
-            added = {header: value for header, value in (headers or {}).items() if header != HEADER}
-            arguments.check_added(name, message.headers, added)
+            added = arguments.added_headers(name, message.headers, headers)
             all_headers = {**message.headers, **added}
             properties = {**message.properties, "priority": arguments.check_priority(name, priority)}
             signals.before_task_publish.send(
