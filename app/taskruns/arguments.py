@@ -111,8 +111,9 @@ def check_headers(name: str, headers: dict[str, Any]) -> None:
     for header in IDS:
         if headers[header] is not None:
             _check_id(name, header, headers[header])
-    if not headers["id"]:
-        raise ValueError(f"{name}: the task id is empty")
+    for header in ("id", "task"):
+        if not headers[header]:
+            raise ValueError(f"{name}: a call without {header!r}")
     if type(headers["retries"]) is not int or headers["retries"] < 0:
         raise ValueError(f"{name}: retries={headers['retries']!r} is no count")
     check_time_limits(name, headers["timelimit"])

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from billiard.einfo import ExceptionInfo
 from celery import states
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
@@ -21,7 +20,7 @@ from app.taskruns import faults, ledger, terminal
 from app.taskruns.databases import give_back, prepare_connection
 from app.taskruns.execution import Execution, executing
 from app.taskruns.messages import HEADER
-from app.taskruns.verdict import Verdict, describe, verdict_of
+from app.taskruns.verdict import Verdict, describe, info_of, verdict_of
 from app.text import carried
 
 logger = logging.getLogger(__name__)
@@ -118,13 +117,13 @@ class Attempt:
 
     def _fail(self, error: BaseException) -> None:
         """An error that Celery's tracer let through: the run has failed with it, and all who wait for it are told."""
-        einfo = ExceptionInfo((type(error), error, error.__traceback__))
+        einfo = info_of(error)
         logger.error("%s[%s] raised %s", self.running.task.name, self.running.claim.run_id, einfo.traceback)
         self.running.start_over()
         self.verdict = Verdict(states.FAILURE, describe(error, einfo))
         # Not the error itself: a worker's main process takes some of them for its own.
         told = RuntimeError(f"{type(error).__name__}: {carried(error)}")
-        self._traced = trace_ok_t(ExceptionInfo((RuntimeError, told, None)), TraceInfo(states.FAILURE, told), 0.0, None)
+        self._traced = trace_ok_t(info_of(told), TraceInfo(states.FAILURE, told), 0.0, None)
         self._mark_as_failure(error)
 
     def _mark_as_failure(self, error: BaseException) -> None:
@@ -204,7 +203,7 @@ def _run_and_finish(attempt: Attempt) -> None:
     except BaseException:
         running.guard.drop()
         raise
-    if verdict.state == states.FAILURE and running.raised is None:
+    if verdict.state in (states.FAILURE, states.REJECTED) and running.raised is None:
         running.guard.drop()
         raise Undone
     running.guard.leave()

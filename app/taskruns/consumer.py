@@ -9,6 +9,7 @@ from typing import Any
 from celery.worker.consumer import Consumer
 
 from app.taskruns import terminal, undeliverable
+from app.taskruns.counted import ENDS_WORKER
 from app.taskruns.messages import run_named_in
 from app.taskruns.request import write_now_or_later
 from app.text import carried
@@ -33,9 +34,9 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
         def on_task_received(message: Any) -> None:
             try:
                 handle(message)
-            except self.connection_errors:
+            except (*self.connection_errors, *ENDS_WORKER):
                 raise
-            except Exception as error:
+            except BaseException as error:
                 logger.exception("a message could not be taken")
                 self._set_aside(message, f"cannot be taken: {error!r}")
 

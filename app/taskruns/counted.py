@@ -20,8 +20,11 @@ from app.taskruns.exchange import Finished
 from app.taskruns.ledger import LOST, Ended
 from app.taskruns.messages import HEADER
 from app.taskruns.metrics import WorkerMetrics, exception_name
+from app.taskruns.verdict import info_of
 
 logger = logging.getLogger(__name__)
+ENDS_WORKER = (SystemExit, KeyboardInterrupt)
+"""What Celery ends a worker by."""
 
 NO_VERDICT = (WorkerLostError, SystemExit, KeyboardInterrupt)
 """What a child dies of."""
@@ -178,7 +181,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
 
     def _not_handed_over(self, error: Exception) -> None:
         """The pool cannot take it."""
-        self.on_failure(ExceptionInfo((type(error), error, error.__traceback__)))
+        self.on_failure(info_of(error))
 
     def _count_ended(self) -> None:
         """What was ended from outside, and said nothing of itself."""

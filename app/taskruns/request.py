@@ -9,7 +9,7 @@ import uuid
 import weakref
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -23,14 +23,30 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from app.postgres import is_no_answer, is_passing
 from app.taskruns import exchange, faults, ledger, terminal
-from app.taskruns.counted import NO_VERDICT, VERDICTS, CountedRequest
+from app.taskruns.counted import ENDS_WORKER, NO_VERDICT, VERDICTS, CountedRequest
 from app.taskruns.databases import give_back
 from app.taskruns.messages import HEADER
+from app.taskruns.verdict import info_of
 
 logger = logging.getLogger(__name__)
 
 MOST_REVOKED = 100
 """Ids that a slot is told to leave; with more of them it takes nothing by itself."""
+
+
+def outlived(callback: Callable[..., None]) -> Callable[..., None]:
+    """What a pool calls in the main process: whatever a handler of somebody's raises in it, the worker goes on."""
+
+    @wraps(callback)
+    def outliving(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            callback(self, *args, **options)
+        except ENDS_WORKER:
+            raise
+        except BaseException:
+            logger.exception("%s[%s] %s", self.name, self.id, callback.__name__)
+
+    return outliving
 
 
 class TaskMemoryError(Exception):
@@ -137,6 +153,7 @@ class LedgerRequest(CountedRequest):
         limited = [name for name, task in self._app.tasks.items() if task.rate_limit]
         return {"limited": limited, "revoked": list(state.revoked)}
 
+    @outlived
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A hard limit is a verdict: the run is a dead letter."""
         if not soft and self.run is None:
@@ -186,6 +203,7 @@ class LedgerRequest(CountedRequest):
             traceback=error.__traceback__, einfo=einfo,
         )  # fmt: skip
 
+    @outlived
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         """A child that died gave no verdict: its run, and only its, has lost an attempt and is due again."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
@@ -202,7 +220,7 @@ class LedgerRequest(CountedRequest):
             if isinstance(error, MemoryError):
                 # Celery would end the worker's main process, which is well.
                 error = TaskMemoryError(str(error))
-                exc_info = ExceptionInfo((TaskMemoryError, error, None))
+                exc_info = info_of(error)
             if self.run is not None and not return_ok and not isinstance(error, VERDICTS):
                 self._fail_unclaimed(error)
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)

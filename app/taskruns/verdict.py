@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 
 from billiard.einfo import ExceptionInfo
 from celery import states
@@ -35,6 +36,14 @@ def verdict_of(outcome: trace_ok_t) -> Verdict:
     if isinstance(error, Retry):
         return Verdict(state, describe(error.exc or error, einfo))
     return Verdict(state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
+
+
+def info_of(error: BaseException) -> ExceptionInfo:
+    """What Celery passes around of an error, which for it has a traceback."""
+    if error.__traceback__ is None:
+        with suppress(BaseException):
+            raise error
+    return ExceptionInfo((type(error), error, error.__traceback__))
 
 
 def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> ledger.Failure:

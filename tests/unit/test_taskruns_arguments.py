@@ -19,7 +19,6 @@ from tests.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-UTC = datetime.UTC
 SURROGATE, NUL = "\ud83d", "a\x00b"
 
 
@@ -76,12 +75,12 @@ def test_arguments_that_no_worker_could_read(arguments: list[Any]) -> None:
         {"countdown": 1e300},
         {"countdown": "soon"},
         {"eta": datetime.datetime(9999, 12, 31, 23, 59, tzinfo=datetime.timezone(datetime.timedelta(hours=-12)))},
-        {"eta": datetime.datetime.max},
+        {"eta": "9999-12-31T23:59:59"},
         {"eta": "tomorrow"},
         {"eta": 5},
         {"expires": math.nan},
         {"expires": -math.inf},
-        {"expires": datetime.datetime.max},
+        {"expires": "9999-12-31T23:59:59"},
         {"expires": "never"},
         {"time_limit": math.nan},
         {"time_limit": -1},
@@ -137,7 +136,7 @@ def test_a_name_that_no_page_can_show() -> None:
 @pytest.mark.parametrize("bad", [{"task_id": NUL}, {"priority": 40_000}], ids=str)
 def test_a_chord_one_part_of_which_cannot_work_stores_none(bad: dict[str, Any]) -> None:
     parts = [tasks.effect.si("nowhere", "a"), tasks.effect.si("nowhere", "b").set(**bad)]
-    with pytest.raises(ValueError, match="task_id|id|priority"):
+    with pytest.raises(ValueError, match=r"id|priority"):
         chord(parts)(tasks.effect.si("nowhere", "body"))
     assert not TaskRun.objects.exists()
 
@@ -155,7 +154,7 @@ def test_odd_arguments_that_work_come_as_they_are(arguments: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "seconds"),
     [
-        ({"eta": datetime.datetime.min}, -86_400),
+        ({"eta": "0001-01-01T00:00:00"}, -86_400),
         ({"eta": "2020-01-01"}, -86_400),
         ({"countdown": -5}, -5),
         ({"countdown": 0}, 0),
