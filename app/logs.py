@@ -22,6 +22,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 from django_structlog.middlewares import RequestMiddleware
 
+from app.text import carried
+
 if TYPE_CHECKING:
     from celery import Task
     from django_structlog.celery.receivers import CeleryReceiver
@@ -100,8 +102,10 @@ def _colours() -> bool:
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The event, exceptions included, without what is personal or secret in its texts."""
-    return {name: PERSONAL.sub("***", value) if isinstance(value, str) else value for name, value in event.items()}
+    """The event, exceptions included, without what is personal or secret in its texts, or moves a terminal's cursor."""
+    return {
+        name: PERSONAL.sub("***", carried(value)) if isinstance(value, str) else value for name, value in event.items()
+    }
 
 
 # ---- Requests --------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from app.taskruns import execution
 
 _request: ContextVar[HttpRequest | None] = ContextVar("taskruns_request", default=None)
-_owner: ContextVar[int | None] = ContextVar("taskruns_owner", default=None)
+_owner: ContextVar[tuple[int | None] | None] = ContextVar("taskruns_owner", default=None)
+"""The owner of a block, which may be nobody; None outside of one."""
 
 
 class OwnershipMiddleware:
@@ -35,7 +36,7 @@ class OwnershipMiddleware:
 @contextmanager
 def owned_by(user: Any) -> Iterator[None]:
     """Calls in the block belong to ``user`` (a saved user, or None for nobody)."""
-    token = _owner.set(user.pk if user is not None else None)
+    token = _owner.set((user.pk if user is not None else None,))
     try:
         yield
     finally:
@@ -44,9 +45,9 @@ def owned_by(user: Any) -> Iterator[None]:
 
 def current_owner_id() -> int | None:
     """The owner of a call made now: the block's, the running task's, the request's user, or nobody."""
-    owner = _owner.get()
-    if owner is not None:
-        return owner
+    block = _owner.get()
+    if block is not None:
+        return block[0]
     running = execution.current()
     if running is not None:
         return running.claim.owner_id

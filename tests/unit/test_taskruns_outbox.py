@@ -237,6 +237,17 @@ class TestOwner:
         tasks.effect.delay("a", "c")
         assert [run.owner for run in TaskRun.objects.order_by("created_at")] == [user, None]
 
+    def test_of_a_block_for_nobody_is_nobody_whoever_is_signed_in(self) -> None:
+        request = HttpRequest()
+        request.user = make_user()
+
+        def view(_: HttpRequest) -> HttpResponse:
+            with owned_by(None):
+                return HttpResponse(tasks.effect.delay("a", "b").id)
+
+        OwnershipMiddleware(view)(request)
+        assert TaskRun.objects.get().owner is None
+
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
 
