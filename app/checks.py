@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from celery import Celery
-from celery.exceptions import QueueNotFound
 from celery.signals import setup_logging, worker_init
 from django.conf import settings
 from django.core import checks
@@ -184,8 +184,9 @@ def our_tasks(app: Celery | None = None) -> Iterable[Any]:
 
 def queue_of(task: Any) -> str:
     """The name of the queue that a plain ``delay()`` of the task goes to. Raises QueueNotFound."""
-    given = getattr(task, "queue", None)
-    route = task.app.amqp.router.route({"queue": given} if given else {}, task.name)
+    given = {name: getattr(task, name, None) for name in ("queue", "exchange", "routing_key")}
+    options = {name: value for name, value in given.items() if value is not None}
+    route = task.app.amqp.router.route(options, task.name, task_type=task)
     return str(getattr(route["queue"], "name", route["queue"]))
 
 
@@ -194,8 +195,8 @@ def task_queues(app: Celery | None = None, **_: object) -> Iterator[checks.Check
     for task in our_tasks(app):
         try:
             queue = queue_of(task)
-        except QueueNotFound as error:
-            queue = str(error)
+        except Exception as error:  # noqa: BLE001 - whatever a router of the project's own raises
+            queue = str(error) or repr(error)
         if queue not in BY_NAME:
             yield checks.Error(
                 f"Task {task.name} goes to a queue that does not exist: {queue}.",
@@ -209,30 +210,44 @@ def tasks_and_queues(app: Celery | None = None) -> Iterator[tuple[Any, Queue]]:
     for task in our_tasks(app):
         try:
             queue = BY_NAME[queue_of(task)]
-        except (QueueNotFound, KeyError):
-            continue  # told by task_queues
+        except Exception:  # noqa: BLE001, S112 - told by task_queues
+            continue
         yield task, queue
 
 
 def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
-    """A task may be stricter than its queue; workers' grace periods rest on the queue's limits."""
+    """A task may be stricter than its queue; workers' grace periods rest on the queue's limits.
+
+    A soft limit of the queue or of the setting that is not below a task's own hard one does not apply to that task.
+    """
     for task, queue in tasks_and_queues(app):
-        # A task's own limits, then those of all tasks by setting, then those of its queue.
-        conf = task.app.conf
-        hard = task.time_limit or conf.task_time_limit or queue.time_limit
-        soft = task.soft_time_limit or conf.task_soft_time_limit or queue.soft_time_limit
+        names = ("soft_time_limit", "time_limit")
+        of_all = {name: getattr(task.app.conf, f"task_{name}") for name in names}
+        # Celery gives a task without a limit that of the setting.
+        given = {name: getattr(task, name, None) for name in names}
+        own = {name: None if value is of_all[name] else value for name, value in given.items()}
+        odd = [f"{name}={value!r}" for name, value in given.items() if not _is_limit(value)]
+        if odd:
+            yield checks.Error(
+                f"Task {task.name}: {', '.join(odd)} is no time limit.",
+                hint="A time limit (of a task, or CELERY_TASK_… for all) is a number of seconds above 0; without one "
+                "the task has that of its queue.",
+                id="pressroom.E017",
+            )
+            continue
         for name, pools in (("soft_time_limit", SOFT_LIMITS), ("time_limit", HARD_LIMITS)):
-            own = getattr(task, name)
-            if own and queue.pool not in pools:
+            if own[name] and queue.pool not in pools:
                 yield checks.Error(
-                    f"Task {task.name}: {name} ({own} s) on queue {queue.name}, whose pool {queue.pool} cannot hold "
-                    "it to that.",
+                    f"Task {task.name}: {name} ({own[name]} s) on queue {queue.name}, whose pool {queue.pool} cannot "
+                    "hold it to that.",
                     hint="Give it a queue of another pool (app/queues.py), or let it end by time-outs of its own.",
                     id="pressroom.E009",
                 )
-        if soft and hard and soft >= hard:
+        hard = own["time_limit"] or of_all["time_limit"] or queue.time_limit
+        if own["soft_time_limit"] and hard and own["soft_time_limit"] >= hard:
             yield checks.Error(
-                f"Task {task.name}: its soft time limit ({soft} s) is not below its hard one ({hard} s).",
+                f"Task {task.name}: its soft time limit ({own['soft_time_limit']} s) is not below its hard one "
+                f"({hard} s).",
                 hint="The soft limit lets a task clean up before the hard one kills it: set both, or neither.",
                 id="pressroom.E007",
             )
@@ -243,6 +258,11 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
                 "its work.",
                 id="pressroom.E008",
             )
+
+
+def _is_limit(value: object) -> bool:
+    """Whether it may stand where a time limit does; None is none."""
+    return value is None or (type(value) in (int, float) and 0 < value < math.inf)  # type: ignore[operator]
 
 
 def task_bundles(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:

@@ -21,6 +21,7 @@ from app.queues import BY_NAME
 from app.taskruns import arguments, batch, execution, ledger
 from app.taskruns.messages import HEADER, envelope
 from app.taskruns.ownership import current_owner_id
+from app.taskruns.routing import LedgerRouter
 from app.taskruns.wake import waker
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ class LedgerAMQP(AMQP):
         """
         return super().TaskConsumer(channel, *arguments, no_ack=True, **options)
 
+    def Router(self, queues: Any = None, create_missing: bool | None = None) -> LedgerRouter:  # noqa: N802 - Celery's
+        """Which queue a call goes to."""
+        create = self.app.either("task_create_missing_queues", create_missing)
+        return LedgerRouter(self.routes, queues or self.queues, create, app=self.app)
+
     def _create_task_sender(self) -> Callable[..., None]:
         def send_task_message(
             producer: Any,
@@ -76,7 +82,7 @@ class LedgerAMQP(AMQP):
             has_new_id: bool = False,
             **options: Any,
         ) -> None:
-            queue_name = self._queue_name(queue, exchange, routing_key)
+            queue_name = self._queue_name(queue=queue, exchange=exchange, routing_key=routing_key)
             if serializer not in (None, "json"):
                 raise ImproperlyConfigured(f"{name}: serializer {serializer!r} is refused, tasks are sent as JSON")
             added = arguments.added_headers(name, message.headers, headers)
@@ -99,19 +105,10 @@ class LedgerAMQP(AMQP):
 
         return send_task_message
 
-    def _queue_name(self, queue: str | Queue | None, exchange: Any, routing_key: str | None) -> str:
-        """The queue's name. Raises ImproperlyConfigured for one that is not declared."""
-        if exchange:
-            wanted = (getattr(exchange, "name", exchange), routing_key)
-            name = next(
-                (q.name for q in self.queues.values() if (q.exchange.name, q.routing_key) == wanted), str(wanted)
-            )
-        else:
-            chosen = queue or self.default_queue
-            name = chosen if isinstance(chosen, str) else chosen.name
-        if name not in self.queues:
-            raise ImproperlyConfigured(f"no queue {name!r}; app/queues.py declares {', '.join(sorted(self.queues))}")
-        return name
+    def _queue_name(self, **destination: Any) -> str:
+        """The queue's name. Raises UndeclaredQueue, an ImproperlyConfigured, for one that is not declared."""
+        queue: Queue = self.router.expand_destination(destination).get("queue", self.default_queue)
+        return queue.name
 
     def _as_row(
         self, name: str, queue: str, headers: dict[str, Any], body: Any, properties: dict[str, Any]

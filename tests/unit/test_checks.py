@@ -145,7 +145,14 @@ def test_a_route_to_a_queue_that_does_not_exist() -> None:
         ({}, []),
         ({"soft_time_limit": 10, "time_limit": 20}, []),
         ({"soft_time_limit": 20, "time_limit": 20}, ["pressroom.E007"]),
-        ({"time_limit": 60}, ["pressroom.E007"]),  # below the soft limit of its queue, 300 s
+        ({"time_limit": 60}, []),  # below the soft limit of its queue, 300 s, which then does not apply
+        ({"soft_time_limit": 60, "time_limit": 60.0}, ["pressroom.E007"]),
+        ({"time_limit": 0}, ["pressroom.E017"]),
+        ({"time_limit": -1}, ["pressroom.E017"]),
+        ({"soft_time_limit": float("nan")}, ["pressroom.E017"]),
+        ({"time_limit": float("inf")}, ["pressroom.E017"]),
+        ({"time_limit": "60"}, ["pressroom.E017"]),
+        ({"soft_time_limit": True}, ["pressroom.E017"]),
         ({"soft_time_limit": 400}, ["pressroom.E007"]),  # above the hard limit of its queue, 360 s
         ({"time_limit": 400}, ["pressroom.E008"]),
         ({"time_limit": 151, "queue": "emails"}, ["pressroom.E008"]),
@@ -154,6 +161,31 @@ def test_a_route_to_a_queue_that_does_not_exist() -> None:
 )
 def test_time_limits_that_contradict(options: dict[str, Any], expected: list[str]) -> None:
     assert ids(checks.task_time_limits(app_with(**options))) == expected
+
+
+def test_a_soft_limit_of_all_tasks_spares_one_with_a_shorter_hard_limit() -> None:
+    app = app_with(time_limit=60)
+    app.conf.task_soft_time_limit = 100
+    assert ids(checks.task_time_limits(app)) == []
+
+
+def test_a_limit_of_all_tasks_that_is_none() -> None:
+    app = app_with()
+    app.conf.task_soft_time_limit = "soon"
+    # Tasks shared by other tests' modules stand in the application, too.
+    assert set(ids(checks.task_time_limits(app))) == {"pressroom.E017"}
+
+
+def test_a_router_that_breaks_is_told_of() -> None:
+    app = app_with()
+
+    def route(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("no route")
+
+    app.conf.task_routes = (route,)
+    # Tasks shared by other tests' modules stand in the application, too.
+    assert set(ids(checks.task_queues(app))) == {"pressroom.E006"}
+    assert ids(checks.task_time_limits(app)) == []
 
 
 @pytest.mark.parametrize(
