@@ -17,7 +17,7 @@ from django_celery_beat.models import PeriodicTask
 
 from app.checks import our_tasks
 from app.taskruns.actions import NotPossible
-from app.taskruns.beat import LedgerEntry
+from app.taskruns.beat_entry import LedgerEntry
 from app.taskruns.models import TaskRun
 
 LATE_AFTER = 15.0

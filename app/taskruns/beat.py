@@ -3,6 +3,9 @@
 So neither two beats nor one that was killed fire a tick twice or lose one, and none of it needs Redis. Schedules are
 django-celery-beat's, edited in the admin; those of the code (`CELERY_BEAT_SCHEDULE`) are made where they are missing
 and changed when the code changes, not at every start.
+
+Beat outlives any single schedule: an error that is not Postgres's own is the schedule's, which is set aside with it and
+tried again when it changes, at its next time, or every five minutes.
 """
 
 from __future__ import annotations
@@ -10,33 +13,33 @@ from __future__ import annotations
 import datetime
 import hashlib
 import logging
+import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from celery.beat import SchedulingError
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import F
-from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
+from django_celery_beat.schedulers import SCHEDULE_SYNC_MAX_INTERVAL, DatabaseScheduler
 
 from app import schema
+from app.postgres import is_no_answer, is_passing
 from app.taskruns import alive
+from app.taskruns.beat_entry import LedgerEntry, code_schedules, read_schedules
+from app.taskruns.beat_marks import Marks, Stage
 from app.taskruns.celery import NO_PRODUCER
 from app.taskruns.models import CodeSchedule
 from app.taskruns.ticks import Ticker
 
 logger = logging.getLogger(__name__)
 
-NO_ANSWER = (DatabaseError, InterfaceError)
 PAUSE = 1.0
 """Seconds between two tries to reach Postgres."""
-
-
-class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
-    """A schedule as it was read, with the `last_run_at` that the row had then."""
-
-    def __init__(self, model: Any, app: Any = None) -> None:
-        self.seen: datetime.datetime | None = model.last_run_at
-        super().__init__(model, app)
+TRIES = 3
+"""Of one tick, where its transaction met another's."""
+LONGEST_NAME = 200
+"""Characters, as django-celery-beat's table has it."""
 
 
 class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
@@ -46,71 +49,170 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
     producer = NO_PRODUCER
     ticker = Ticker("beat")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.marks = Marks()
+        self._told = ""
+        super().__init__(*args, **kwargs)
+
     def setup_schedule(self) -> None:
         """Wait for the schema, then bring the code's schedules into it."""
         alive.start()
         schema.wait()
         while True:
             try:
-                self.update_from_dict(self.app.conf.beat_schedule)
-            except NO_ANSWER as error:
-                logger.warning("waiting for Postgres: %s", str(error).strip().splitlines()[0])
+                self.marks.read()
+                self.take_over_code()
+            except Exception as error:  # noqa: BLE001 - none is a schedule's, so all that helps is to wait
+                self._tell("waiting for Postgres", error)
                 connection.close()
                 time.sleep(PAUSE)
             else:
                 alive.ready()
                 return
 
+    # ---- What there is ----
+
+    def take_over_code(self) -> None:
+        """Make the code's schedules, and set aside those that cannot be made."""
+        try:
+            found = code_schedules(self.app)
+        except ValueError as error:
+            self.marks.set_aside(Stage.CODE, "beat_schedule", error)
+            self.marks.keep(Stage.CODE, ["beat_schedule"])
+            return
+        self.update_from_dict(found)
+        self.marks.keep(Stage.CODE, found)
+
     def update_from_dict(self, mapping: dict[str, Any]) -> None:
         """Make what is missing, change what the code has changed; an edit in the admin stays otherwise."""
         for name, fields in mapping.items():
-            fingerprint = hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()
-            with transaction.atomic():
-                is_there = self.Model.objects.filter(name=name).exists()
-                if is_there and CodeSchedule.objects.filter(name=name, fingerprint=fingerprint).exists():
-                    continue
-                self.Entry.from_entry(name, app=self.app, **fields)
-                CodeSchedule.objects.update_or_create(name=name, defaults={"fingerprint": fingerprint})
+            try:
+                with transaction.atomic():
+                    self._take_over(name, fields)
+            except Exception as error:
+                if is_no_answer(error):
+                    raise
+                self.marks.set_aside(Stage.CODE, name, error)
+            else:
+                self.marks.clear(Stage.CODE, name)
+
+    def _take_over(self, name: Any, fields: Any) -> None:
+        if not isinstance(name, str) or not isinstance(fields, Mapping):
+            raise TypeError("a schedule has a text for its name, and a mapping with its task and its schedule")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"its name has {len(name)} characters, there may be {LONGEST_NAME}")
+        if missing := [key for key in ("task", "schedule") if fields.get(key) is None]:
+            raise ValueError(f"it has no {' and no '.join(missing)}")
+        fingerprint = hashlib.sha256(repr(sorted(fields.items())).encode(errors="backslashreplace")).hexdigest()
+        is_there = self.Model.objects.filter(name=name).exists()
+        if is_there and CodeSchedule.objects.filter(name=name, fingerprint=fingerprint).exists():
+            return
+        self.Entry.from_entry(name, app=self.app, **fields)
+        CodeSchedule.objects.update_or_create(name=name, defaults={"fingerprint": fingerprint})
+
+    def all_as_schedule(self) -> dict[str, LedgerEntry]:
+        """Those that are enabled and can be read; the others are set aside.
+
+        All of them, whatever their hours: what was missed while beat was away is due at any hour.
+        """
+        self.marks.read()
+        self.take_over_code()
+        entries: dict[str, LedgerEntry] = {}
+        enabled = []
+        for read in read_schedules(self.Model.objects.filter(enabled=True), self.app):
+            enabled.append(read.name)
+            if read.entry is not None:
+                entries[read.name] = read.entry
+            elif read.error is not None:
+                self.marks.set_aside(Stage.ROW, read.name, read.error)
+        self.marks.keep(Stage.ROW, set(enabled) - entries.keys())
+        self.marks.keep(Stage.CALL, enabled)
+        return entries
+
+    # ---- What is due ----
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Seconds until the next look. Without Postgres nothing is due: what was missed is, once it answers."""
         try:
             pause = float(super().tick(*args, **kwargs))
             self.ticker.tick()
-        except NO_ANSWER as error:
-            logger.warning("no tick: Postgres gave no answer: %s", str(error).strip())
+        except Exception as error:  # noqa: BLE001 - a schedule's own are set aside below; this one is nobody's
+            self._tell("no tick: Postgres gave no answer" if is_no_answer(error) else "no tick", error)
             self._read_again()
             return PAUSE
+        self._told = ""
         return pause
 
+    def _is_due_failed(self, entry: LedgerEntry) -> tuple[bool, float]:
+        """Of a schedule that cannot tell when it is due: it is asked again when all are read again."""
+        error = sys.exception()
+        assert error is not None
+        if is_no_answer(error):
+            raise error
+        self.marks.set_aside(Stage.ROW, entry.name, error)
+        return False, SCHEDULE_SYNC_MAX_INTERVAL
+
     def apply_entry(self, entry: LedgerEntry, producer: Any = None) -> None:
-        """One tick: whoever moves `last_run_at` on from what was read makes the call, in the same transaction."""
-        model = entry.model
-        with transaction.atomic():
-            ours = self.Model.objects.filter(pk=model.pk, enabled=True, last_run_at=entry.seen).update(
-                last_run_at=model.last_run_at, total_run_count=F("total_run_count") + 1
-            )
-            if ours:
-                self._call(entry)
+        """One tick: whoever moves `last_run_at` on from what was read makes the call, in the same transaction.
+
+        Where the call cannot be made, or its transaction is refused, the schedule moves on without it and is marked.
+        """
+        for tries in range(1, TRIES + 1):
+            try:
+                ours = self._fire(entry)
+            except Exception as error:
+                cause = error.__context__ if isinstance(error, SchedulingError) and error.__context__ else error
+                if is_no_answer(cause):
+                    raise
+                if is_passing(cause) and tries < TRIES:
+                    continue
+                ours = self._pass_over(entry, cause)
+            break
         if not ours:
-            # Another beat was faster, or an admin has switched it off.
+            # Another beat was faster, or it was edited or switched off.
             self._read_again()
 
-    def _call(self, entry: LedgerEntry) -> None:
+    def _fire(self, entry: LedgerEntry) -> bool:
+        with transaction.atomic():
+            if not self._move_on(entry):
+                return False
+            result = self.apply_async(entry, producer=NO_PRODUCER, advance=False)
+            self.marks.clear(Stage.CALL, entry.name)
+        logger.info("schedule %s: %s[%s]", entry.name, entry.task, getattr(result, "id", result))
+        return True
+
+    def _pass_over(self, entry: LedgerEntry, error: BaseException) -> bool:
         try:
             with transaction.atomic():
-                result = self.apply_async(entry, producer=NO_PRODUCER, advance=False)
-        except SchedulingError as error:
-            if isinstance(error.__cause__, NO_ANSWER) or isinstance(error.__context__, NO_ANSWER):
-                raise DatabaseError(str(error)) from error
-            # A schedule that cannot be called must not keep the others waiting: it moves on.
-            logger.exception("the schedule %s cannot be called", entry.name)
-        else:
-            logger.info("schedule %s: %s[%s]", entry.name, entry.task, result.id)
+                if not self._move_on(entry):
+                    logger.error("after the call of the schedule %s", entry.name, exc_info=error)
+                    return False
+                self.marks.set_aside(Stage.CALL, entry.name, error)
+        except Exception as another:
+            if is_no_answer(another):
+                raise
+            # Its row cannot even be moved on.
+            self.marks.set_aside(Stage.CALL, entry.name, another)
+        return True
+
+    def _move_on(self, entry: LedgerEntry) -> int:
+        """Whether the row is as it was read, and now has this tick."""
+        as_read = self.Model.objects.filter(
+            pk=entry.model.pk, enabled=True, last_run_at=entry.seen, date_changed=entry.changed
+        )
+        moved: int = as_read.update(last_run_at=entry.model.last_run_at, total_run_count=F("total_run_count") + 1)
+        return moved
 
     def _read_again(self) -> None:
         connection.close_if_unusable_or_obsolete()
         self._last_full_sync = datetime.datetime.min  # noqa: DTZ901 - compared with the library's naive times
+
+    def _tell(self, what: str, error: Exception) -> None:
+        """Once, while it stays the same."""
+        told = f"{what}: {(str(error).strip() or repr(error)).splitlines()[0]}"
+        if told != self._told:
+            logger.warning("%s", told, exc_info=None if is_no_answer(error) else error)
+            self._told = told
 
     def sync(self) -> None:
         """Nothing: each tick has written its own row."""

@@ -261,6 +261,28 @@ class CodeSchedule(models.Model):
         return self.name
 
 
+class BrokenSchedule(models.Model):
+    """A schedule that beat has set aside, with its error; the mark goes when it works."""
+
+    class Stage(models.TextChoices):
+        """Where it failed."""
+
+        CODE = "code", "the code's schedule was not taken over"
+        ROW = "row", "the schedule cannot be read"
+        CALL = "call", "its last call could not be made"
+
+    stage = models.TextField(choices=Stage.choices)
+    name = models.TextField(help_text="Of the schedule: one of the code has no row yet.")
+    error = models.TextField()
+    since = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["stage", "name"], name="brokenschedule_once")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.error}"
+
+
 class Tick(models.Model):
     """When a kind of process last did its round."""
 

@@ -1,0 +1,256 @@
+"""A schedule as it was read: whatever is wrong with one is known before it is due, and is its alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from celery import current_app, schedules
+from celery.schedules import schedstate
+from django.conf import settings
+from django.db.models import QuerySet
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+from django_celery_beat.schedulers import ModelEntry
+from django_celery_beat.utils import NEVER_CHECK_TIMEOUT
+from kombu.utils.json import loads
+
+from app.postgres import is_no_answer
+from app.taskruns.beat_crontab import ZonedCrontab
+
+SHORTEST = datetime.timedelta(milliseconds=10)
+"""Of an interval: with a shorter one beat would do nothing else."""
+MOST = 2**31 - 1
+"""What an integer column holds."""
+COLUMNS = {"queue", "exchange", "routing_key", "priority", "headers", "expire_seconds"}
+"""The options of a call that a row has."""
+OURS = {"args", "kwargs", "producer", "publisher", "connection", "router"}
+"""What beat itself says of a call."""
+
+
+def code_schedules(app: Any) -> dict[Any, Any]:
+    """Those of the settings, and those that the project's code gives the application, which win.
+
+    ``app.conf.beat_schedule = {...}`` so takes none away. Raises ValueError where it is no mapping.
+    """
+    own = app.conf.beat_schedule
+    if own is not None and not isinstance(own, Mapping):
+        raise ValueError(f"beat_schedule is a mapping of names to schedules, not {own!r}")
+    return {**getattr(settings, "CELERY_BEAT_SCHEDULE", {}), **(own or {})}
+
+
+class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
+    """A row of django-celery-beat's, checked as a whole when it is read.
+
+    Options of the code's schedule that the row has no column for are the code's. Raises whatever is wrong with it,
+    with a text for the operator, and changes nothing.
+    """
+
+    def __init__(self, model: Any, app: Any = None) -> None:
+        self.app = app or current_app
+        self.model, self.name, self.task = model, model.name, model.task
+        self.seen: datetime.datetime | None = model.last_run_at
+        self.changed: datetime.datetime = model.date_changed
+        """What the row had when it was read: a tick is of that, or it is none."""
+        self.total_run_count = model.total_run_count
+        code = _code_entry(self.app, model.name)
+        self.schedule = _schedule(model, self.app, relative=bool(code.get("relative")))
+        self.args = _parsed(model, "args", list)
+        self.kwargs = _parsed(model, "kwargs", dict)
+        headers = {**_parsed(model, "headers", dict), "periodic_task_name": model.name}
+        self.options = {**_options_of_code(code), **_options_of_row(model), "headers": headers}
+        _check_options(self.app, self.task, self.options)
+        if not model.last_run_at:
+            model.last_run_at = model.date_changed or self._default_now()
+            if model.start_time:
+                # So that it runs when that comes.
+                model.last_run_at -= datetime.timedelta(days=365 * 30)
+        self.last_run_at = model.last_run_at
+        # Numbers that are too large, a day that never comes: it would say so only when it is asked.
+        self.remaining()
+
+    def remaining(self) -> datetime.timedelta | None:
+        """Until it is due; negative once it is. None for a clock whose time has come."""
+        left: datetime.timedelta | None = self.schedule.remaining_estimate(self._last())
+        return left
+
+    def _last(self) -> datetime.datetime:
+        return self.last_run_at.astimezone(self.app.timezone)  # type: ignore[no-any-return]
+
+    def is_due(self) -> schedstate:
+        """As django-celery-beat's. What is over is switched off, unless it was edited meanwhile."""
+        model, now = self.model, datetime.datetime.now(datetime.UTC)
+        if not model.enabled:
+            return schedstate(False, 5.0)
+        if model.start_time is not None and now < model.start_time:
+            return schedstate(False, math.ceil((model.start_time - now).total_seconds()))
+        if model.expires is not None and model.expires <= now:
+            return self._switch_off()
+        if model.one_off and model.total_run_count > 0:
+            return self._switch_off(total_run_count=0)
+        due: schedstate = self.schedule.is_due(self._last())
+        return due
+
+    def _switch_off(self, **fields: Any) -> schedstate:
+        self.model.enabled = False
+        same = PeriodicTask.objects.filter(pk=self.model.pk, enabled=True, date_changed=self.changed)
+        same.update(enabled=False, last_run_at=None, **fields)
+        return schedstate(False, NEVER_CHECK_TIMEOUT)
+
+    @classmethod
+    def to_model_schedule(cls, given: Any) -> tuple[Any, str]:
+        """The row of a schedule of the code. Raises TypeError or ValueError for what is none."""
+        kinds = (int, float, datetime.timedelta, schedules.BaseSchedule)
+        if isinstance(given, bool) or not isinstance(given, kinds):
+            raise TypeError(f"schedule is {given!r}: it is seconds, a timedelta, crontab(), solar() or clocked()")
+        if isinstance(given, schedules.crontab):
+            names = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
+            fields = {name: _cron_text(getattr(given, f"_orig_{name}")) for name in names}
+            return _row(CrontabSchedule, **fields, timezone=given.tz), "crontab"
+        if isinstance(given, int | float):
+            given = datetime.timedelta(seconds=given)
+        every = getattr(given, "run_every", given)
+        if isinstance(every, datetime.timedelta):
+            return _row(IntervalSchedule, **_periods(every)), "interval"
+        found: tuple[Any, str] = super().to_model_schedule(given)
+        return found
+
+    @classmethod
+    def _unpack_options(cls, **options: Any) -> dict[str, Any]:
+        # Whole seconds have a column, in which an admin may change them.
+        if options.get("expire_seconds") is None and type(options.get("expires")) is int:
+            options["expire_seconds"] = options["expires"]
+        columns: dict[str, Any] = super()._unpack_options(**options)
+        return columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Read:
+    """A schedule as it was read."""
+
+    name: str
+    row: Any
+    """The PeriodicTask; None where Postgres's row cannot be made one."""
+    entry: LedgerEntry | None
+    error: Exception | None
+    """Why there is no entry."""
+
+
+def read_schedules(rows: QuerySet[Any], app: Any = None) -> Iterator[Read]:
+    """Each row that there is: one that cannot be read does not hide the others. Raises Postgres's own errors alone."""
+    rows = rows.select_related("interval", "crontab", "solar", "clocked")
+    try:
+        found = [(row.name, row) for row in rows]
+    except Exception as error:
+        if is_no_answer(error):
+            raise
+        found = [(name, key) for key, name in rows.values_list("pk", "name")]
+    for name, row in found:
+        read = row
+        try:
+            if not isinstance(row, PeriodicTask):
+                read = None
+                read = rows.get(pk=row)
+            yield Read(name, read, LedgerEntry(read, app), None)
+        except PeriodicTask.DoesNotExist:
+            continue
+        except Exception as error:
+            if is_no_answer(error):
+                raise
+            yield Read(name, read, None, error)
+
+
+def _row(model: Any, **fields: Any) -> Any:
+    return model.objects.filter(**fields).first() or model.objects.create(**fields)
+
+
+def _cron_text(given: Any) -> str:
+    return str(given) if isinstance(given, int | str) else ",".join(map(str, sorted(given)))
+
+
+def _periods(every: datetime.timedelta) -> dict[str, Any]:
+    """As a row has it; fractions of a second are kept up to 35 minutes, and rounded above."""
+    _check_interval(every)
+    microseconds = every // datetime.timedelta(microseconds=1)
+    if microseconds % 1_000_000 and microseconds <= MOST:
+        return {"every": microseconds, "period": IntervalSchedule.MICROSECONDS}
+    return {"every": round(every.total_seconds()), "period": IntervalSchedule.SECONDS}
+
+
+def _check_interval(every: datetime.timedelta) -> None:
+    if every < SHORTEST:
+        raise ValueError(f"an interval of {every.total_seconds()} s: beat holds {SHORTEST.total_seconds()} s and more")
+
+
+def _schedule(model: Any, app: Any, *, relative: bool) -> Any:
+    row = model.scheduler
+    if row is None:
+        raise ValueError("it has no interval, crontab, solar event or clock")
+    if isinstance(row, IntervalSchedule):
+        try:
+            every = datetime.timedelta(**{row.period: row.every})
+        except TypeError:
+            raise ValueError(f"an interval counts {row.period!r}, which is no period") from None
+        _check_interval(every)
+        return schedules.schedule(every, relative, nowfun=lambda: datetime.datetime.now(datetime.UTC), app=app)
+    if isinstance(row, CrontabSchedule):
+        return ZonedCrontab(
+            row.minute, row.hour, row.day_of_week, row.day_of_month, row.month_of_year, tz=row.timezone, app=app
+        )
+    return row.schedule
+
+
+def _parsed(model: Any, name: str, kind: type) -> Any:
+    text = getattr(model, name)
+    try:
+        value = loads(text) if text else kind()
+    except ValueError as error:
+        raise ValueError(f"{name} is no JSON: {error}") from error
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is JSON of a {type(value).__name__}, not of a {kind.__name__}")
+    return value
+
+
+def _code_entry(app: Any, name: str) -> Mapping[str, Any]:
+    try:
+        entry = code_schedules(app).get(name)
+    except ValueError:
+        entry = None  # told by the scheduler
+    return entry if isinstance(entry, Mapping) else {}
+
+
+def _options_of_code(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that the row has no column for. Raises ValueError for what are no options."""
+    options = entry.get("options") or {}
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise ValueError(f"options is {options!r}: it is a mapping of names")
+    if refused := sorted(OURS & options.keys()):
+        raise ValueError(f"{', '.join(refused)}: no option of a schedule")
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in COLUMNS and not (name == "expires" and type(value) is int)
+    }
+
+
+def _options_of_row(model: Any) -> dict[str, Any]:
+    given = {name: getattr(model, name) for name in ("queue", "exchange", "routing_key", "priority")}
+    given["expires"] = model.expires or model.expire_seconds or None
+    return {name: value for name, value in given.items() if value not in (None, "")}
+
+
+def _check_options(app: Any, task: str, options: dict[str, Any]) -> None:
+    """Raise ValueError or UndeclaredQueue for what no call takes, before there is one."""
+    for name, least in (("countdown", 0.0), ("expires", SHORTEST.total_seconds()), ("time_limit", 0.001),
+                        ("soft_time_limit", 0.001)):  # fmt: skip
+        value = options.get(name)
+        if isinstance(value, int | float) and not least <= value < math.inf:
+            raise ValueError(f"{name} is {value!r}: {least} s is the least")
+    priority = options.get("priority")
+    if priority is not None and (type(priority) is not int or not 0 <= priority <= 255):
+        raise ValueError(f"priority is {priority!r}: it is a number from 0 to 255")
+    if options.get("serializer") not in (None, "json"):
+        raise ValueError(f"serializer is {options['serializer']!r}: tasks are sent as JSON")
+    app.amqp.router.expand_destination({k: options.get(k) for k in ("queue", "exchange", "routing_key")})

@@ -1,0 +1,61 @@
+"""Schedules that are set aside, with their errors, where an operator sees them; and that they work again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from django.utils import timezone
+
+from app.taskruns.models import BrokenSchedule
+
+logger = logging.getLogger(__name__)
+
+Stage = BrokenSchedule.Stage
+LONGEST = 2_000
+"""Characters of an error that are kept."""
+
+
+class Marks:
+    """Those in the table, as this beat last saw them; each is logged once, when it is new or says something else."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], str] = {}
+
+    def read(self) -> None:
+        """Take over what another beat, or this one before its restart, has found."""
+        rows = BrokenSchedule.objects.values_list("stage", "name", "error")
+        self._known = {(stage, name): error for stage, name, error in rows}
+
+    def has(self, stage: Stage, name: object) -> bool:
+        return (stage, _text(name)) in self._known
+
+    def set_aside(self, stage: Stage, name: object, error: BaseException) -> None:
+        """Mark it."""
+        key, told = (stage, _text(name)), _text(f"{type(error).__name__}: {error}")
+        if self._known.get(key) == told:
+            return
+        logger.error("the schedule %s is set aside: %s", *map(_text, (name, told)), exc_info=error)
+        BrokenSchedule.objects.update_or_create(
+            stage=stage, name=key[1], defaults={"error": told, "since": timezone.now()}
+        )
+        self._known[key] = told
+
+    def clear(self, stage: Stage, name: object) -> None:
+        """It works."""
+        if self._known.pop((stage, _text(name)), None) is not None:
+            BrokenSchedule.objects.filter(stage=stage, name=_text(name)).delete()
+            logger.info("the schedule %s works again", _text(name))
+
+    def keep(self, stage: Stage, names: Iterable[object]) -> None:
+        """Take away those of a stage but these."""
+        kept = set(map(_text, names))
+        for known, name in list(self._known):
+            if known == stage and name not in kept:
+                self.clear(stage, name)
+
+
+def _text(value: object) -> str:
+    """What Postgres and a page can carry of it."""
+    text = value if isinstance(value, str) else repr(value)
+    return text[:LONGEST].replace("\0", "\\0").encode(errors="backslashreplace").decode()
