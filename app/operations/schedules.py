@@ -11,17 +11,21 @@ from typing import Any
 
 from celery import current_app
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.utils import timezone
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from app.checks import our_tasks
+from app.postgres import is_no_answer
 from app.taskruns.actions import NotPossible
-from app.taskruns.beat_entry import LedgerEntry
-from app.taskruns.models import TaskRun
+from app.taskruns.beat_entry import LedgerEntry, Read, read_schedules
+from app.taskruns.models import BrokenSchedule, TaskRun
+from app.text import carried
 
 LATE_AFTER = 15.0
 """Seconds past its time from which a schedule counts as late; beat looks every 5."""
+_ROWS = PeriodicTask.objects.all()
 HALF_A_SECOND = datetime.timedelta(seconds=0.5)
 
 
@@ -29,57 +33,77 @@ HALF_A_SECOND = datetime.timedelta(seconds=0.5)
 class Schedule:
     """A schedule as the page shows it."""
 
+    name: str
     row: Any
-    """The PeriodicTask."""
-    last_run_at: datetime.datetime | None
-    next_run_at: datetime.datetime | None
-    """None while it is paused, and where it is over."""
-    late_by: float
+    """The PeriodicTask; None where the code's was never made, or its row cannot be read at all."""
+    next_run_at: datetime.datetime | None = None
+    """None while it is paused, where it is over, and where it is broken."""
+    late_by: float = 0.0
     """Seconds past `next_run_at`; 0 within LATE_AFTER."""
+    error: str = ""
+    """Why beat has set it aside, or will."""
+
+    @property
+    def last_run_at(self) -> datetime.datetime | None:
+        return self.row.last_run_at if self.row else None
+
+    @property
+    def when(self) -> str:
+        """Its interval, crontab, solar event or clock in words; a dash where there is none that can be read."""
+        try:
+            return str(self.row.scheduler)
+        except Exception:  # noqa: BLE001 - what is wrong with it stands in `error`
+            return "–"
 
 
 def schedules() -> list[Schedule]:
-    """All of them by name."""
+    """All of them by name, and those that have no row."""
     now = timezone.now()
-    rows = PeriodicTask.objects.select_related("interval", "crontab", "solar", "clocked").order_by("name")
-    return [_as_schedule(row, now) for row in rows]
+    marks = {mark.name: mark.error for mark in BrokenSchedule.objects.order_by("stage")}
+    found = [_as_schedule(read, marks.pop(read.name, ""), now) for read in read_schedules(_ROWS.order_by("name"))]
+    return found + [Schedule(name, None, error=error) for name, error in sorted(marks.items())]
 
 
-def _as_schedule(row: Any, now: datetime.datetime) -> Schedule:
-    last = row.last_run_at
-    next_run = _next_run(row, now) if row.enabled else None
+def _as_schedule(read: Read, mark: str, now: datetime.datetime) -> Schedule:
+    if read.entry is None:
+        return Schedule(read.name, read.row, error=mark or carried(read.error))
+    next_run = _next_run(read.entry, now) if read.row.enabled else None
     late_by = (now - next_run).total_seconds() if next_run is not None else 0.0
-    return Schedule(row, last, next_run, late_by if late_by > LATE_AFTER else 0.0)
+    return Schedule(read.name, read.row, next_run, late_by if late_by > LATE_AFTER else 0.0, mark)
 
 
-def _next_run(row: Any, now: datetime.datetime) -> datetime.datetime | None:
+def _next_run(entry: LedgerEntry, now: datetime.datetime) -> datetime.datetime | None:
     """By beat's own reckoning; in the past where beat has not run it."""
-    if row.scheduler is None or (row.expires and row.expires <= now) or (row.one_off and row.total_run_count):
+    row = entry.model
+    if (row.expires and row.expires <= now) or (row.one_off and row.total_run_count):
         return None
     if row.start_time and row.start_time > now:
         starts: datetime.datetime = row.start_time
         return starts
-    entry = LedgerEntry(row, app=current_app)
-    last = entry.last_run_at.astimezone(current_app.timezone)
-    remaining: datetime.timedelta = entry.schedule.remaining_estimate(last)
+    remaining = entry.remaining()
     # To the second: the estimate was made some microseconds after `now`.
-    return (now + remaining + HALF_A_SECOND).replace(microsecond=0)
+    return None if remaining is None else (now + remaining + HALF_A_SECOND).replace(microsecond=0)
 
 
 def schedule_run_now(*, row: Any, user: Any) -> TaskRun | None:
     """Call a schedule's task at once; its next run stays when it was. None for a task that leaves no run.
 
-    Raises NotPossible for an unknown task.
+    Raises NotPossible for an unknown task, and for a schedule or a call that is refused.
     """
     tasks = {task.name: task for task in our_tasks()}
     if row.task not in tasks:
         raise NotPossible(f"There is no task {row.task}.")
-    entry = LedgerEntry(row, app=current_app)
-    options = {name: value for name, value in entry.options.items() if name != "expires"}
-    with transaction.atomic():
-        result = tasks[row.task].apply_async(entry.args, entry.kwargs, **options)
-        run = TaskRun.objects.filter(celery_id=result.id).first()
-        _record(user, row, f"run now as {run.pk if run else result.id}")
+    try:
+        entry = LedgerEntry(row, app=current_app)
+        options = {name: value for name, value in entry.options.items() if name != "expires"}
+        with transaction.atomic():
+            result = tasks[row.task].apply_async(entry.args, entry.kwargs, **options)
+            run = TaskRun.objects.filter(celery_id=result.id).first()
+            _record(user, row, f"run now as {run.pk if run else result.id}")
+    except Exception as error:
+        if is_no_answer(error):
+            raise
+        raise NotPossible(f"It cannot be run: {carried(error)}") from error
     return run
 
 
@@ -95,14 +119,19 @@ def schedule_resume(*, row: Any, user: Any) -> None:
 
 def _switch(row: Any, user: Any, *, on: bool) -> None:
     with transaction.atomic():
-        row = PeriodicTask.objects.select_for_update().get(pk=row.pk)
-        if row.enabled == on:
+        # Not its `save`, which refuses rows that are wrong in something else: those above all are to be paused.
+        switched = _ROWS.filter(pk=row.pk, enabled=not on).update(
+            enabled=on, last_run_at=None, date_changed=timezone.now()
+        )
+        if not switched:
             raise NotPossible("It is not paused." if on else "It is paused already.")
-        row.enabled = on
-        # Its `save` forgets the last run of what is paused, and tells beat.
-        row.save()
+        PeriodicTasks.update_changed()
         _record(user, row, "resumed" if on else "paused")
 
 
 def _record(user: Any, row: Any, message: str) -> None:
-    LogEntry.objects.log_actions(user.pk, [row], CHANGE, change_message=message, single_object=True)
+    # By its name: the text of a row is also that of its crontab, which may be what is wrong with it.
+    LogEntry.objects.create(
+        user=user, content_type=ContentType.objects.get_for_model(PeriodicTask), object_id=row.pk,
+        object_repr=row.name, action_flag=CHANGE, change_message=message,
+    )  # fmt: skip

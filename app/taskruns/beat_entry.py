@@ -18,6 +18,7 @@ from django_celery_beat.utils import NEVER_CHECK_TIMEOUT
 from kombu.utils.json import loads
 
 from app.postgres import is_no_answer
+from app.taskruns import arguments
 from app.taskruns.beat_crontab import ZonedCrontab
 
 SHORTEST = datetime.timedelta(milliseconds=10)
@@ -61,6 +62,7 @@ class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
         self.kwargs = _parsed(model, "kwargs", dict)
         headers = {**_parsed(model, "headers", dict), "periodic_task_name": model.name}
         self.options = {**_options_of_code(code), **_options_of_row(model), "headers": headers}
+        arguments.encoded(self.task, [self.args, self.kwargs])
         _check_options(self.app, self.task, self.options)
         if not model.last_run_at:
             model.last_run_at = model.date_changed or self._default_now()
@@ -206,7 +208,7 @@ def _parsed(model: Any, name: str, kind: type) -> Any:
     text = getattr(model, name)
     try:
         value = loads(text) if text else kind()
-    except ValueError as error:
+    except Exception as error:
         raise ValueError(f"{name} is no JSON: {error}") from error
     if not isinstance(value, kind):
         raise TypeError(f"{name} is JSON of a {type(value).__name__}, not of a {kind.__name__}")
@@ -242,15 +244,14 @@ def _options_of_row(model: Any) -> dict[str, Any]:
 
 
 def _check_options(app: Any, task: str, options: dict[str, Any]) -> None:
-    """Raise ValueError or UndeclaredQueue for what no call takes, before there is one."""
-    for name, least in (("countdown", 0.0), ("expires", SHORTEST.total_seconds()), ("time_limit", 0.001),
-                        ("soft_time_limit", 0.001)):  # fmt: skip
-        value = options.get(name)
-        if isinstance(value, int | float) and not least <= value < math.inf:
-            raise ValueError(f"{name} is {value!r}: {least} s is the least")
-    priority = options.get("priority")
-    if priority is not None and (type(priority) is not int or not 0 <= priority <= 255):
-        raise ValueError(f"priority is {priority!r}: it is a number from 0 to 255")
+    """Raise ValueError, TypeError, EncodeError or UndeclaredQueue for what no call takes, before there is one."""
+    arguments.check_times(task, options.get("countdown"), options.get("eta"), options.get("expires"))
+    arguments.check_time_limits(task, (options.get("time_limit"), options.get("soft_time_limit")))
+    arguments.check_priority(task, options.get("priority"))
+    arguments.encoded(task, options["headers"])
+    for name in ("expires", "time_limit", "soft_time_limit"):
+        if isinstance(options.get(name), int | float) and options[name] <= 0:
+            raise ValueError(f"{name} is {options[name]!r}: no call would ever end well")
     if options.get("serializer") not in (None, "json"):
         raise ValueError(f"serializer is {options['serializer']!r}: tasks are sent as JSON")
     app.amqp.router.expand_destination({k: options.get(k) for k in ("queue", "exchange", "routing_key")})

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from django.utils import timezone
 
 from app.taskruns.models import BrokenSchedule
+from app.text import carried
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,4 @@ class Marks:
 
 
 def _text(value: object) -> str:
-    """What Postgres and a page can carry of it."""
-    text = value if isinstance(value, str) else repr(value)
-    return text[:LONGEST].replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    return carried(value)[:LONGEST]

@@ -37,7 +37,10 @@ def _leave(instance: Any, **_: object) -> None:
             setattr(instance, name, F(name))
 
 
-def _put_back(instance: Any, **_: object) -> None:
+def _put_back(instance: Any, created: bool, **_: object) -> None:
     for name, value in instance.as_left.items():
         setattr(instance, name, value)
     _note(instance)
+    if created:
+        # It was not read: what it says of them is its maker's.
+        instance.as_read = {}

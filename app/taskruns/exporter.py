@@ -197,6 +197,7 @@ def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
     yield _labelled("celery_worker_up", "Whether a worker gives signs of life.", "hostname", by_host)
     yield _labelled("pressroom_tick_age_seconds", "Time since its last round.", "process", ledger.tick_ages)
     yield _labelled("pressroom_schedule_lateness_seconds", "How late it is.", "schedule", ledger.lateness)
+    yield GaugeMetricFamily("pressroom_schedules_broken", "Schedules that beat has set aside.", ledger.broken_schedules)
     yield GaugeMetricFamily("pressroom_postgres_connections", "Connections of all clients.", ledger.connections)
     yield GaugeMetricFamily("pressroom_postgres_max_connections", "How many there may be.", ledger.max_connections)
 

@@ -6,8 +6,6 @@ A read costs the same at a million waiting runs as at none: counts come from sma
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import logging
 
 import redis
 from django.conf import settings
@@ -18,11 +16,10 @@ from django_celery_beat.models import PeriodicTask
 
 from app.queues import QUEUES
 from app.redis import is_away
+from app.taskruns.beat_entry import LedgerEntry, read_schedules
 from app.taskruns.ledger import SUSPECT_AFTER, WAITING
 from app.taskruns.relay import WINDOW_LEAST
 from app.taskruns.wake import prefixed
-
-logger = logging.getLogger(__name__)
 
 CAP = 10_000
 """Where counting ends."""
@@ -74,6 +71,8 @@ class Ledger:
     """Seconds since a round of ``relay`` and ``beat``; none that never did one."""
     lateness: dict[str, float]
     """Seconds by which each enabled schedule is late."""
+    broken_schedules: int
+    """How many beat has set aside."""
     connections: int
     max_connections: int
 
@@ -166,6 +165,7 @@ SELECT
         FROM taskruns_worker WHERE dead_at IS NULL OR dead_at > now() - make_interval(secs => {RECENTLY}) GROUP BY name
     ) workers),
     (SELECT json_object_agg(name, greatest(extract(epoch FROM clock_timestamp() - at), 0)) FROM taskruns_tick),
+    (SELECT count(DISTINCT name) FROM taskruns_brokenschedule)::int,
     (SELECT sum(numbackends) FROM pg_stat_database)::int,
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
 """
@@ -179,12 +179,13 @@ def read_ledger() -> Ledger:
         row = cursor.fetchone()
         late = lateness()
     assert row is not None
-    queues, workers, ticks, connections, most = row
+    queues, workers, ticks, broken, connections, most = row
     return Ledger(
         queues={one.pop("name"): QueueFigures(**one) for one in queues},
         workers=workers or {},
         tick_ages=ticks or {},
         lateness=late,
+        broken_schedules=broken,
         connections=connections,
         max_connections=most,
     )
@@ -198,18 +199,12 @@ def lateness() -> dict[str, float]:
     now = timezone.now()
     enabled = PeriodicTask.objects.filter(
         Q(start_time=None) | Q(start_time__lte=now), Q(expires=None) | Q(expires__gt=now), enabled=True
-    ).select_related("interval", "crontab", "solar", "clocked")
-    late = {}
-    for model in enabled:
-        try:
-            late[model.name] = _late(model, now)
-        except Exception as error:  # noqa: BLE001 - whatever its text, numbers or zone do to the libraries
-            logger.debug("the schedule %s cannot be read: %r", model.name, error)
-    return late
+    )
+    return {read.name: _late(read.entry) for read in read_schedules(enabled) if read.entry is not None}
 
 
-def _late(model: PeriodicTask, now: datetime.datetime) -> float:
-    remaining = model.schedule.remaining_estimate(model.last_run_at or model.start_time or model.date_changed or now)
+def _late(entry: LedgerEntry) -> float:
+    remaining = entry.remaining()
     # None of a clock whose time has come: beat disables it with that.
     return max(0.0, -remaining.total_seconds()) if remaining is not None else 0.0
 

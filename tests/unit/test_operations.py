@@ -13,6 +13,7 @@ import pytest
 from celery.schedules import crontab
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
@@ -25,8 +26,9 @@ from app.operations.templatetags.operations import ago, count, duration
 from app.operations.templatetags.operations import call as written
 from app.queues import BY_NAME
 from app.taskruns import heartbeats, ledger
+from app.taskruns.figures import read_ledger as figures_of_ledger
 from app.taskruns.ids import uuid7_at
-from app.taskruns.models import Status, TaskRun, Worker
+from app.taskruns.models import BrokenSchedule, Status, TaskRun, Worker
 from tests.probes import tasks
 
 pytestmark = pytest.mark.django_db
@@ -324,6 +326,49 @@ class TestSchedules:
         assert json.loads(run.headers)["periodic_task_name"] == "hourly"
         assert PeriodicTask.objects.get(pk=hourly.pk).last_run_at == hourly.last_run_at
         assert LogEntry.objects.get().change_message == f"run now as {run.pk}"
+
+    @pytest.mark.parametrize(
+        ("table", "change"),
+        [
+            ("periodictask", "args = 'x'"),
+            ("periodictask", "interval_id = NULL"),
+            ("periodictask", "last_run_at = 'infinity'"),
+            ("intervalschedule", "every = 0"),
+            ("intervalschedule", "period = 'moons'"),
+            ("crontabschedule", "timezone = 'Mars/Olympus'"),
+        ],
+        ids=str,
+    )
+    def test_a_broken_one_is_shown_with_its_error_and_can_be_paused(
+        self, operator: Client, hourly: PeriodicTask, table: str, change: str
+    ) -> None:
+        if table == "crontabschedule":
+            PeriodicTask.objects.update(interval=None, crontab=CrontabSchedule.objects.create())
+        every = IntervalSchedule.objects.create(every=2, period="hours")
+        PeriodicTask.objects.create(name="a neighbour", task="app.taskruns.tasks.prune", interval=every)
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE django_celery_beat_{table} SET {change} WHERE id IN (SELECT min(id) FROM "
+                           f"django_celery_beat_{table})")  # fmt: skip
+        neighbour, broken = schedules.schedules()
+        assert (neighbour.error, neighbour.next_run_at is None) == ("", False)
+        assert broken.error
+        page = operator.get("/admin/operations/schedules/").content.decode()
+        assert page.count("</span> broken</span>") == 1
+        url = f"/admin/operations/schedules/{hourly.pk}/act/"
+        told = operator.post(url, {"action": "run-now"}, follow=True).content.decode()
+        assert "hourly: It cannot be run:" in told
+        assert not TaskRun.objects.exists()
+        assert "hourly is paused." in operator.post(url, {"action": "pause"}, follow=True).content.decode()
+        assert not PeriodicTask.objects.only("enabled").get(pk=hourly.pk).enabled
+        assert not figures_of_ledger().broken_schedules, "beat has not seen it"
+
+    def test_what_beat_has_set_aside_is_shown_even_without_a_row(self, operator: Client, hourly: PeriodicTask) -> None:
+        for stage, name in (("call", "hourly"), ("code", "hourly"), ("code", "n" * 201)):
+            BrokenSchedule.objects.create(stage=stage, name=name, error=f"<b>{stage}</b>", since=timezone.now())
+        page = operator.get("/admin/operations/schedules/").content.decode()
+        assert page.count("</span> broken</span>") == 2
+        assert page.count("&lt;b&gt;code&lt;/b&gt;") == 2
+        assert figures_of_ledger().broken_schedules == 2
 
     def test_a_task_that_is_not_there_is_told(self, operator: Client, hourly: PeriodicTask) -> None:
         PeriodicTask.objects.update(task="app.gone")

@@ -3,7 +3,7 @@
 import datetime
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,12 +33,12 @@ LONG_AGO = datetime.timedelta(hours=1)
 
 
 @pytest.fixture
-def code(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Any, Any]]:
+def code(settings: Any, monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
     """The schedules of the code: none but these."""
     found: dict[Any, Any] = {}
     settings.CELERY_BEAT_SCHEDULE = {}
     monkeypatch.setattr(app.conf, "beat_schedule", found)
-    yield found
+    return found
 
 
 @pytest.fixture
@@ -50,10 +50,9 @@ def row(name: str, every: int = 10, **fields: Any) -> PeriodicTask:
     """A schedule that is due."""
     every_ten = IntervalSchedule.objects.get_or_create(every=every, period="seconds")[0]
     fields = {"task": "probe.effect", "args": ARGS, "interval": every_ten, **fields}
-    made: PeriodicTask = PeriodicTask.objects.create(name=name, **fields)
+    made = PeriodicTask.objects.create(name=name, **fields)
     PeriodicTask.objects.filter(pk=made.pk).update(last_run_at=timezone.now() - LONG_AGO)
-    made.refresh_from_db()
-    return made
+    return PeriodicTask.objects.get(pk=made.pk)
 
 
 def sql(statement: str, *values: object) -> None:
@@ -96,35 +95,37 @@ class Unspeakable:
 # ---- Rows ------------------------------------------------------------------------------------------------------------
 
 T = "django_celery_beat_periodictask"
+INTERVALS = "django_celery_beat_intervalschedule"
 BROKEN_ROWS: dict[str, tuple[str, str]] = {
     "args that are no JSON": (f"UPDATE {T} SET args = 'x' WHERE name = 'odd'", "args is no JSON"),
     "args that are no list": (f"""UPDATE {T} SET args = '{{"a": 1}}' WHERE name = 'odd'""", "args is JSON of a dict"),
     "args that are a number": (f"UPDATE {T} SET args = '5' WHERE name = 'odd'", "args is JSON of a int"),
     "args that are null": (f"UPDATE {T} SET args = 'null' WHERE name = 'odd'", "args is JSON of a NoneType"),
-    "args deeper than any": (f"UPDATE {T} SET args = repeat('[', 100000) WHERE name = 'odd'", "RecursionError"),
+    "args deeper than any": (f"UPDATE {T} SET args = repeat('[', 100000) WHERE name = 'odd'", "args is no JSON"),
     "args that do not decode": (
-        f"""UPDATE {T} SET args = '[{{"__type__": "uuid", "__value__": "x"}}]' WHERE name = 'odd'""", "args is no JSON"),
+        f"""UPDATE {T} SET args = '[{{"__type__": "uuid", "__value__": "x"}}]' WHERE name = 'odd'""",
+        "args is no JSON"),
     "kwargs that are no dict": (f"UPDATE {T} SET kwargs = '[1]' WHERE name = 'odd'", "kwargs is JSON of a list"),
     "kwargs that are no JSON": (f"UPDATE {T} SET kwargs = '{{' WHERE name = 'odd'", "kwargs is no JSON"),
     "headers that are no dict": (f"UPDATE {T} SET headers = '[]' WHERE name = 'odd'", "headers is JSON of a list"),
     "headers that are no JSON": (f"UPDATE {T} SET headers = 'NUL' WHERE name = 'odd'", "headers is no JSON"),
     "an undeclared queue": (f"UPDATE {T} SET queue = 'nowhere' WHERE name = 'odd'", "no queue 'nowhere'"),
     "an undeclared exchange": (f"UPDATE {T} SET exchange = 'nowhere' WHERE name = 'odd'", "nowhere"),
-    "a priority out of range": (f"UPDATE {T} SET priority = 40000 WHERE name = 'odd'", "priority is 40000"),
+    "a priority out of range": (f"UPDATE {T} SET priority = 40000 WHERE name = 'odd'", "priority=40000"),
     "no schedule at all": (f"UPDATE {T} SET interval_id = NULL WHERE name = 'odd'", "no interval, crontab"),
-    "an interval of 0": ("UPDATE django_celery_beat_intervalschedule SET every = 0 WHERE every = 77", "interval of 0.0 s"),
+    "an interval of 0": (f"UPDATE {INTERVALS} SET every = 0 WHERE every = 77", "interval of 0.0 s"),
     "an interval before now": (
-        "UPDATE django_celery_beat_intervalschedule SET every = -5 WHERE every = 77", "interval of -5.0 s"),
+        f"UPDATE {INTERVALS} SET every = -5 WHERE every = 77", "interval of -5.0 s"),
     "an interval of a microsecond": (
-        "UPDATE django_celery_beat_intervalschedule SET every = 1, period = 'microseconds' WHERE every = 77", "1e-06 s"),
+        f"UPDATE {INTERVALS} SET every = 1, period = 'microseconds' WHERE every = 77", "1e-06 s"),
     "an interval that is too long": (
-        "UPDATE django_celery_beat_intervalschedule SET every = 2147483647, period = 'days' WHERE every = 77",
+        f"UPDATE {INTERVALS} SET every = 2147483647, period = 'days' WHERE every = 77",
         "OverflowError"),
     "an interval longer than time": (
-        "UPDATE django_celery_beat_intervalschedule SET every = 900000000, period = 'days' WHERE every = 77",
+        f"UPDATE {INTERVALS} SET every = 900000000, period = 'days' WHERE every = 77",
         "OverflowError"),
     "an interval of moons": (
-        "UPDATE django_celery_beat_intervalschedule SET period = 'moons' WHERE every = 77", "no period"),
+        f"UPDATE {INTERVALS} SET period = 'moons' WHERE every = 77", "no period"),
     "a last run at infinity": (f"UPDATE {T} SET last_run_at = 'infinity' WHERE name = 'odd'", "DataError"),
 }  # fmt: skip
 
@@ -149,7 +150,7 @@ def test_a_broken_row_is_marked_and_the_others_fire_on(
 
 
 BROKEN_CRONTABS = {
-    "an hour that is none": ("hour", "25", "Invalid crontab pattern"),
+    "an hour that is none": ("hour", "25", "25 > 23"),
     "a minute in words": ("minute", "soon", "'soon'"),
     "a step of 0": ("minute", "*/0", ""),
     "a day that never comes": ("day_of_month", "31", "never occurs"),
@@ -247,9 +248,10 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no"), RecursionError("deep"), MemoryError(), IntegrityError("twice"), OperationalError("index")],
+    "error",
+    [ValueError("no"), RecursionError("deep"), MemoryError(), IntegrityError("twice"), OperationalError("index")],
     ids=repr,
-)  # fmt: skip
+)
 def test_a_call_that_cannot_be_made_is_marked_and_the_others_fire_on(
     scheduler: LedgerScheduler, refused: Any, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,7 +362,7 @@ BROKEN_CODE: dict[str, tuple[Any, Any, str]] = {
     "an unknown field": ("odd", entry(colour="red"), "colour"),
     "an undeclared queue": ("odd", entry(options={"queue": "nowhere"}), "no queue 'nowhere'"),
     "a priority in words": ("odd", entry(options={"priority": "high"}), "high"),
-    "a countdown of NaN": ("odd", entry(options={"countdown": float("nan")}), "countdown is nan"),
+    "a countdown of NaN": ("odd", entry(options={"countdown": float("nan")}), "countdown=nan"),
     "an expiry before the call": ("odd", entry(options={"expires": -1.5}), "expires is -1.5"),
     "a time limit of 0": ("odd", entry(options={"time_limit": 0}), "time_limit is 0"),
     "another serializer": ("odd", entry(options={"serializer": "pickle"}), "tasks are sent as JSON"),

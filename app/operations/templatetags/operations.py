@@ -83,7 +83,7 @@ def _plain(value: Any) -> str:
 MARKS = {
     "queued": "○", "running": "▶", "retrying": "↻", "succeeded": "✓", "dead": "✕", "cancelled": "⊘", "expired": "⌛",
     "replaced": "⇄", "alive": "✓", "silent": "?", "draining": "▽", "drained": "■", "lost": "✕", "paused": "⏸",
-    "late": "!", "on time": "✓",
+    "late": "!", "on time": "✓", "broken": "✕",
 }  # fmt: skip
 
 
