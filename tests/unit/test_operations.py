@@ -356,9 +356,9 @@ class TestSchedules:
         assert page.count("</span> broken</span>") == 1
         url = f"/admin/operations/schedules/{hourly.pk}/act/"
         told = operator.post(url, {"action": "run-now"}, follow=True).content.decode()
-        assert "hourly: It cannot be run:" in told
+        assert "Hourly: It cannot be run:" in told
         assert not TaskRun.objects.exists()
-        assert "hourly is paused." in operator.post(url, {"action": "pause"}, follow=True).content.decode()
+        assert "Hourly is paused." in operator.post(url, {"action": "pause"}, follow=True).content.decode()
         assert not PeriodicTask.objects.only("enabled").get(pk=hourly.pk).enabled
         assert not figures_of_ledger().broken_schedules, "beat has not seen it"
 

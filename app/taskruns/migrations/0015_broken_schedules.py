@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('taskruns', '0013_exchange_2'),
+        ('taskruns', "0014_misses_owner_without_constraint"),
     ]
 
     operations = [
