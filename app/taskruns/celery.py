@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import django
 from celery import Celery
+from django.apps import apps
 from django.db import transaction
+from kombu.utils.objects import cached_property
 
 from app.taskruns import execution, transport
 
@@ -47,12 +50,40 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         # By name: who is no worker does not load it.
         self.steps["worker"].add("app.taskruns.worker:LedgerStep")
 
+    def set_up_django(self) -> None:
+        """Set Django up and load all tasks, where nobody has: Celery's commands know the application, and no more.
+
+        Nothing where Django itself is just importing this.
+        """
+        if not apps.ready and not apps.loading:
+            django.setup()
+            self.loader.import_default_modules()
+
+    @cached_property
+    def amqp(self) -> Any:
+        """The message layer."""
+        self.set_up_django()
+        return super().amqp
+
+    @cached_property
+    def control(self) -> Any:
+        """The remote control."""
+        self.set_up_django()
+        return super().control
+
+    @cached_property
+    def tasks(self) -> Any:
+        """The task registry."""
+        self.set_up_django()
+        return super().tasks
+
     @property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """The program behind `celery beat`."""
         return self.subclass_with_self("app.taskruns.beat_command:LedgerBeat")
 
     def _get_backend(self) -> Any:
+        self.set_up_django()
         # `redis://` as Celery spells it, with chords that outlive Redis.
         ours = "app.taskruns.results:RedisLedgerBackend"
         self.loader.override_backends = {"redis": ours, "rediss": ours}
@@ -61,6 +92,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """As Celery's, without a connection to the broker."""
         options["producer"] = options.get("producer") or NO_PRODUCER
+        self.set_up_django()
         # The id's place among what may be given by position is the fifth.
         options["has_new_id"] = len(args) < 5 and not options.get("task_id")
         return super().send_task(name, *args, **options)

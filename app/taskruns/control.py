@@ -1,14 +1,21 @@
-"""``result.revoke()`` and ``app.control.revoke()`` on the ledger: true for a task that waits, too."""
+"""``revoke()`` and ``purge()`` on the ledger: true for a task that waits, too."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from celery.app.control import Control
 from celery.utils.functional import maybe_list
 
 from app.taskruns import ends, terminal
-from app.taskruns.models import LIVE, TaskRun
+from app.taskruns.models import LIVE, WAITING, TaskRun
+
+BATCH = 1_000
+REFUSED = {
+    "time_limit": "a task's time limits stand in the code and in app/queues.py, and each call carries its own: workers "
+    "cannot change them as they run"
+}
 
 
 class LedgerControl(Control):
@@ -27,3 +34,30 @@ class LedgerControl(Control):
         if not others:
             return None
         return super().revoke(others, destination=destination, terminate=terminate, **options)
+
+    def broadcast(self, command: Any, *args: Any, **options: Any) -> Any:
+        """As Celery's. Raises NotImplementedError for what workers would promise and not do."""
+        if command in REFUSED:
+            raise NotImplementedError(REFUSED[command])
+        return super().broadcast(command, *args, **options)
+
+
+def cancel_queue(queue: str) -> tuple[int, int]:
+    """Cancel what waits in a queue: each run by itself, as an operator would. Returns how many, and of these in Redis.
+
+    What is called meanwhile is not waited for.
+    """
+    waiting = TaskRun.objects.filter(queue=queue, status__in=WAITING).order_by("pk")
+    last = waiting.values_list("pk", flat=True).last()
+    cancelled = published = 0
+    position = uuid.UUID(int=0)
+    while last is not None:
+        rows = list(waiting.filter(pk__gt=position, pk__lte=last).values_list("pk", "published_at")[:BATCH])
+        if not rows:
+            break
+        for run_id, published_at in rows:
+            done = terminal.cancel_waiting(run_id)
+            cancelled += done
+            published += done and published_at is not None
+        position = rows[-1][0]
+    return cancelled, published

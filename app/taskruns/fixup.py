@@ -13,6 +13,7 @@ from typing import Any
 
 from billiard.process import current_process
 from celery.fixups.django import DjangoFixup, DjangoWorkerFixup  # type: ignore[attr-defined]  # not in the stubs
+from django.apps import apps
 from django.db import connections
 
 PR_SET_PDEATHSIG = 1
@@ -35,7 +36,8 @@ class LedgerWorkerFixup(DjangoWorkerFixup):  # type: ignore[misc]  # not in the 
 
     def validate_models(self) -> None:
         """Set Django up, without every check of Django's: those load all routes, and the migration has run them."""
-        self.django_setup()
+        if not apps.ready:
+            self.django_setup()
 
     def on_task_prerun(self, sender: Any, **kwargs: Any) -> None:
         """Nothing: see the module."""

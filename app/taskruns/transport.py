@@ -73,6 +73,16 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
         self._update_queue_cycle()
         logger.error("Redis does not read the queues %s: %s", ", ".join(sorted(self._refused)), error)
 
+    def _purge(self, queue: str) -> int:
+        """What waits in Postgres is cancelled: the relay would fill the list again. Returns how many tasks."""
+        from app.celery import app
+        from app.taskruns.control import cancel_queue
+
+        app.set_up_django()
+        cancelled, published = cancel_queue(queue)
+        messages: int = super()._purge(queue)
+        return cancelled + max(messages - published, 0)
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)
         parse = client.parse_response
