@@ -56,12 +56,14 @@ class LedgerAMQP(AMQP):
         return message
 
     def TaskConsumer(self, channel: Any, *arguments: Any, **options: Any) -> Any:  # noqa: N802 - Celery's name
-        """As Celery's, without acknowledgement: the row, not Redis, knows what was not done.
+        """As Celery's, for workers without acknowledgement: the row, not Redis, knows what was not done.
 
         A message that is to be acknowledged when Redis goes away ends the worker: kombu restores it on a connection
         that is no more. And each one costs Redis five commands.
         """
-        return super().TaskConsumer(channel, *arguments, no_ack=True, **options)
+        # Celery's commands (`migrate`) read others' messages, which stay where they are. Only a worker says this:
+        no_ack = "on_decode_error" in options
+        return super().TaskConsumer(channel, *arguments, no_ack=no_ack, **options)
 
     def Router(self, queues: Any = None, create_missing: bool | None = None) -> LedgerRouter:  # noqa: N802 - Celery's
         """Which queue a call goes to."""
