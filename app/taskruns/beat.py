@@ -72,7 +72,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
     # ---- What there is ----
 
-    def take_over_code(self) -> None:
+    def take_over_code(self, only_broken: bool = False) -> None:
         """Make the code's schedules, and set aside those that cannot be made."""
         try:
             found = code_schedules(self.app)
@@ -80,8 +80,10 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
             self.marks.set_aside(Stage.CODE, "beat_schedule", error)
             self.marks.keep(Stage.CODE, ["beat_schedule"])
             return
-        self.update_from_dict(found)
         self.marks.keep(Stage.CODE, found)
+        self.update_from_dict(
+            {name: entry for name, entry in found.items() if not only_broken or self.marks.has(Stage.CODE, name)}
+        )
 
     def update_from_dict(self, mapping: dict[str, Any]) -> None:
         """Make what is missing, change what the code has changed; an edit in the admin stays otherwise."""
@@ -116,7 +118,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         All of them, whatever their hours: what was missed while beat was away is due at any hour.
         """
         self.marks.read()
-        self.take_over_code()
+        self.take_over_code(only_broken=True)
         entries: dict[str, LedgerEntry] = {}
         enabled = []
         for read in read_schedules(self.Model.objects.filter(enabled=True), self.app):

@@ -58,6 +58,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         if not apps.ready and not apps.loading:
             django.setup()
             self.loader.import_default_modules()
+            self.finalize(auto=True)
 
     @cached_property
     def amqp(self) -> Any:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 def outcome(arguments: list[str]) -> dict[str, Any]:
     """Exit code and output, and the traceback of what is no exit."""
+    sys.argv = ["celery", "-A", "app", *arguments]  # which `multi` reads
     done = CliRunner().invoke(celery, ["-A", "app", *arguments], input="app.main\n")
     broke = done.exception is not None and not isinstance(done.exception, SystemExit)
     told = "".join(traceback.format_exception(*done.exc_info)) if broke and done.exc_info else ""

@@ -409,6 +409,21 @@ def test_the_code_mended_takes_the_mark_away(code: Any, scheduler: LedgerSchedul
     assert (cron.minute, cron.hour) == ("0,30", "0,1,2")
 
 
+def test_one_of_the_code_that_an_admin_deletes_stays_away_until_the_next_start(
+    code: Any, scheduler: LedgerScheduler
+) -> None:
+    code["mine"] = entry()
+    scheduler.setup_schedule()
+    a_round(scheduler)
+    PeriodicTask.objects.get().delete()
+    a_round(scheduler)
+    scheduler._read_again()
+    a_round(scheduler)
+    assert not PeriodicTask.objects.exists()
+    LedgerScheduler(app=app)
+    assert PeriodicTask.objects.exists()
+
+
 def test_beat_schedule_in_a_user_s_code_leaves_the_project_s_own(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
