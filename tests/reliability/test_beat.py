@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from app.taskruns.beat import LedgerScheduler
-from app.taskruns.models import TaskRun
+from app.taskruns.models import BrokenSchedule, TaskRun
 from tests.processes import Process, Stack
 from tests.waiting import until
 
@@ -67,6 +67,31 @@ def test_two_beats_one_killed_and_redis_away(every_second: PeriodicTask, beats: 
     gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(moments)]
     # Half of the schedule's second: a busy machine makes one late, but the same one twice would be there at once.
     assert min(gaps) > 0.5, "no tick was fired twice"
+
+
+def test_broken_schedules_stop_no_other_one(beats: Any, every_second: PeriodicTask) -> None:
+    never = IntervalSchedule.objects.create(every=0, period="seconds")
+    nowhere = CrontabSchedule.objects.create()
+    for name, fields in {
+        "no list": {"interval": every_second.interval, "args": "5"},
+        "no interval": {"interval": never},
+        "no queue": {"interval": every_second.interval, "queue": "nowhere"},
+        "no zone": {"crontab": nowhere},
+    }.items():
+        PeriodicTask.objects.create(name=name, task="probe.effect", **fields)
+    CrontabSchedule.objects.filter(pk=nowhere.pk).update(minute="soon")
+    beat = beats(1)
+    until(lambda: ticks() >= 3, "three ticks of the one that works")
+    assert set(BrokenSchedule.objects.values_list("name", flat=True)) == {
+        "no list", "no interval", "no queue", "no zone"
+    }  # fmt: skip
+    assert beat.output().count("is set aside") == 4
+    PeriodicTask.objects.get(name="no list").delete()
+    PeriodicTask.objects.filter(name="no queue").update(queue=None, args='["/dev/null", "x"]')
+    PeriodicTasks.update_changed()
+    until(lambda: PeriodicTask.objects.get(name="no queue").total_run_count, "the mended one fires")
+    assert set(BrokenSchedule.objects.values_list("name", flat=True)) == {"no interval", "no zone"}
+    assert beat.stop() == 0
 
 
 def test_an_edit_in_the_admin_outlives_a_restart(beats: Any, every_second: PeriodicTask) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 INTERVALS = "django_celery_beat_intervalschedule"
 BROKEN_ROWS: dict[str, tuple[str, str]] = {
     "args that are no JSON": (f"UPDATE {TABLE} SET args = 'x' WHERE name = 'odd'", "args is no JSON"),
-    "args that are no list": (f"""UPDATE {TABLE} SET args = '{{"a": 1}}' WHERE name = 'odd'""", "args is JSON of a dict"),
+    "args that are no list": (f"""UPDATE {TABLE} SET args = '{{"a": 1}}' WHERE name = 'odd'""", "JSON of a dict"),
     "args that are a number": (f"UPDATE {TABLE} SET args = '5' WHERE name = 'odd'", "args is JSON of a int"),
     "args that are null": (f"UPDATE {TABLE} SET args = 'null' WHERE name = 'odd'", "args is JSON of a NoneType"),
     "args deeper than any": (f"UPDATE {TABLE} SET args = repeat('[', 100000) WHERE name = 'odd'", "args is no JSON"),
