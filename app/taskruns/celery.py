@@ -30,6 +30,7 @@ class NoProducer:
 
 
 NO_PRODUCER = NoProducer()
+DESTINATION = ("queue", "exchange", "routing_key")
 
 
 # The stubs know half of this class, and that half differently.
@@ -94,6 +95,8 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         """As Celery's, without a connection to the broker."""
         options["producer"] = options.get("producer") or NO_PRODUCER
         self.set_up_django()
+        # `celery call` says None where nothing was said: then the task's own queue holds.
+        options = {key: value for key, value in options.items() if value is not None or key not in DESTINATION}
         # The id's place among what may be given by position is the fifth.
         options["has_new_id"] = len(args) < 5 and not options.get("task_id")
         return super().send_task(name, *args, **options)
