@@ -12,7 +12,7 @@ from django.apps import apps
 from django.db import transaction
 from kombu.utils.objects import cached_property
 
-from app.taskruns import execution, transport
+from app.taskruns import arguments, execution, transport
 
 
 class NoConnection:
@@ -93,6 +93,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """As Celery's, without a connection to the broker."""
+        arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
         options["producer"] = options.get("producer") or NO_PRODUCER
         self.set_up_django()
         # `celery call` says None where nothing was said: then the task's own queue holds.
