@@ -10,11 +10,12 @@ import pytest
 from celery import Celery
 from django.core.checks import CheckMessage
 
-from app import checks
+from app import checks, checks_security
 from app.queues import BY_NAME, Queue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
+KEY = "3q0vXcB7n_W5tRzYk1JmLd8sGhPa2eUf4iOo6-QwTy9xCbVlNj"
 SERVED = {
     "LOCAL": False, "SECRET_KEY_IS_SET": True, "DATABASE_URL": "postgres://db/x", "ALLOWED_HOSTS": ["x.example"],
     "SITE_URL": "https://x.example",
@@ -247,7 +248,7 @@ def test_cookies_of_a_site_over_https_travel_over_https_alone(site: str, secure:
 def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The command outside local mode, with a configuration that is right but for ``env``."""
     right = {
-        "SECRET_KEY": "x" * 50,
+        "SECRET_KEY": KEY,
         "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
         "ALLOWED_HOSTS": "x.example",
         "SITE_URL": "https://x.example",
