@@ -54,6 +54,8 @@ class User(AbstractUser):
     def clean(self) -> None:
         """Refuse a name that reads like another user's; the constraint holds it against a race."""
         super().clean()
+        if not self.username:  # a form has refused it already
+            return
         others = User.objects.exclude(pk=self.pk).filter(username_key=fold(self.username))
         is_new_name = not User.objects.filter(pk=self.pk, username=self.username).exists()
         if is_new_name and others.exists():
