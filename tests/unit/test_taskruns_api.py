@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from typing import Any
@@ -189,6 +190,24 @@ class TestCommand:
         assert self.run("retry", str(one.pk)) == "1 run again\n"
         assert self.run("discard", "--all", "--queue=emails") == "1 discarded\n"
         assert not TaskRun.objects.filter(pk=two.pk).exists()
+
+    @pytest.mark.parametrize(
+        "evil", ["\x1b]0;owned\x07", "\x1b[2J", "\r", "\x9b31m", "\u202e", "\u2066", "\x7f", "\u2028"]
+    )
+    def test_what_others_wrote_does_not_move_the_terminals_cursor(self, author: User, evil: str) -> None:
+        run = kill(call(author))
+        TaskRun.objects.filter(pk=run.pk).update(error=evil, error_type=evil, name=f"a{evil}")
+        run.attempts.update(error=evil, traceback=f"first\n\tsecond{evil}", worker_name=evil, error_type=evil)
+        shown = self.run("show", str(run.pk)) + self.run("list")
+        assert evil not in shown
+        assert evil.encode("unicode_escape").decode() in shown
+        assert "first\n\tsecond" in shown
+        assert not [each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Zl") and each not in "\n\t"]
+
+    def test_an_error_of_two_lines_is_one_in_the_list(self, author: User) -> None:
+        run = kill(call(author))
+        TaskRun.objects.filter(pk=run.pk).update(error="first\n01900000-0000-7000-8000-000000000000  forged")
+        assert self.run("list").count("\n") == 1
 
     @pytest.mark.parametrize(
         "arguments",
