@@ -24,7 +24,7 @@ def unreadable_settings(**_: object) -> Iterator[checks.CheckMessage]:
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
     for path, number in _numbers(options, "CELERY_BROKER_TRANSPORT_OPTIONS"):
         if not (math.isfinite(number) and (number > 0 or (number == 0 and "timeout" not in path))):
-            yield checks.Error(f"{path} is {number}.", hint="A number above 0.", id="pressroom.E061")
+            yield checks.Error(f"{path} is {number}.", hint="A number above 0.", id="pressroom.E070")
     if not settings.TASKRUNS_SILENCE > 2 * settings.TASKRUNS_HEARTBEAT:
         yield checks.Error(
             f"TASKRUNS_SILENCE ({settings.TASKRUNS_SILENCE} s) is not above two of TASKRUNS_HEARTBEAT "
@@ -120,7 +120,7 @@ def proxies(**_: object) -> Iterator[checks.CheckMessage]:
         yield checks.Error(
             f"NUM_PROXIES is {count} and TRUST_PROXY is off: the site would not know https from http.",
             hint="Set TRUST_PROXY=1 where a proxy sets X-Forwarded-Proto, or else NUM_PROXIES=0.",
-            id="pressroom.E066",
+            id="pressroom.E071",
         )
     if settings.HTTPS and not settings.TRUST_PROXY and not settings.LOCAL:
         yield checks.Warning(

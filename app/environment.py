@@ -5,6 +5,7 @@ Nothing here raises: with a value that cannot be used the default stands, and no
 
 from __future__ import annotations
 
+import builtins
 import json
 import math
 import os
@@ -18,29 +19,34 @@ TRUE, FALSE = ("1", "true", "on", "yes", "y", "ok"), ("", "0", "false", "off", "
 
 
 class Environment(environ.Env):  # type: ignore[misc]  # without types
-    """django-environ's, with readers that judge what they read. ``wrong`` has a sentence for each bad variable."""
+    """django-environ's, whose readers judge what they read. ``wrong`` has a sentence for each bad variable.
+
+    They have the names of django-environ's own, so that there is no other way to read a number.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.wrong: dict[str, str] = {}
         self.numbers: set[str] = set()
 
-    def whole(self, name: str, default: int, *, least: int = 1, most: int = MOST) -> int:
+    def int(self, name: str, default: builtins.int, *, least: builtins.int = 1, most: builtins.int = MOST) -> Any:
         """A whole number from ``least`` to ``most``."""
-        return int(self._number(name, int, default, least, most))
+        return self._number(name, builtins.int, default, least, most)
 
-    def real(self, name: str, default: float, *, least: float | None = None, most: float = MOST) -> float:
+    def float(
+        self, name: str, default: builtins.float, *, least: builtins.float | None = None, most: builtins.float = MOST
+    ) -> Any:
         """A number from ``least`` to ``most``; without ``least``, above 0."""
-        return float(self._number(name, float, default, least, most))
+        return self._number(name, builtins.float, default, least, most)
 
-    def _number(self, name: str, kind: Any, default: Any, least: float | None, most: float) -> Any:
+    def _number(self, name: str, kind: Any, default: Any, least: builtins.float | None, most: builtins.float) -> Any:
         self.numbers.add(name)
         text = os.environ.get(name)
         # A chart or a compose file may hand on a variable that nobody has set.
         if text is None or not text.strip():
             return default
         low = "above 0" if least is None else f"from {least}"
-        wanted = f"a {'whole ' if kind is int else ''}number {low} to {most}"
+        wanted = f"a {'whole ' if kind is builtins.int else ''}number {low} to {most}"
         try:
             value = kind(text) if text.isascii() else math.nan
         except (ValueError, OverflowError):
@@ -50,7 +56,7 @@ class Environment(environ.Env):  # type: ignore[misc]  # without types
             return default
         return value
 
-    def flag(self, name: str, *, default: bool = False) -> bool:
+    def bool(self, name: str, default: builtins.bool = False) -> Any:
         """On or off: a word that is neither is wrong, where django-environ takes it for off."""
         text = os.environ.get(name)
         if text is None:
@@ -61,14 +67,14 @@ class Environment(environ.Env):  # type: ignore[misc]  # without types
             return default
         return word in TRUE
 
-    def mapping(self, name: str) -> dict[str, Any]:
-        """A JSON object, empty where there is none."""
+    def json(self, name: str, default: dict[str, Any]) -> Any:
+        """A JSON object."""
         text = os.environ.get(name, "")
         try:
-            value = json.loads(text or "{}")
+            value = json.loads(text) if text.strip() else default
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             self.wrong[name] = f"{name} is no JSON object."
-            return {}
+            return default
         return value

@@ -30,21 +30,14 @@ HEADERS = {
 }
 
 
-def policy(**changes: str) -> str:
-    """A Content-Security-Policy: the site's, with other sources for some directives, ``script_src`` for script-src."""
-    directives = POLICY | {name.replace("_", "-"): sources for name, sources in changes.items()}
-    return "; ".join(f"{name} {sources}" for name, sources in directives.items())
-
-
 class SecurityHeadersMiddleware:
     """The outermost of all, so that nothing is answered without; a view's own header stays."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        self._policy = policy()
-        # Django's own error pages, in debug mode, are made of inline styles and scripts.
-        if settings.DEBUG:
-            self._policy = policy(script_src="'self' 'unsafe-inline'")
+        # Django's own error pages, in debug mode, have scripts of their own.
+        scripts = {"script-src": "'self' 'unsafe-inline'"} if settings.DEBUG else {}
+        self._policy = "; ".join(f"{name} {sources}" for name, sources in {**POLICY, **scripts}.items())
         self._django = SecurityMiddleware(get_response)
 
     def __call__(self, request: HttpRequest) -> HttpResponse:

@@ -28,8 +28,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 
 # Local mode is `make up` and the tests: a laptop, loopback only. It may have defaults that production may not.
-LOCAL = env.flag("LOCAL")
-DEBUG = env.flag("DEBUG")
+LOCAL = env.bool("LOCAL", default=False)
+DEBUG = env.bool("DEBUG", default=False)
 
 SECRET_KEY_IS_SET = LOCAL or bool(env.str("SECRET_KEY", default=""))
 # Unset, the key is a random one, so that `check` can run and say so; no process serves with it.
@@ -112,7 +112,7 @@ DATABASES["default"]["ENGINE"] = "app.database"
 DATABASES["default"].setdefault("OPTIONS", {})
 # PgBouncer in transaction mode: no server-side cursors, no prepared statements kept on a server connection.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
-DATABASES["default"]["CONN_MAX_AGE"] = env.whole("CONN_MAX_AGE", 60, least=0)
+DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60, least=0)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 for _name, _value in {
     "connect_timeout": 5,
@@ -125,7 +125,7 @@ for _name, _value in {
     DATABASES["default"]["OPTIONS"].setdefault(_name, _value)
 # Seconds that a web process waits for the answer to one statement; whether the server answers at all it asks first, and
 # waits a second for that.
-WEB_DATABASE_TIMEOUT = env.real("WEB_DATABASE_TIMEOUT", 10.0)
+WEB_DATABASE_TIMEOUT = env.float("WEB_DATABASE_TIMEOUT", default=10.0)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 
@@ -181,7 +181,7 @@ CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="app.taskruns.r
 # A pod of Redis that went without a word answers nothing, not even to a new connection: for two minutes, by default.
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2.0, "socket_timeout": 10.0, "health_check_interval": 10,
-} | env.mapping("CELERY_BROKER_TRANSPORT_OPTIONS")  # fmt: skip
+} | env.json("CELERY_BROKER_TRANSPORT_OPTIONS", default={})  # fmt: skip
 CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0
 CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
 CELERY_TASK_QUEUES = {queue.name: {"exchange": queue.name, "routing_key": queue.name} for queue in QUEUES}
@@ -197,7 +197,7 @@ CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Celery's events, which celery-exporter and Flower read; our own metrics need none.
-CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = env.flag("CELERY_SEND_EVENTS")
+CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = env.bool("CELERY_SEND_EVENTS", default=False)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # A Redis that refuses (read-only, full) is waited for like one that is away; and for as long as it takes.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
@@ -212,14 +212,14 @@ USE_I18N = True
 
 # ---- The ledger -----------------------------------------------------------------------------------------------------
 # Seconds between two signs of life of a worker, and of silence after which what it ran is given to others.
-TASKRUNS_HEARTBEAT = env.real("TASKRUNS_HEARTBEAT", 5.0)
-TASKRUNS_SILENCE = env.real("TASKRUNS_SILENCE", 20.0)
+TASKRUNS_HEARTBEAT = env.float("TASKRUNS_HEARTBEAT", default=5.0)
+TASKRUNS_SILENCE = env.float("TASKRUNS_SILENCE", default=20.0)
 # Seconds that running tasks have after SIGTERM: the pod's termination grace period less 5.
-TASKRUNS_GRACE = env.real("TASKRUNS_GRACE", 25.0)
+TASKRUNS_GRACE = env.float("TASKRUNS_GRACE", default=25.0)
 # Connections of a worker of threads or greenlets, at most; under prefork each process has one.
-TASKRUNS_POOL_CONNECTIONS = env.whole("TASKRUNS_POOL_CONNECTIONS", 10)
+TASKRUNS_POOL_CONNECTIONS = env.int("TASKRUNS_POOL_CONNECTIONS", default=10)
 # Seconds that a published task may be unclaimed before its message is looked for in Redis.
-TASKRUNS_UNCLAIMED = env.real("TASKRUNS_UNCLAIMED", 10.0)
+TASKRUNS_UNCLAIMED = env.float("TASKRUNS_UNCLAIMED", default=10.0)
 # Seconds until a task whose name a worker did not know is tried again, and after which it is given up.
 TASKRUNS_UNKNOWN_PAUSE = env.float("TASKRUNS_UNKNOWN_PAUSE", default=30.0)
 TASKRUNS_UNKNOWN_LIMIT = env.float("TASKRUNS_UNKNOWN_LIMIT", default=900.0)
@@ -230,20 +230,20 @@ ALIVE_FILE = env.str("ALIVE_FILE", default="")
 # Days that what has ended is kept, by its status; named ones change these.
 TASKRUNS_RETENTION = {
     "succeeded": 7, "replaced": 7, "cancelled": 30, "expired": 30, "dead": 90,
-    **env.mapping("TASKRUNS_RETENTION"),
+    **env.json("TASKRUNS_RETENTION", default={}),
 }  # fmt: skip
 
 # ---- Reports --------------------------------------------------------------------------------------------------------
 # Seconds that a link to a report's file is good for, and days that a report is kept.
-REPORT_LINK_LIFETIME = env.whole("REPORT_LINK_LIFETIME", 3600)
-REPORT_RETENTION = env.whole("REPORT_RETENTION", 90, most=36_500)
+REPORT_LINK_LIFETIME = env.int("REPORT_LINK_LIFETIME", default=3600)
+REPORT_RETENTION = env.int("REPORT_RETENTION", default=90, most=36_500)
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
 # Bytes of a request's body; DRF's parsers know no limit of their own, so ProblemMiddleware holds this one.
-MAX_BODY_SIZE = env.whole("MAX_BODY_SIZE", 1024 * 1024)
+MAX_BODY_SIZE = env.int("MAX_BODY_SIZE", default=1024 * 1024)
 # The same for a post's cover, and how many pixels it may unfold to: a small file can be a very large picture.
-MAX_COVER_SIZE = env.whole("MAX_COVER_SIZE", 10 * 1024 * 1024)
-MAX_COVER_PIXELS = env.whole("MAX_COVER_PIXELS", 25_000_000)
+MAX_COVER_SIZE = env.int("MAX_COVER_SIZE", default=10 * 1024 * 1024)
+MAX_COVER_PIXELS = env.int("MAX_COVER_PIXELS", default=25_000_000)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "app.accounts.authentication.BearerAuthentication",
@@ -265,7 +265,7 @@ REST_FRAMEWORK = {
         "account": env.str("THROTTLE_ACCOUNT", default="60/hour"),
     },
     # Proxies in front whose X-Forwarded-For is believed; with 0 the address is the connection's.
-    "NUM_PROXIES": env.whole("NUM_PROXIES", 0, least=0, most=10),
+    "NUM_PROXIES": env.int("NUM_PROXIES", default=0, least=0, most=10),
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 # Counted in Postgres, so also while the cache is away: app/accounts/limits.py.
@@ -307,8 +307,8 @@ AUTHENTICATION_BACKENDS = ["app.accounts.backends.LimitedBackend"]
 # Who must sign in does so at the admin's page; where Django does not know whither, it leads to a page that is there.
 LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
 # Seconds that the link of a mail is good for: to set a new password, to confirm an address.
-PASSWORD_RESET_TIMEOUT = env.whole("PASSWORD_RESET_TIMEOUT", 3600)
-EMAIL_LINK_TIMEOUT = env.whole("EMAIL_LINK_TIMEOUT", 3 * 86_400)
+PASSWORD_RESET_TIMEOUT = env.int("PASSWORD_RESET_TIMEOUT", default=3600)
+EMAIL_LINK_TIMEOUT = env.int("EMAIL_LINK_TIMEOUT", default=3 * 86_400)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -324,11 +324,11 @@ WHITENOISE_USE_FINDERS = LOCAL or DEBUG
 # Over https alone, where the site is there.
 HTTPS = SITE_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-TRUST_PROXY = env.flag("TRUST_PROXY")
+TRUST_PROXY = env.bool("TRUST_PROXY", default=False)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY else None
-SECURE_HSTS_SECONDS = env.whole("HSTS_SECONDS", 31_536_000 if HTTPS else 0, least=0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_INCLUDE_SUBDOMAINS", default=HTTPS)
-SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD")
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000 if HTTPS else 0, least=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=HTTPS)
+SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
 SILENCED_SYSTEM_CHECKS = [
     # app.security redirects what came over http to the proxy, and not what comes from within the cluster.
     "security.W008",
@@ -378,13 +378,13 @@ DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
 
 # ---- Metrics --------------------------------------------------------------------------------------------------------
 # Where a worker, the relay and gunicorn's master serve /metrics, at all addresses; 0: nowhere.
-METRICS_PORT = env.whole("METRICS_PORT", 0, least=0, most=65_535)
+METRICS_PORT = env.int("METRICS_PORT", default=0, least=0, most=65_535)
 if METRICS_PORT:
     MIDDLEWARE.insert(0, "app.metrics.MetricsMiddleware")
 
 # ---- Sentry ---------------------------------------------------------------------------------------------------------
 SENTRY_DSN = env.str("SENTRY_DSN", default="")
-SENTRY_TRACES_SAMPLE_RATE = env.real("SENTRY_TRACES_SAMPLE_RATE", 0.0, least=0, most=1)
+SENTRY_TRACES_SAMPLE_RATE = env.float("SENTRY_TRACES_SAMPLE_RATE", default=0.0, least=0, most=1)
 ENVIRONMENT = env.str("ENVIRONMENT", default="local" if LOCAL else "production")
 RELEASE = env.str("RELEASE", default="")
 

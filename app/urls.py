@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 
 from app.apidocs import from_here_only
 from app.parts import parts
@@ -15,7 +15,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/operations/", include("app.operations.urls")),
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs/", from_here_only(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
+    path("api/docs/", from_here_only(SpectacularSwaggerView.as_view(url_name="schema")), name="docs"),
     path("api/redoc/", from_here_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
     path("api/tasks/", include("app.taskruns.urls")),
     *(path("", include(urls)) for urls in parts("urls", settings.DOMAIN_APPS)),
