@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.auth import REDIRECT_FIELD_NAME, authenticate
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import Resolver404, resolve, reverse
@@ -32,6 +32,12 @@ class PressroomAdminSite(admin.AdminSite):
         """The page to sign in, and what it was filled in with."""
         _repair(request)
         return super().login(request, extra_context)
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """A new password for the present one, at which whoever has the session may not guess without limit."""
+        if request.method == "POST" and request.user.is_authenticated:
+            authenticate(request, username=request.user.get_username(), password=request.POST.get("old_password", ""))
+        return super().password_change(request, extra_context)
 
     def logout(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Sign out."""

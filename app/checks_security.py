@@ -95,7 +95,7 @@ def _weakness(key: str) -> str | None:
 
 def throttle_rates(**_: object) -> Iterator[checks.CheckMessage]:
     """Rates that are some: with any other text each request that is counted would fail."""
-    rates: dict[str, Any] = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]  # type: ignore[assignment]
+    rates: dict[str, Any] = settings.REST_FRAMEWORK["DEFAULT_THROTTLE_RATES"]
     for name, text in {**rates, **settings.LIMITS}.items():
         try:
             parse_rate(text)

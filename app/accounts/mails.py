@@ -31,7 +31,7 @@ def password_reset_send(*, users: Sequence[User], key: str) -> None:
 
 def password_changed_send(*, user: User, key: str) -> None:
     """Tell the user that the password was changed."""
-    _send("password-changed", to=user.email, key=key, user=user, link=_link("password-reset"))
+    _send("password-changed", to=user.email, key=key, user=user, link=_link("admin_password_reset"))
 
 
 def email_changed_send(*, user: User, email: str, key: str) -> None:

@@ -66,6 +66,7 @@ def can_sign_in(password: str, username: str = "reader") -> bool:
 class TestForgottenPassword:
     def test_from_the_mail_to_a_new_password(self, verified: User, client: Client) -> None:
         old = client_of(verified)
+        assert b'href="/account/password/"' in client.get("/admin/login/").content
         assert client.get("/account/password/").status_code == 200
         asked = client.post("/account/password/", {"email": "READER@example.com"})
         assert b"Look into your mail" in asked.content

@@ -226,6 +226,19 @@ def test_a_stolen_token_does_not_let_its_thief_guess_the_password(reader: User, 
 
 
 @pytest.mark.django_db
+def test_nor_does_a_stolen_session_of_the_admins(boss: User) -> None:
+    browser = Client()
+    browser.force_login(boss)
+    form = {"old_password": WRONG, "new_password1": "another-passphrase-2", "new_password2": "another-passphrase-2"}
+    statuses = [browser.post("/admin/password_change/", form).status_code for _ in range(11)]
+    assert statuses == [200] * 10 + [429]
+    assert browser.post("/admin/password_change/", form | {"old_password": RIGHT}).status_code == 429
+    later(3_600)
+    assert browser.post("/admin/password_change/", form | {"old_password": RIGHT}).status_code == 302
+    assert authenticate(username="boss", password="another-passphrase-2") == boss
+
+
+@pytest.mark.django_db
 class TestTokensEnd:
     def test_a_spent_refresh_token_used_again_ends_its_whole_family(self, anonymous: APIClient, reader: User) -> None:
         first = signed_in(anonymous)
