@@ -49,6 +49,7 @@ DOMAIN_APPS = [
     "app.files",
 ]
 INSTALLED_APPS = [
+    "app",  # first, so that its templates come before those of Django's admin and of the API's documents
     "app.admin_config.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -63,7 +64,6 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "app",
     "app.taskruns",
     *DOMAIN_APPS,
     "app.operations",
@@ -86,6 +86,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "app.urls"
+CSRF_FAILURE_VIEW = "app.problems.csrf_failure"
 WSGI_APPLICATION = "app.wsgi.application"
 TEMPLATES = [
     {
@@ -270,6 +271,7 @@ SIMPLE_JWT = {
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
 }
+STATIC_URL = "static/"
 SPECTACULAR_SETTINGS = {
     "TITLE": "Pressroom",
     "DESCRIPTION": "A publishing backend whose slow work never blocks a request and is never lost.",
@@ -279,7 +281,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": f"/{STATIC_URL}site/favicon.svg",
     "REDOC_DIST": "SIDECAR",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
     "ENUM_NAME_OVERRIDES": {
@@ -296,7 +298,6 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
-STATIC_URL = "static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles"))
 WHITENOISE_USE_FINDERS = LOCAL or DEBUG
 # Over https alone, where the site is there.
