@@ -120,10 +120,10 @@ class ProblemMiddleware:
         if response.status_code >= 400 and not response.streaming and not response.content:
             # Django's 405 has no body.
             page = error_response(request, response.status_code, HTTPStatus(response.status_code).phrase)
-            for name in ("Content-Type", "Vary"):
-                page[name] = page.get(name) or response[name]
-            response.headers |= page.headers
+            for name, value in page.items():
+                response[name] = value
             response.content = page.content
+            response["Content-Length"] = str(len(page.content))
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:

@@ -281,6 +281,8 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
+    # JavaScript; the plugin is in app/static/site/apidocs.js.
+    "SWAGGER_UI_SETTINGS": "{deepLinking: true, plugins: [forScreenReaders]}",
     "SWAGGER_UI_FAVICON_HREF": f"/{STATIC_URL}site/favicon.svg",
     "REDOC_DIST": "SIDECAR",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
