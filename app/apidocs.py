@@ -9,8 +9,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-# ReDoc makes its styles while it runs: two, known by their hashes, before it learns the nonce. It asks a CDN for a logo,
-# which is done without.
+# ReDoc makes its styles while it runs: two, known by their hashes, before it learns the nonce. The policy also
+# refuses the logo that it asks a CDN for.
 REDOC_STYLES = (
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 )
