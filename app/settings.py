@@ -4,6 +4,7 @@ What is wrong is told by ``manage.py check`` (``app/checks.py``), with a hint; n
 """
 
 import logging
+import os
 import secrets
 from contextlib import suppress
 from datetime import timedelta
@@ -15,6 +16,7 @@ import django_stubs_ext
 import environ
 
 from app.email_url import EmailUrlError, email_settings
+from app.local import running
 from app.logs import logging_config
 from app.queues import DEFAULT_QUEUE, QUEUES
 from app.schedules import schedules
@@ -22,6 +24,8 @@ from app.schedules import schedules
 # Lets ModelAdmin[Post] and its like be written, which the type checker wants and Django does not know.
 django_stubs_ext.monkeypatch()
 
+# manage.py and celery beside a `make up` have its settings without anybody exporting them.
+running.join(os.environ)
 env = environ.Env()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
