@@ -105,12 +105,14 @@ class TestSubscribing:
     def test_does_not_tell_who_is_known(self, client: Client) -> None:
         services.subscription_start(email="reader@example.com")
         answers = [client.post("/subscribe/", {"email": email}) for email in ("reader@example.com", "new@example.com")]
-        assert answers[0].headers == answers[1].headers
+        told = [{name: value for name, value in answer.items() if name != "X-Request-ID"} for answer in answers]
+        assert told[0] == told[1]
         assert Subscriber.objects.count() == 2
 
     @pytest.mark.parametrize(
-        "email", ["", " ", "kim", "kim@", "a@b.kr\x00", "a@b.kr\nBcc: x@y.kr", "\ud800@b.kr", "a" * 300 + "@b.kr", "a b@c.kr"]
-    )  # fmt: skip
+        "email",
+        ["", " ", "kim", "kim@", "a@b.kr\x00", "a@b.kr\nBcc: x@y.kr", "\ud800@b.kr", "a" * 300 + "@b.kr", "a b@c.kr"],
+    )
     def test_an_address_that_is_none_is_said_beside_the_field(self, client: Client, email: str) -> None:
         body = b"email=" + email.encode("utf-8", "surrogatepass")
         answer = client.post("/subscribe/", body, content_type="application/x-www-form-urlencoded")
