@@ -4,7 +4,6 @@ What is wrong is told by ``manage.py check`` (``app/checks.py``), with a hint; n
 """
 
 import logging
-import os
 import secrets
 from contextlib import suppress
 from datetime import timedelta
@@ -25,7 +24,7 @@ from app.schedules import schedules
 django_stubs_ext.monkeypatch()
 
 # manage.py and celery beside a `make up` have its settings without anybody exporting them.
-running.join(os.environ)
+running.join()
 env = environ.Env()
 
 BASE_DIR = Path(__file__).resolve().parent.parent

@@ -68,7 +68,7 @@ def read(var: Path) -> dict[str, str]:
     return found
 
 
-def join(environ: MutableMapping[str, str]) -> None:
+def join(environ: MutableMapping[str, str] = os.environ) -> None:
     """Complete an environment that names no services by the settings of the `make up` that runs here, and say so."""
     if any(environ.get(name) for name in DECIDED_BY):
         return

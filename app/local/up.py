@@ -49,7 +49,7 @@ def beside(var: Path, holder: str) -> str:
     site = running.read(var).get("SITE_URL")
     lines = [
         f"`make up` already runs here (process {holder})" + (f", at {site}/" if site else ""),
-        "  beside it:       `make shell`, `make psql`, `make demo`, manage.py and celery use it as it is",
+        "  beside it:       `make shell`, `make psql`, manage.py and celery use it as it is",
         f"  instead of it:   end it by Ctrl-C in its terminal, or by `kill {holder}`, then start anew",
         "  a second one:    `make up VAR_DIR=/another/folder PORT=8001`",
     ]

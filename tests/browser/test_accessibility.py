@@ -1,4 +1,4 @@
-"""Every page, wide and narrow, light and dark: nothing that axe finds, nothing inline, nothing wider than the screen."""
+"""Every page, wide and narrow, light and dark: nothing that axe finds, nothing inline, nothing to scroll sideways."""
 
 from __future__ import annotations
 
