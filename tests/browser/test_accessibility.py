@@ -71,7 +71,7 @@ PAGES: dict[str, str | Callable[[House], str]] = {
     "workers": "/admin/operations/workers/",
     "schedules": "/admin/operations/schedules/",
 }
-# What is found and not mended: Django's admin writes "Date:" and "Time:" beside the halves of a moment, in no label; and
+# Found and not mended: Django's admin writes "Date:" and "Time:" beside the halves of a moment, in no label; and
 # its SelectFilter2.js gives the tooltips of groups and permissions an aria-label that a span may not have.
 FOUND = {"a user in the admin": {"aria-prohibited-attr", "label"}, "a schedule in the admin": {"label"}}
 FOR_STRANGERS = {"sign in": "/admin/login/"}
