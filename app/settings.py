@@ -7,6 +7,7 @@ import logging
 import secrets
 from contextlib import suppress
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,11 @@ from app.schedules import schedules
 # Lets ModelAdmin[Post] and its like be written, which the type checker wants and Django does not know.
 django_stubs_ext.monkeypatch()
 
+if find_spec("app.local"):  # which the image does not have
+    from app.local import running
+
+    # manage.py and celery beside a `make up` have its settings without anybody exporting them.
+    running.join()
 env = Environment()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -51,6 +57,7 @@ DOMAIN_APPS = [
     "app.files",
 ]
 INSTALLED_APPS = [
+    "app",  # first, so that its templates come before those of Django's admin and of the API's documents
     "app.admin_config.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -65,7 +72,6 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "app",
     "app.taskruns",
     *DOMAIN_APPS,
     "app.operations",
@@ -90,6 +96,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "app.urls"
+CSRF_FAILURE_VIEW = "app.problems.csrf_failure"
 WSGI_APPLICATION = "app.wsgi.application"
 TEMPLATES = [
     {
@@ -286,6 +293,7 @@ SIMPLE_JWT = {
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
 }
+STATIC_URL = "static/"
 SPECTACULAR_SETTINGS = {
     "TITLE": "Pressroom",
     "DESCRIPTION": "A publishing backend whose slow work never blocks a request and is never lost.",
@@ -295,7 +303,9 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # JavaScript; the plugin is in app/static/site/apidocs.js.
+    "SWAGGER_UI_SETTINGS": "{deepLinking: true, plugins: [forScreenReaders]}",
+    "SWAGGER_UI_FAVICON_HREF": f"/{STATIC_URL}site/favicon.svg",
     "REDOC_DIST": "SIDECAR",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
     "ENUM_NAME_OVERRIDES": {
@@ -318,7 +328,6 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
-STATIC_URL = "static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles"))
 WHITENOISE_USE_FINDERS = LOCAL or DEBUG
 # Over https alone, where the site is there.
