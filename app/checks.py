@@ -18,6 +18,7 @@ from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
 from app.checks_outside import mail_transport, search_server
+from app.checks_security import registration
 from app.checks_services import external_calls, host_of, log_settings, payments, sentry_settings
 from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
@@ -28,8 +29,8 @@ LOOPBACK = {"localhost", "::1", ""}
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
     of_settings = (
-        required_settings, web_database, redis_databases, broker_transport, retention, file_storage, mail_transport,
-        search_server, log_settings, sentry_settings, external_calls, payments,
+        required_settings, registration, web_database, redis_databases, broker_transport, retention, file_storage,
+        mail_transport, search_server, log_settings, sentry_settings, external_calls, payments,
     )  # fmt: skip
     for check in (*of_settings, task_queues, task_time_limits, task_bundles):
         checks.register(check, TAG)

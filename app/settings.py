@@ -36,6 +36,8 @@ SECRET_KEY_IS_SET = LOCAL or bool(env.str("SECRET_KEY", default=""))
 SECRET_KEY = env.str("SECRET_KEY", default="") or secrets.token_urlsafe(50)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if LOCAL else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Who registers: "open", readers, whom an admin may make authors; "authors", who publish at once; "closed", nobody.
+REGISTRATION = env.str("REGISTRATION", default="open")
 SITE_URL = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")
 
 # What this site is about. An app that is taken out of this list takes its routes (`urls.py`) and its schedules

@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import IntegrityError, transaction
-from drf_spectacular.utils import extend_schema, extend_schema_serializer
-from rest_framework import generics, permissions, serializers, status
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_serializer
+from rest_framework import exceptions, generics, permissions, serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
@@ -16,9 +16,10 @@ from rest_framework.views import APIView
 from rest_framework_simplejwt.views import TokenBlacklistView, TokenObtainPairView, TokenRefreshView
 
 from app.accounts.models import User
-from app.accounts.services import user_register
+from app.accounts.services import RegistrationClosed, user_register
 from app.accounts.tasks import send_welcome_email
 from app.openapi import examples
+from app.problems import CONTENT_TYPE
 from app.taskruns.api import TaskRunSerializer, run_payloads, task_example
 from app.taskruns.idempotency import idempotent
 from app.taskruns.ownership import owned_by
@@ -29,6 +30,10 @@ PASSWORD = "correct-horse-battery"  # noqa: S105 - an example
 ACCESS = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ0b2tlbl90eXBlIjoiYWNjZXNzIiwidXNlcl9pZCI6IjQyIn0.…"
 REFRESH = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCIsInVzZXJfaWQiOiI0MiJ9.…"
 TOKENS = {"access": ACCESS, "refresh": REFRESH}
+
+REGISTRATION_CLOSED = OpenApiResponse(
+    {"$ref": "#/components/schemas/Problem"}, description="The site takes no registrations."
+)
 
 
 @extend_schema_serializer(examples=examples(response=KIM))
@@ -72,14 +77,22 @@ class RegisteredSerializer(UserSerializer):
 
 
 class RegisterView(APIView):
-    """Make an account. Answered at once; the welcome mail follows."""
+    """Make an account. Answered at once; the welcome mail follows.
+
+    Where the site's `REGISTRATION` is `closed` the answer is 403. Where it is `authors` the user may publish, where it
+    is `open` only once an admin has made them an author.
+    """
 
     permission_classes = (permissions.AllowAny,)
     authentication_classes = ()
     throttle_classes = (ScopedRateThrottle,)
     throttle_scope = "register"
 
-    @extend_schema(request=RegistrationSerializer, responses={201: RegisteredSerializer}, operation_id="auth_register")
+    @extend_schema(
+        request=RegistrationSerializer,
+        responses={201: RegisteredSerializer, (403, CONTENT_TYPE): REGISTRATION_CLOSED},
+        operation_id="auth_register",
+    )
     @idempotent
     def post(self, request: Request) -> Response:
         serializer = RegistrationSerializer(data=request.data)
@@ -89,6 +102,8 @@ class RegisterView(APIView):
                 user = user_register(**serializer.validated_data)
                 with owned_by(user):
                     welcome = send_welcome_email.delay(user.pk)
+        except RegistrationClosed as error:
+            raise exceptions.PermissionDenied("This site takes no registrations.") from error
         except DjangoValidationError as error:
             raise serializers.ValidationError(serializers.as_serializer_error(error)) from error
         except IntegrityError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 
 from django.conf import settings
+from django.contrib.auth.models import Group, Permission
 from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncDate
 from django.utils import timezone
@@ -14,15 +15,39 @@ from app.accounts.models import User
 from app.mail import compose, send
 
 BATCH = 1_000
+AUTHORS = "Authors"
+"""The group whose members publish; ``app/blog/migrations/0004_authors.py`` makes it."""
+AUTHORS_MAY = ("blog", "add_post")
+"""App and codename of the permission that the group is made with; an admin may give it more, or take it away."""
+
+
+class RegistrationClosed(Exception):
+    """The site takes no registrations."""
 
 
 def user_register(*, username: str, email: str, password: str) -> User:
-    """A new user. Raises django.core.exceptions.ValidationError, by field, and IntegrityError on a lost race."""
+    """A new user: an author where REGISTRATION says so; call it in a transaction.
+
+    Raises RegistrationClosed; django.core.exceptions.ValidationError, by field; IntegrityError on a lost race.
+    """
+    if settings.REGISTRATION == "closed":
+        raise RegistrationClosed
     user = User(username=username, email=User.objects.normalize_email(email))
     user.set_password(password)
     user.full_clean()
     user.save()
+    if settings.REGISTRATION == "authors":
+        user_make_author(user)
     return user
+
+
+def user_make_author(user: User) -> None:
+    """Let the user publish: a member of the group "Authors". Does nothing twice."""
+    group, made = Group.objects.get_or_create(name=AUTHORS)
+    if made:  # an admin had deleted it
+        app_label, codename = AUTHORS_MAY
+        group.permissions.set(Permission.objects.filter(content_type__app_label=app_label, codename=codename))
+    user.groups.add(group)
 
 
 def tokens_cleanup() -> int:

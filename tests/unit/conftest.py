@@ -12,6 +12,7 @@ from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
+from app.accounts.services import user_make_author
 from app.logs import logging_config
 
 
@@ -36,7 +37,9 @@ def static_files_when_asked_for(settings: Any) -> None:
 
 @pytest.fixture
 def author(db: None) -> User:
-    return User.objects.create_user("author", "author@example.com", "a-long-passphrase-1")
+    user = User.objects.create_user("author", "author@example.com", "a-long-passphrase-1")
+    user_make_author(user)
+    return user
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core import mail
 from django.db import connection, transaction
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
+from app.accounts.services import user_make_author
 from app.accounts.tasks import cleanup_expired_tokens, send_welcome_email
 from app.mail import MailPutOff, MailUnavailable
 from app.taskruns import idempotency
@@ -257,3 +259,33 @@ class TestThrottling:
     def test_without_redis_nobody_is_held_up(self, anonymous: APIClient, reader: User, redis_server: Any) -> None:
         redis_server.stop()
         assert {anonymous.post(self.URL, self.BODY).status_code for _ in range(4)} == {401}
+
+
+@pytest.mark.django_db
+class TestWhoMayRegister:
+    @pytest.mark.parametrize(("registration", "publishes"), [("open", False), ("authors", True)])
+    def test_a_new_user_publishes_where_the_setting_says_so(
+        self, anonymous: APIClient, settings: Any, registration: str, publishes: bool
+    ) -> None:
+        settings.REGISTRATION = registration
+        assert anonymous.post("/api/auth/register/", NEW).status_code == 201
+        assert User.objects.get().has_perm("blog.add_post") is publishes
+
+    def test_a_closed_site_takes_nobody(self, anonymous: APIClient, settings: Any) -> None:
+        settings.REGISTRATION = "closed"
+        answer = anonymous.post("/api/auth/register/", NEW)
+        assert (answer.status_code, answer["Content-Type"]) == (403, "application/problem+json")
+        assert not User.objects.exists()
+        assert not TaskRun.objects.exists()
+
+    def test_an_author_made_twice_is_one_and_a_deleted_group_comes_back(self, reader: User) -> None:
+        Group.objects.all().delete()
+        user_make_author(reader)
+        user_make_author(reader)
+        assert User.objects.get(pk=reader.pk).has_perm("blog.add_post")
+        assert not User.objects.get(pk=reader.pk).has_perm("blog.change_post")
+
+    def test_what_an_admin_took_from_the_group_stays_taken(self, reader: User) -> None:
+        Group.objects.get(name="Authors").permissions.clear()
+        user_make_author(reader)
+        assert not User.objects.get(pk=reader.pk).has_perm("blog.add_post")

@@ -228,6 +228,15 @@ def test_what_no_bundle_can_keep(
     assert ids(found) == expected
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("open", []), ("authors", []), ("closed", []), ("", ["pressroom.E060"]), ("Closed", ["pressroom.E060"])],
+)
+def test_a_word_that_registration_does_not_know(settings: Any, word: str, expected: list[str]) -> None:
+    settings.REGISTRATION = word
+    assert ids(checks_security.registration()) == expected
+
+
 @pytest.mark.parametrize(("site", "secure"), [("https://x.example", True), ("http://127.0.0.1:8000", False)])
 def test_cookies_of_a_site_over_https_travel_over_https_alone(site: str, secure: bool) -> None:
     code = "from django.conf import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE)"
