@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 TURN = 60.0
 """Seconds of work after which a long task goes to the end of its queue."""
 
+SCHEDULABLE: dict[str, Any] = {"schedulable": True}
+
 
 @shared_task(
     bind=True, queue="emails", autoretry_for=(MailUnavailable,), max_retries=20, retry_backoff=True,
@@ -56,7 +58,7 @@ def reindex_post(post_id: int) -> bool:
 
 @shared_task(
     bind=True, queue="default", autoretry_for=(search.SearchUnavailable,), max_retries=20, retry_backoff=True,
-    retry_backoff_max=600,
+    retry_backoff_max=600, **SCHEDULABLE,
 )  # fmt: skip
 def reindex_all(self: Any, after: int = 0) -> None:
     """Index every post with an id above ``after``, in batches; out of turn it goes on where it stopped."""

@@ -34,8 +34,29 @@ def order_create(*, owner: Any, plan: str) -> Order:
 
 
 def order_begin_payment(*, order_id: UUID, payment_method: str) -> bool:
-    """Move a pending order on, to be charged to ``payment_method``. False where it is no longer pending."""
-    return _move(order_id, Order.Status.PENDING, status=Order.Status.PROCESSING, payment_method=payment_method)
+    """Move an order on that is pending or interrupted, to be charged to ``payment_method``. False for any other.
+
+    An interrupted one keeps its payment at Stripe, which is charged once; the call that confirms it is another one.
+    """
+    begun: dict[str, Any] = {"status": Order.Status.PROCESSING, "payment_method": payment_method, "failure": ""}
+    another_call = {"refused_calls": F("refused_calls") + 1}
+    return _move(order_id, Order.Status.PENDING, to=begun) or _move(
+        order_id, Order.Status.INTERRUPTED, to=begun | another_call
+    )
+
+
+def order_interrupt(*, order_id: UUID, task_id: str, reason: str) -> bool:
+    """The task that was to pay it has ended, and left it processing. False where it did not, or another one pays it."""
+    return _move(
+        order_id, Order.Status.PROCESSING, task_id=task_id, to={"status": Order.Status.INTERRUPTED, "failure": reason}
+    )
+
+
+def order_resume(*, order_id: UUID, task_id: str) -> bool:
+    """The task that was to pay it runs again. False where the order does not wait for that any more."""
+    return _move(
+        order_id, Order.Status.INTERRUPTED, task_id=task_id, to={"status": Order.Status.PROCESSING, "failure": ""}
+    )
 
 
 def order_charge(*, order_id: UUID) -> str:
@@ -83,7 +104,9 @@ def _confirmed(order: Order) -> stripe.PaymentIntent:
     try:
         # Nobody sits before a screen: what would ask the customer is a decline.
         return intents.confirm(
-            order.payment_intent, {"error_on_requires_action": True}, {"idempotency_key": _key(order, "confirm")}
+            order.payment_intent,
+            {"payment_method": order.payment_method, "error_on_requires_action": True},
+            {"idempotency_key": _key(order, "confirm")},
         )
     except stripe.InvalidRequestError as error:
         if error.code != "payment_intent_unexpected_state":
@@ -132,11 +155,12 @@ def event_handle(*, event: stripe.Event) -> bool:
 
 
 def _fail(order_id: UUID, reason: str) -> bool:
-    return _move(order_id, Order.Status.PROCESSING, status=Order.Status.FAILED, failure=reason)
+    to = {"status": Order.Status.FAILED, "failure": reason}
+    return _move(order_id, Order.Status.PROCESSING, Order.Status.INTERRUPTED, to=to)
 
 
-def _move(order_id: UUID, from_: Order.Status, **to: Any) -> bool:
-    return bool(Order.objects.filter(pk=order_id, status=from_).update(**to))
+def _move(order_id: UUID, *from_: Order.Status, to: dict[str, Any], **which: Any) -> bool:
+    return bool(Order.objects.filter(pk=order_id, status__in=from_, **which).update(**to))
 
 
 def client() -> stripe.StripeClient:

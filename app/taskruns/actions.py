@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.db import transaction
 
-from app.taskruns import ends, ledger, terminal
+from app.taskruns import ends, ledger, outcomes, terminal
 from app.taskruns.models import Status, TaskRun
 from app.taskruns.wake import waker
 
@@ -36,6 +36,7 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
             raise NotPossible("The task runs again already.") from error
         if new_id is None:
             raise NotPossible("Only what is dead, cancelled or expired can run again.")
+        outcomes.tell_row(ledger.as_ended(new_id), outcome=outcomes.Outcome.RESTARTED)
         _record(user, run, CHANGE, f"run again as {new_id}")
         transaction.on_commit(waker.wake)
         return TaskRun.objects.get(pk=new_id)
@@ -44,9 +45,10 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
 def run_discard(*, run: TaskRun, user: Any) -> None:
     """Delete a dead letter and its attempts. Raises NotPossible for what is not dead."""
     with transaction.atomic():
-        deleted, _ = TaskRun.objects.filter(pk=run.pk, status=Status.DEAD).delete()
-        if not deleted:
+        if not TaskRun.objects.select_for_update().only("id").filter(pk=run.pk, status=Status.DEAD).first():
             raise NotPossible("Only a dead letter can be discarded.")
+        outcomes.tell_row(ledger.as_ended(run.pk), outcome=outcomes.Outcome.DISCARDED)
+        TaskRun.objects.filter(pk=run.pk).delete()
         _record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
 
 

@@ -22,6 +22,14 @@ def effect(path: str, line: str) -> str:
     return line
 
 
+ORDERED: dict[str, Any] = {"owner_may_cancel": True}
+
+
+@shared_task(name="probe.ordered", **ORDERED)
+def ordered() -> None:
+    """What its caller may cancel."""
+
+
 @shared_task(bind=True, name="probe.hold")
 def hold(self: Any, path: str, name: str, until_exists: str) -> None:
     """Notes its start with its process id and waits for a file to exist."""
