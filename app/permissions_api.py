@@ -9,16 +9,27 @@ from rest_framework.request import Request
 
 from app.permissions import may
 
-NEEDED = {"GET": "view", "HEAD": "view", "OPTIONS": "view", "POST": "change", "PUT": "change", "PATCH": "change"}
-"""By method, what it takes to do it to somebody else's; DELETE takes "delete"."""
-
 
 class OwnerOrPermitted(permissions.BasePermission):
     """The owner of an object, or who has the model's permission for what is done with it.
 
-    The object's owner is the user in its field ``owner``. What may not be seen at all is left out of the queryset.
+    What may not be seen at all is left out of the queryset.
     """
 
+    owner = "owner"
+    """The object's field that is its owner."""
+
     def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
-        verb = NEEDED.get(request.method or "", "delete")
-        return obj.owner_id == request.user.pk or may(request.user, verb, type(obj))
+        is_owner = request.user.pk is not None and getattr(obj, f"{self.owner}_id") == request.user.pk
+        return (is_owner and self.may_own(request.user, type(obj))) or may(request.user, verb_of(request, view), obj)
+
+    def may_own(self, user: Any, model: Any) -> bool:
+        """Whether the owner may do something with what is theirs."""
+        return True
+
+
+def verb_of(request: Request, view: Any) -> str:
+    """Which of Django's four it takes to do it with an object that is another's."""
+    if request.method in permissions.SAFE_METHODS:
+        return "view"
+    return "delete" if view.action == "destroy" else "change"

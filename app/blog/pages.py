@@ -22,6 +22,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from app.blog import services
 from app.blog.models import Post, Subscriber
 from app.blog.tasks import record_view
+from app.permissions import may
 
 CACHED_FOR = 300
 """Seconds that a rendered feed or sitemap lives at most."""
@@ -39,9 +40,13 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def post_page(request: HttpRequest, slug: str) -> HttpResponse:
-    """A published post; a draft for its author."""
+    """A published post; a draft for its author, and for who may view drafts."""
     post = get_object_or_404(Post.objects.select_related("author").defer("search"), slug=slug)
-    if post.status != Post.Status.PUBLISHED and request.user.pk != post.author_id:
+    if (
+        post.status != Post.Status.PUBLISHED
+        and request.user.pk != post.author_id
+        and not may(request.user, "view", Post)
+    ):
         raise Http404
     if post.status == Post.Status.PUBLISHED and request.method == "GET":
         record_view.delay(post.pk, timezone.now().isoformat())

@@ -175,7 +175,7 @@ def waited_for(steps: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def tell_unrun(steps: Iterable[dict[str, Any]], root_id: str, error: BaseException, outcome: Outcome) -> None:
-    """Tell of steps of a chain, or a chord's body, that never become runs, for what came before them did not succeed."""
+    """Tell of steps of a chain, or a chord's body, that never become runs: what came before them did not succeed."""
     for step in steps:
         celery_id = (step.get("options") or {}).get("task_id") or ""
         args, kwargs = list(step.get("args") or ()), dict(step.get("kwargs") or {})
