@@ -95,7 +95,7 @@ def tell(end: End) -> None:
     if hook is None:
         return
     try:
-        _call(hook, end)
+        call_hook(hook, end)
     except SoftTimeLimitExceeded:
         # Not the hook's: the caller repeats the whole end.
         raise
@@ -107,7 +107,8 @@ def tell(end: End) -> None:
         _tell_later(end)
 
 
-def _call(hook: Hook, end: End) -> None:
+def call_hook(hook: Hook, end: End) -> None:
+    """Call it in a savepoint of its own. Raises what it raises, and what Postgres has against its writes."""
     with transaction.atomic():
         savepoints, blocks = _connection.savepoint_ids, _connection.atomic_blocks
         depth, opened = len(savepoints), len(blocks)
@@ -179,4 +180,5 @@ def tell_unrun(steps: Iterable[dict[str, Any]], root_id: str, error: BaseExcepti
     for step in steps:
         celery_id = (step.get("options") or {}).get("task_id") or ""
         args, kwargs = list(step.get("args") or ()), dict(step.get("kwargs") or {})
-        tell(End(outcome, str(step["task"]), celery_id, root_id, args, kwargs, "", type(error).__name__, carried(error)))
+        told = type(error).__name__, carried(error)
+        tell(End(outcome, str(step["task"]), celery_id, root_id, args, kwargs, "", *told))

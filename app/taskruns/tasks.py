@@ -13,8 +13,8 @@ def prune() -> int:
     return retention.prune()
 
 
-@shared_task(  # type: ignore[call-overload, untyped-decorator]
-    queue="default", autoretry_for=(Exception,), retry_backoff=True, retry_backoff_max=600, max_retries=20, atomic=True,
+@shared_task(
+    queue="default", autoretry_for=(Exception,), retry_backoff=True, retry_backoff_max=600, max_retries=20,
     ignore_result=True,
 )  # fmt: skip
 def tell_end(end: dict[str, Any]) -> bool:
@@ -22,5 +22,5 @@ def tell_end(end: dict[str, Any]) -> bool:
     told = outcomes.End(**end | {"outcome": outcomes.Outcome(end["outcome"])})
     hook = outcomes.hook_of(told.name)
     if hook is not None:
-        hook(told)
+        outcomes.call_hook(hook, told)
     return hook is not None
