@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import resolve
 from rest_framework import exceptions
@@ -22,6 +24,7 @@ from app.postgres import is_no_answer, is_passing
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+LOST_RACES = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
 RETRY_AFTER = "5"
 """Seconds after which a client may try again when Postgres is away."""
 
@@ -107,6 +110,10 @@ class ProblemMiddleware:
         if is_no_answer(error) or is_passing(error):
             logger.error("Postgres gave no answer: %s", str(error).strip())
             return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.", request.path)
+        if is_lost_race(error):
+            logger.warning("lost a race: %s", str(error).strip())
+            detail = "Somebody else has changed the same thing at the same time. Look at it, and try again."
+            return problem(HTTPStatus.CONFLICT, detail, request.path)
         if isinstance(error, RequestDataTooBig):
             return self._too_big(request, _body_limit(request))
         if isinstance(error, BadRequest | SuspiciousOperation | Http404 | PermissionDenied):
@@ -138,6 +145,11 @@ class ProblemMiddleware:
         # What was not read stands in the way of a next request on this connection.
         response["Connection"] = "close"
         return response
+
+
+def is_lost_race(error: BaseException) -> bool:
+    """Whether a write was checked, and refused all the same: another was faster, with the same name, or a deletion."""
+    return isinstance(error, IntegrityError) and isinstance(error.__cause__, LOST_RACES)
 
 
 def _body_limit(request: HttpRequest) -> int:

@@ -23,6 +23,7 @@ from app.blog import services
 from app.blog.models import Post, Subscriber
 from app.blog.tasks import record_view
 from app.permissions import may
+from app.text import carried
 
 CACHED_FOR = 300
 """Seconds that a rendered feed or sitemap lives at most."""
@@ -65,10 +66,10 @@ class PostFeed(Feed[Post, Post]):
         return published().select_related("author")[:20]
 
     def item_title(self, item: Post) -> str:
-        return item.title
+        return carried(item.title)
 
     def item_description(self, item: Post) -> str:
-        return str(Truncator(item.body).words(60))
+        return carried(Truncator(item.body).words(60))
 
     def item_link(self, item: Post) -> str:
         return f"{settings.SITE_URL}{item.get_absolute_url()}"
@@ -77,7 +78,7 @@ class PostFeed(Feed[Post, Post]):
         return item.published_at
 
     def item_author_name(self, item: Post) -> str:
-        return item.author.get_username()
+        return carried(item.author.get_username())
 
 
 class PostSitemap(Sitemap[Post]):
