@@ -73,7 +73,10 @@ def access_token() -> str:
     from django.contrib.auth import get_user_model
     from rest_framework_simplejwt.tokens import RefreshToken
 
+    from app.accounts.services import user_make_author
+
     author = get_user_model().objects.create(username="author", email="author@example.com")
+    user_make_author(author)
     return str(RefreshToken.for_user(author).access_token)
 
 

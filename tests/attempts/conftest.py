@@ -25,13 +25,15 @@ from app.reports.tasks import build_report
 from app.taskruns.models import TaskRun
 from app.taskruns.ownership import owned_by
 from tests.probes import here
-from tests.unit.conftest import anonymous as anonymous
-from tests.unit.conftest import as_author as as_author
-from tests.unit.conftest import author as author
-from tests.unit.conftest import empty_cache as empty_cache
-from tests.unit.conftest import permit
-from tests.unit.conftest import quick_passwords as quick_passwords
-from tests.unit.conftest import static_files_when_asked_for as static_files_when_asked_for
+from tests.unit.conftest import (  # noqa: F401 - fixtures
+    anonymous,
+    as_author,
+    author,
+    empty_cache,
+    permit,
+    quick_passwords,
+    static_files_when_asked_for,
+)  # fmt: skip
 
 PERMISSIONS: dict[str, tuple[str, ...]] = {
     "reader": (),
