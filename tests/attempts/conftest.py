@@ -81,16 +81,16 @@ def site(db: None, settings: Any) -> Site:
         if role in ("author", "other"):
             user_make_author(user)
         users[role] = permit(user, *permissions)
-    site, author = Site(users), users["author"]
-    with owned_by(author):
-        drafted = blog.post_create(author=author, title="A draft", body="b")
-        published = blog.post_create(author=author, title="News", body="b")
+    site, writer = Site(users), users["author"]
+    with owned_by(writer):
+        drafted = blog.post_create(author=writer, title="A draft", body="b")
+        published = blog.post_create(author=writer, title="News", body="b")
         blog.post_publish(post_id=published.pk)
         Notification.objects.create(post=published, total=3, failure="It was cancelled.")
         mails = TaskRun.of(notify_subscribers.delay(published.pk))
-        order = order_create(owner=author, plan="monthly")
-        made = [report(author, kind) for kind in ("activity", "subscribers")]
-        waiting = TaskRun.objects.get(pk=report(author, "activity").task)
+        order = order_create(owner=writer, plan="monthly")
+        made = [report(writer, kind) for kind in ("activity", "subscribers")]
+        waiting = TaskRun.objects.get(pk=report(writer, "activity").task)
     dead = TaskRun.objects.get(pk=made[0].task)
     here.failed(dead)
     site.ids = {

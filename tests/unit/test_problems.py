@@ -71,7 +71,7 @@ def test_without_postgres_it_is_503_with_retry_after(anonymous: APIClient, monke
 
 
 class TestTasks:
-    def test_a_run_is_its_owners_and_the_operators(
+    def test_a_run_is_for_owner_and_operators(
         self, as_author: Any, as_reader: Any, author: Any, reader: Any
     ) -> None:
         with owned_by(author):
