@@ -122,7 +122,7 @@ def _told(write: Callable[[], list[Ended]], error: Exception | None = None, was_
         for row in rows:
             if row.status == "dead":
                 reason = error or WorkerLostError(ledger.LOST.error)
-                outcomes.tell_row(row, Failure(type(reason).__name__, carried(reason), ""))
+                outcomes.tell_row(row, _failure(reason))
                 _tell(row, partial(_failed, reason))
                 transaction.on_commit(partial(_announce, row, reason), robust=True)
             elif row.status in ("expired", "cancelled"):

@@ -71,9 +71,16 @@ def unknown_to_workers(run: TaskRun) -> None:
     assert terminal.postpone_unknown(run.pk, run.name)
 
 
+def taken_by_no_worker(run: TaskRun) -> None:
+    assert terminal.fail_waiting(run.pk, ValueError("too large"))
+
+
 def discarded(run: TaskRun) -> None:
     failed(run)
     actions.run_discard(run=run, user=None)
 
 
-WAYS = (cancelled, cancelled_while_it_runs, expired, failed, lost_too_often, unknown_to_workers, discarded)
+WAYS = (
+    cancelled, cancelled_while_it_runs, expired, failed, lost_too_often, unknown_to_workers, taken_by_no_worker,
+    discarded,
+)  # fmt: skip

@@ -71,9 +71,7 @@ def test_without_postgres_it_is_503_with_retry_after(anonymous: APIClient, monke
 
 
 class TestTasks:
-    def test_a_run_is_for_owner_and_operators(
-        self, as_author: Any, as_reader: Any, author: Any, reader: Any
-    ) -> None:
+    def test_a_run_is_for_owner_and_operators(self, as_author: Any, as_reader: Any, author: Any, reader: Any) -> None:
         with owned_by(author):
             run = TaskRun.of(tasks.effect.delay("a", "b"))
         url = f"/api/tasks/{run.pk}/"

@@ -58,6 +58,7 @@ WAYS: dict[Callable[[TaskRun], None], list[str]] = {
     here.failed: ["failed KeyError 'x'"],
     here.lost_too_often: ["failed WorkerLostError The worker died while it ran this task."],
     here.unknown_to_workers: ["failed NotRegistered 'probe.waited'"],
+    here.taken_by_no_worker: ["failed ValueError too large"],
     here.discarded: ["failed KeyError 'x'", "discarded"],
 }
 
