@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.db import transaction
 
 from app.taskruns import ends, ledger, outcomes, terminal
-from app.taskruns.models import Status, TaskRun
+from app.taskruns.models import LIVE, Status, TaskRun
 from app.taskruns.wake import waker
 
 
@@ -19,12 +21,25 @@ class NotPossible(Exception):
 def run_cancel(*, run: TaskRun, user: Any) -> None:
     """Cancel a run. One that waits never begins; a running one's process is killed within a heartbeat.
 
-    Raises NotPossible for a run that has ended.
+    Of one whose place others took, those are cancelled. Raises NotPossible for a run that has ended.
     """
     with transaction.atomic():
-        if not terminal.cancel_waiting(run.pk) and not ends.cancel_running(run.pk):
+        if not any([_cancel(one) for one in (run.pk, *_in_place_of(run))]):
             raise NotPossible("The task has ended already.")
         _record(user, run, CHANGE, "cancelled")
+
+
+def _cancel(run_id: uuid.UUID) -> bool:
+    return bool(terminal.cancel_waiting(run_id) or ends.cancel_running(run_id))
+
+
+def _in_place_of(run: TaskRun) -> list[uuid.UUID]:
+    """What lives of the tasks that took the place of its owner's run: of nobody's, nothing leads to them."""
+    if run.owner_id is None or not TaskRun.objects.filter(pk=run.pk, status=Status.REPLACED).exists():
+        return []
+    later = TaskRun.objects.filter(owner=run.owner_id, pk__gt=run.pk, status__in=LIVE)
+    root = json.dumps(json.loads(run.headers).get("root_id") or run.celery_id)
+    return list(later.filter(headers__contains=f'"root_id": {root}').order_by("pk").values_list("pk", flat=True))
 
 
 def run_again(*, run: TaskRun, user: Any) -> TaskRun:

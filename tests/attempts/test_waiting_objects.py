@@ -222,6 +222,18 @@ def test_run_again_it_waits_again(as_author: APIClient, task: str, way: Callable
         assert waiting.tell()[0] not in waiting.waits
 
 
+def test_a_report_whose_sections_are_computed_is_cancelled_by_the_task_it_was_ordered_with(
+    as_author: APIClient,
+) -> None:
+    waiting = section(as_author)
+    ordered = Report.objects.get().task
+    assert as_author.post(f"/api/tasks/{ordered}/cancel/").status_code == 202
+    assert waiting.tell() == ("failed", "It was cancelled.")
+    waiting.run.refresh_from_db()
+    assert waiting.run.status == Status.CANCELLED
+    assert as_author.post(f"/api/tasks/{ordered}/cancel/").status_code == 409
+
+
 def test_what_is_done_stays_done(as_author: APIClient) -> None:
     """A report that is ready, an order that is paid, a cover that is made: a late end of a task changes nothing."""
     for make, done in ((order, ("paid", "")), (report, ("ready", ""))):
