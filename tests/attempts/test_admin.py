@@ -108,9 +108,9 @@ def interval(db: None) -> IntervalSchedule:
     return IntervalSchedule.objects.create(every=1, period="hours")
 
 
-def add(site: Site, role: str, interval: IntervalSchedule, **change: str) -> tuple[int, bool]:
+def add(site: Site, role: str, hours: IntervalSchedule, **change: str) -> tuple[int, bool]:
     """The answer to a new schedule, and whether there is one."""
-    form = FORM | {"interval": str(interval.pk)} | change
+    form = FORM | {"interval": str(hours.pk)} | change
     with undone():
         answer = site.browser(role).post(reverse("admin:django_celery_beat_periodictask_add"), form)
         return answer.status_code, PeriodicTask.objects.exists()
@@ -163,7 +163,8 @@ def test_who_only_looks_starts_and_stops_nothing(site: Site, interval: IntervalS
     for role in ("staff", "viewer", "editor"):
         url = reverse("admin:django_celery_beat_periodictask_changelist")
         answer = site.browser(role).post(url, {"action": action, "_selected_action": row.pk})
-        assert answer.status_code in (302, 403)
+        # Who may look gets the list again, without actions.
+        assert answer.status_code == (200 if role == "viewer" else 403)
     row.refresh_from_db()
     assert (row.enabled, TaskRun.objects.count()) == (True, before)
 
@@ -205,7 +206,7 @@ def test_who_may_look_at_posts_does_not_publish_them(site: Site) -> None:
     looker = User.objects.create_user("looker", "looker@example.com", is_staff=True)
     site.users["looker"] = permit(looker, "blog.view_post")
     form = {"action": "publish", "_selected_action": site.ids["draft"]}
-    assert site.browser("looker").post(reverse("admin:blog_post_changelist"), form).status_code in (302, 403)
+    assert site.browser("looker").post(reverse("admin:blog_post_changelist"), form).status_code == 200, "again"
     assert Post.objects.get(pk=site.ids["draft"]).status == "draft"
 
 

@@ -95,7 +95,7 @@ def form_fields(rf: RequestFactory) -> Iterator[tuple[str, forms.Field]]:
                 if issubclass(kind, forms.Form | forms.ModelForm) and kind.__module__.startswith("app."):
                     yield from ((f"{label}.{field}", one) for field, one in kind.base_fields.items())
     for site in all_sites:
-        for login in (site.login_form or AdminAuthenticationForm, site.password_change_form):
+        for login in (site.login_form or AdminAuthenticationForm, getattr(site, "password_change_form", None)):
             if login is not None:
                 yield from ((f"{login.__name__}.{field}", one) for field, one in login.base_fields.items())
         for model, page in site._registry.items():
