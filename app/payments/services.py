@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from app.payments.models import Order
 from app.payments.prices import PLANS
+from app.payments.transitions import move
 
 TIMEOUT = 20.0
 """Seconds for an answer of Stripe."""
@@ -40,22 +41,8 @@ def order_begin_payment(*, order_id: UUID, payment_method: str) -> bool:
     """
     begun: dict[str, Any] = {"status": Order.Status.PROCESSING, "payment_method": payment_method, "failure": ""}
     another_call = {"refused_calls": F("refused_calls") + 1}
-    return _move(order_id, Order.Status.PENDING, to=begun) or _move(
+    return move(order_id, Order.Status.PENDING, to=begun) or move(
         order_id, Order.Status.INTERRUPTED, to=begun | another_call
-    )
-
-
-def order_interrupt(*, order_id: UUID, task_id: str, reason: str) -> bool:
-    """The task that was to pay it has ended, and left it processing. False where it did not, or another one pays it."""
-    return _move(
-        order_id, Order.Status.PROCESSING, task_id=task_id, to={"status": Order.Status.INTERRUPTED, "failure": reason}
-    )
-
-
-def order_resume(*, order_id: UUID, task_id: str) -> bool:
-    """The task that was to pay it runs again. False where the order does not wait for that any more."""
-    return _move(
-        order_id, Order.Status.INTERRUPTED, task_id=task_id, to={"status": Order.Status.PROCESSING, "failure": ""}
     )
 
 
@@ -156,11 +143,7 @@ def event_handle(*, event: stripe.Event) -> bool:
 
 def _fail(order_id: UUID, reason: str) -> bool:
     to = {"status": Order.Status.FAILED, "failure": reason}
-    return _move(order_id, Order.Status.PROCESSING, Order.Status.INTERRUPTED, to=to)
-
-
-def _move(order_id: UUID, *from_: Order.Status, to: dict[str, Any], **which: Any) -> bool:
-    return bool(Order.objects.filter(pk=order_id, status__in=from_, **which).update(**to))
+    return move(order_id, Order.Status.PROCESSING, Order.Status.INTERRUPTED, to=to)
 
 
 def client() -> stripe.StripeClient:

@@ -7,19 +7,18 @@ from uuid import UUID
 
 from celery import shared_task
 
+from app.payments import transitions
 from app.taskruns.outcomes import End, Outcome
 
 
 def payment_ended(end: End) -> None:
     """An order that its task has left unpaid may be paid again, by its owner or by running the task again."""
-    from app.payments import services
-
     order_id = UUID(end.args[0])
     if end.outcome is Outcome.RESTARTED:
-        services.order_resume(order_id=order_id, task_id=end.celery_id)
+        transitions.order_resume(order_id=order_id, task_id=end.celery_id)
     elif end.is_loss:
         reason = REASONS.get(end.outcome, STOPPED)
-        services.order_interrupt(order_id=order_id, task_id=end.celery_id, reason=reason)
+        transitions.order_interrupt(order_id=order_id, task_id=end.celery_id, reason=reason)
 
 
 STOPPED = "The payment did not come to an end. Pay again: you are charged once."

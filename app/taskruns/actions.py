@@ -24,7 +24,8 @@ def run_cancel(*, run: TaskRun, user: Any) -> None:
     Of one whose place others took, those are cancelled. Raises NotPossible for a run that has ended.
     """
     with transaction.atomic():
-        if not any([_cancel(one) for one in (run.pk, *_in_place_of(run))]):
+        cancelled = [_cancel(one) for one in (run.pk, *_in_place_of(run))]
+        if not any(cancelled):
             raise NotPossible("The task has ended already.")
         _record(user, run, CHANGE, "cancelled")
 
