@@ -99,8 +99,9 @@ def form_fields(rf: RequestFactory) -> Iterator[tuple[str, forms.Field]]:
             if login is not None:
                 yield from ((f"{login.__name__}.{field}", one) for field, one in login.base_fields.items())
         for model, page in site._registry.items():
-            for obj in (None, model()):
-                made = page.get_form(request, obj)
+            writes = [(None, page.has_add_permission(request)), (model(), page.has_change_permission(request))]
+            for obj in (one for one, is_written in writes if is_written):
+                made = page.get_form(request, obj, change=obj is not None)
                 yield from ((f"{model.__name__}.{field}", one) for field, one in made.base_fields.items())
 
 
