@@ -71,12 +71,10 @@ def compare(plain: int, with_task: int, token: str, requests: int) -> Iterator[P
 def access_token() -> str:
     """Of an author."""
     from django.contrib.auth import get_user_model
-    from rest_framework_simplejwt.tokens import RefreshToken
 
-    from app.accounts.services import user_make_author
+    from app.accounts.tokens import RefreshToken
 
     author = get_user_model().objects.create(username="author", email="author@example.com")
-    user_make_author(author)
     return str(RefreshToken.for_user(author).access_token)
 
 
