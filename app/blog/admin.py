@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 
 from app.blog import changes
 from app.blog.models import DailyViews, Delivery, Notification, Post, Subscriber
@@ -38,7 +38,10 @@ class PostAdmin(admin.ModelAdmin[Post]):
         """What the form has changed, and no more: the rest of the row may be another one by now."""
         if change:
             fields = {name: form.cleaned_data[name] for name in form.changed_data}
-            changes.post_change(post_id=obj.pk, fields=fields)
+            try:
+                changes.post_change(post_id=obj.pk, fields=fields)
+            except Post.DoesNotExist as error:
+                raise Http404("The post was deleted meanwhile.") from error
         else:
             super().save_model(request, obj, form, change)
 

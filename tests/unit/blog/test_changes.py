@@ -116,7 +116,9 @@ def test_the_admin_changes_what_its_form_has_changed_and_no_more(editor: Client,
     assert started() == FOLLOWS
 
 
-def test_what_was_deleted_meanwhile_is_not_found(as_author: APIClient, draft: Post, monkeypatch: Any) -> None:
+def test_what_was_deleted_meanwhile_is_not_found(
+    as_author: APIClient, editor: Client, draft: Post, monkeypatch: Any
+) -> None:
     def gone(**_: Any) -> Any:
         raise Post.DoesNotExist
 
@@ -124,6 +126,8 @@ def test_what_was_deleted_meanwhile_is_not_found(as_author: APIClient, draft: Po
         monkeypatch.setattr(changes, name, gone)
     assert as_author.patch(f"/api/posts/{draft.pk}/", {"title": "Better"}).status_code == 404
     assert as_author.post(f"/api/posts/{draft.pk}/publish/").status_code == 404
+    url = reverse("admin:blog_post_change", args=[draft.pk])
+    assert editor.post(url, form(draft, title="Better")).status_code == 404
 
 
 @pytest.mark.parametrize("by", ["page", "action"])
