@@ -71,6 +71,17 @@ class UploadSerializer(serializers.Serializer[Cover]):
         return "failed" if cover.failure else "processing"
 
 
+STOPPED = {
+    "status": "stopped",
+    "told": 300,
+    "total": 1000,
+    "error": "It was cancelled.",
+    "started_at": "2026-03-02T09:00:00.431207+09:00",
+    "ended_at": "2026-03-02T09:00:04.118903+09:00",
+}
+
+
+@extend_schema_serializer(examples=examples(response=STOPPED))
 class NotificationSerializer(serializers.ModelSerializer[Notification]):
     """How far the mail about a post has come."""
 
