@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import resolve
 from django.utils.cache import patch_vary_headers
@@ -25,6 +27,7 @@ from app.postgres import is_no_answer, is_passing
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+LOST_RACES = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
 RETRY_AFTER = "5"
 """Seconds after which a client may try again when Postgres is away."""
 
@@ -130,6 +133,10 @@ class ProblemMiddleware:
         """What a view raised and DRF did not answer."""
         if _is_database_away(error):
             return _database_away(request, error)
+        if is_lost_race(error):
+            logger.warning("lost a race: %s", str(error).strip())
+            detail = "Somebody else has changed the same thing at the same time. Look at it, and try again."
+            return error_response(request, HTTPStatus.CONFLICT, detail)
         if isinstance(error, RequestDataTooBig):
             return self._too_big(request, _body_limit(request))
         if isinstance(error, BadRequest | SuspiciousOperation | Http404 | PermissionDenied):
@@ -161,6 +168,11 @@ class ProblemMiddleware:
         # What was not read stands in the way of a next request on this connection.
         response["Connection"] = "close"
         return response
+
+
+def is_lost_race(error: BaseException) -> bool:
+    """Whether a write was checked, and refused all the same: another was faster, with the same name, or a deletion."""
+    return isinstance(error, IntegrityError) and isinstance(error.__cause__, LOST_RACES)
 
 
 def _body_limit(request: HttpRequest) -> int:

@@ -27,6 +27,8 @@ from rest_framework.throttling import ScopedRateThrottle
 from app.blog import services
 from app.blog.models import Post, Subscriber
 from app.blog.tasks import record_view
+from app.permissions import may
+from app.text import carried
 
 CACHED_FOR = 300
 """Seconds that a rendered feed or sitemap lives at most."""
@@ -66,11 +68,11 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def post_page(request: HttpRequest, slug: str) -> HttpResponse:
-    """A published post; a draft for its author."""
+    """A published post; a draft for its author, and for who may view drafts."""
     post = get_object_or_404(Post.objects.select_related("author").defer("search"), slug=slug)
     cover = post.cover
     if post.status != Post.Status.PUBLISHED:
-        if request.user.pk != post.author_id:
+        if request.user.pk != post.author_id and not may(request.user, "view", Post):
             raise Http404
         return render(request, "blog/post.html", {"post": post, "cover": cover})
     if request.method == "GET":
@@ -134,10 +136,10 @@ class PostFeed(Feed[Post, Post]):
         return published().select_related("author")[:20]
 
     def item_title(self, item: Post) -> str:
-        return item.title
+        return carried(item.title)
 
     def item_description(self, item: Post) -> str:
-        return str(Truncator(item.body).words(60))
+        return carried(Truncator(item.body).words(60))
 
     def item_link(self, item: Post) -> str:
         return f"{settings.SITE_URL}{item.get_absolute_url()}"
@@ -146,7 +148,7 @@ class PostFeed(Feed[Post, Post]):
         return item.published_at
 
     def item_author_name(self, item: Post) -> str:
-        return item.author.get_username()
+        return carried(item.author.get_username())
 
 
 class PostSitemap(Sitemap[Post]):

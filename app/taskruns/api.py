@@ -20,6 +20,7 @@ from app.queues import BY_NAME
 from app.taskruns import actions
 from app.taskruns.idempotency import idempotent
 from app.taskruns.models import LIVE, Status, TaskRun
+from app.taskruns.permissions import may_cancel, may_operate, may_view
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
 POLL_AFTER = 1
@@ -129,19 +130,26 @@ class Conflict(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
 
 
+class MayOperate(permissions.BasePermission):
+    """Those who run the site."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return may_operate(request.user)
+
+
 class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[TaskRun]):
-    """Your runs; for staff, everybody's."""
+    """Your runs; with a permission of the operations pages, everybody's."""
 
     serializer_class = TaskRunSerializer
     permission_classes = (permissions.IsAuthenticated,)
     lookup_value_converter = "uuid"
 
     def get_queryset(self) -> QuerySet[TaskRun]:
-        """The user's runs, or all for staff: whatever else there is, is not found."""
+        """The user's runs, or all for who may view them: whatever else there is, is not found."""
         if getattr(self, "swagger_fake_view", False):
             return TaskRun.objects.none()
         runs = TaskRun.objects.defer("body", "headers", "properties", "traceback")
-        return runs if self.request.user.is_staff else runs.filter(owner=self.request.user.pk)
+        return runs if may_view(self.request.user) else runs.filter(owner=self.request.user.pk)
 
     def filter_queryset(self, queryset: Any) -> Any:
         if self.action != "list":
@@ -192,15 +200,18 @@ class TaskRunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: Any = None) -> Response:
         """One that waits never begins; a running one is stopped within seconds, where its pool can, and told where
-        it cannot: `cancel_requested_at` says so, and `status` what became of it. Ended: 409.
+        it cannot: `cancel_requested_at` says so, and `status` what became of it. Ended: 409. One that you have not
+        ordered, for the site calls it by itself: 403.
         """
+        if not may_cancel(request.user, self.get_object()):
+            raise exceptions.PermissionDenied("The site's own tasks are cancelled by those who operate it.")
         return self._acted(request, actions.run_cancel)
 
     @extend_schema(request=None, responses={202: TaskRunSerializer}, examples=examples(response=task_example(*NOTIFY)))
-    @action(detail=True, methods=["post"], permission_classes=[permissions.IsAdminUser])
+    @action(detail=True, methods=["post"], permission_classes=[permissions.IsAuthenticated, MayOperate])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:
-        """For staff: run a failed, cancelled or expired one again, as a new run. Others: 409."""
+        """For who may operate: run a failed, cancelled or expired one again, as a new run. Others: 409."""
         return self._acted(request, actions.run_again)
 
     def _acted(self, request: Request, act: Callable[..., TaskRun | None]) -> Response:

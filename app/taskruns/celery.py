@@ -124,6 +124,9 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
         base = base if base is None else _in_ledger(base)
+        if callable(options.get("on_end")):
+            # As an attribute of the task's class, a function would be a method.
+            options["on_end"] = staticmethod(options["on_end"])
         return super()._task_from_fun(fun, name=name, base=base, **options)
 
 

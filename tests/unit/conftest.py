@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
@@ -33,6 +34,15 @@ def quick_passwords(settings: Any) -> None:
 def static_files_when_asked_for(settings: Any) -> None:
     """Else the first request of each test's client looks at all of the admin's and of the documentation's."""
     settings.WHITENOISE_AUTOREFRESH = True
+
+
+def permit(user: User, *permissions: str) -> User:
+    """Give the user permissions, each by app and codename: "blog.change_post"."""
+    for permission in permissions:
+        app_label, codename = permission.split(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app_label, codename=codename))
+    # The instance remembers those that it had.
+    return User.objects.get(pk=user.pk)
 
 
 @pytest.fixture

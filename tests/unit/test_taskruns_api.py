@@ -22,7 +22,7 @@ from app.taskruns.idempotency import keys_cleanup
 from app.taskruns.models import IdempotencyKey, Status, TaskRun
 from app.taskruns.ownership import owned_by
 from tests.probes import tasks
-from tests.unit.conftest import client_of
+from tests.unit.conftest import client_of, permit
 
 pytestmark = pytest.mark.django_db
 
@@ -45,7 +45,8 @@ def kill(run: TaskRun) -> TaskRun:
 
 @pytest.fixture
 def staff(db: None) -> APIClient:
-    return client_of(User.objects.create_user("staff", "staff@example.com", "a-long-passphrase-1", is_staff=True))
+    user = User.objects.create_user("staff", "staff@example.com", "a-long-passphrase-1", is_staff=True)
+    return client_of(permit(user, "operations.operate"))
 
 
 class TestList:
@@ -84,7 +85,8 @@ class TestETag:
 
 class TestCancel:
     def test_one_that_waits_never_begins(self, author: User, as_author: APIClient) -> None:
-        run = call(author)
+        with owned_by(author):
+            run = TaskRun.of(tasks.ordered.delay())
         answer = as_author.post(f"/api/tasks/{run.pk}/cancel/")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
         assert answer["Location"].endswith(f"/api/tasks/{run.pk}/")
@@ -92,6 +94,16 @@ class TestCancel:
         again = as_author.post(f"/api/tasks/{run.pk}/cancel/")
         assert (again.status_code, again["Content-Type"]) == (409, "application/problem+json")
         assert LogEntry.objects.get().user == author
+
+    def test_what_the_site_calls_by_itself_is_the_operators(
+        self, author: User, as_author: APIClient, staff: APIClient
+    ) -> None:
+        url = f"/api/tasks/{call(author).pk}/"
+        assert as_author.get(url).status_code == 200
+        answer = as_author.post(f"{url}cancel/")
+        assert (answer.status_code, answer["Content-Type"]) == (403, "application/problem+json")
+        assert as_author.get(url).json()["status"] == "queued"
+        assert staff.post(f"{url}cancel/").status_code == 202
 
     def test_a_foreign_one_is_not_found(self, reader: User, as_author: APIClient) -> None:
         run = call(reader)
