@@ -154,7 +154,7 @@ class ChordsInPostgres:
         task = self.app.tasks.get(context.get("task"))
         with _as_current(task, context):
             super()._call_task_errbacks(  # type: ignore[misc]
-                _with_errbacks(context, errbacks), self.exception_to_python(error), traceback
+                _with_errbacks(context, errbacks), self.exception_to_python(error), traceback or None
             )
 
     def save_group(self, group_id: str, result: Any) -> Any:

@@ -167,6 +167,7 @@ def main() -> int:
     parser.add_argument("--suite", type=Path, help="a folder `t` in the place of the one from Celery's sdist")
     parser.add_argument("--document", type=Path, default=DOCUMENT, help="where the differences are listed")
     parser.add_argument("--only", choices=["stock", *RESULTS], help="run that alone, and print what failed")
+    parser.add_argument("--results", choices=RESULTS, action="append", help="ours with results there only")
     parser.add_argument("-k", default="", help="of the tests only those, as pytest's -k")
     parser.add_argument("--keep", type=Path, help="an absent folder for the logs, which stays")
     given = parser.parse_args()
@@ -181,7 +182,7 @@ def main() -> int:
         runs = (
             {"stock": Run(folder / "stock", suite, "stock", selected=given.k)} if given.only in (None, "stock") else {}
         )
-        for results in RESULTS:
+        for results in given.results or RESULTS:
             if given.only in (None, results):
                 runs[results] = Run(folder / results.lower(), suite, "ours", results, given.k)
         with ThreadPoolExecutor(len(runs)) as pool:
