@@ -157,6 +157,7 @@ class Execution:
         self._next, self.result, self.children = None, None, None
         self._calls.clear()
         self._writes.clear()
+        self._after.clear()
 
     def committed(self) -> None:
         """Do what waits for the commit of the finish. Once, however often it is called."""

@@ -168,13 +168,26 @@ class RedisLedgerBackend(LedgerBackend):
         super().__init__(*args, url=url, **kwargs)
         self.copy = RedisCopy(app=self.app, url=url)
 
+    @property
+    def client(self) -> Any:
+        """Of the Redis that has the copies."""
+        return self.copy.client
+
+    def get_key_for_task(self, task_id: str) -> Any:
+        """The key of a task's copy."""
+        return self.copy.get_key_for_task(task_id)
+
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
         # Now, for the children are known only while the task is the current one.
         write = self.copy.of_result(task_id, result, state, traceback, request)
         value = super()._store_result(task_id, result, state, traceback, request, **kwargs)
-        _after_commit(write)
+        if state == states.STARTED:
+            # Its claim is committed, whatever transaction its body will have.
+            write()
+        else:
+            _after_commit(write)
         return value
 
     def _forget(self, task_id: str) -> None:

@@ -30,7 +30,7 @@ DOCUMENT = PROJECT / "docs" / "celery.md"
 ATTEMPTS = 3
 LONGEST_RUN = 3600
 """Seconds for one attempt at the whole suite: a hang guard."""
-START_TIMEOUT = 120
+START_TIMEOUT = 600
 NODE = ["-n", "suite@%h"]
 QUIET = ["-l", "info", "--without-gossip", "--without-mingle", "--without-heartbeat"]
 STOP = threading.Event()

@@ -15,7 +15,7 @@ SYSTEM = os.environ.get("SUITE_SYSTEM", "stock")
 """``stock`` or ``ours``."""
 TEST_BACKEND = os.environ.get("TEST_BACKEND", "")
 RESULTS = os.environ.get("SUITE_RESULTS", TEST_BACKEND)
-"""Where results are in truth; ``TEST_BACKEND`` is a Redis all the same, so that no test is skipped for that alone."""
+"""Where results are in truth; the setting names a Redis all the same, so that no test is skipped for that alone."""
 
 
 def install() -> None:
@@ -37,10 +37,9 @@ def install() -> None:
         """The ledger's application, with the settings of this project under those of the suite."""
 
         def add_defaults(self, fun: Any) -> Any:
-            theirs = dict(fun)
-            if theirs.get("result_backend") == TEST_BACKEND:
-                theirs["result_backend"] = RESULTS
-            return super().add_defaults(ours | theirs)
+            if RESULTS != TEST_BACKEND:
+                self.backend_cls = RESULTS
+            return super().add_defaults(ours | dict(fun))
 
     testing.Celery = SuiteCelery
 

@@ -62,12 +62,13 @@ def suite(tmp_path: Path) -> Path:
     return folder.parent
 
 
+@pytest.mark.timeout(1200)
 def test_a_difference_that_is_not_listed_is_noticed(suite: Path, tmp_path: Path) -> None:
     document = tmp_path / "document.md"
     document.write_text("| `test_small.py::test_a_task` | both | it is said to differ |\n")
     command = [sys.executable, "-m", "tests.celery_suite", "--suite", str(suite), "--document", str(document)]
     done = subprocess.run(
-        [*command, "--results", "Postgres"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=280
+        [*command, "--results", "Postgres"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=1000
     )
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
