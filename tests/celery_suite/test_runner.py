@@ -92,7 +92,11 @@ def test_differences_are_held_against_the_list() -> None:
         "2 passed by stock; of those pass with ours: 1 with results in Postgres, 1 with results in Redis; "
         "each difference is in docs/celery.md"
     )
-    wrong, _ = compare(stock, ours, [Listed("test_a.py::b[*]", ("Redis",), "there"), Listed("*::a", RESULTS, "no")])
+    wrong, _ = compare(
+        stock,
+        ours,
+        [Listed("test_a.py::b[*]", ("Redis",), "there"), Listed("*::a", RESULTS, "no"), Listed("*::c", RESULTS, "-")],
+    )
     assert [line.partition(" ")[0] for line in wrong] == ["Postgres:", "Postgres:", "Redis:"]
 
 
