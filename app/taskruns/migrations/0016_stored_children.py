@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("taskruns", "0014_misses_owner_without_constraint")]
+    dependencies = [("taskruns", "0015_broken_schedules")]
 
     operations = [
         migrations.AddField(
