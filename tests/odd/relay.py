@@ -1,0 +1,9 @@
+"""``manage.py relay``, without the guard that ODD_PROBE names."""
+
+from django.core.management import execute_from_command_line
+
+from tests.odd.probe import install
+
+if __name__ == "__main__":
+    install()
+    execute_from_command_line(["manage.py", "relay"])
