@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -192,11 +193,31 @@ def run(seed: str, count: int, only: list[str], probe: str = "") -> Verdict:
     return found
 
 
+def shown(text: str) -> str:
+    """No line longer than a screen or two."""
+    return "\n".join(line if len(line) <= 500 else f"{line[:400]} … {line[-90:]}" for line in text.splitlines())
+
+
+def _grouped(findings: list[str]) -> list[list[str]]:
+    """Those that say the same of different cases, together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for text in findings:
+        lines = text.splitlines()
+        kind = lines[0].split(",")[1] if lines[0].startswith("case ") else lines[0][:40]
+        about = lines[1:2] + [line for line in lines if re.match(r"[\w.]+(Error|NotFound|Exception)\b", line)][-1:]
+        key = (kind, *(re.sub(r"[0-9a-f]{8}-[0-9a-f-]+|\d+|'.*'|\".*\"", "", line) for line in about))
+        groups.setdefault(key, []).append(text)
+    return list(groups.values())
+
+
 def tell(found: Verdict, seed: str, count: int, only: list[str]) -> None:
     """Print it; the last line has the counts."""
     again = f"make odd N={count} SEED={seed}" + (f" KINDS={','.join(only)}" if only else "")
-    for number, text in enumerate(found.findings, 1):
-        print(f"finding {number}: {text}\n")
+    for number, alike in enumerate(_grouped(found.findings), 1):
+        print(f"finding {number}: {shown(alike[0])}\n")
+        if len(alike) > 1:
+            others = ", ".join(text.split(",")[0].split("\n")[0][:80] for text in alike[1:13])
+            print(f"    {len(alike) - 1} more like it: {others}\n")
     print(found.counts())
     print(f"plain calls alone began after {found.alone}; beside odd ones after {found.beside}")
     if found.findings:

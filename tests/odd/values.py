@@ -206,10 +206,11 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "lazy surrogate": lambda: _lazy(lambda: "\ud83d"), "not implemented": lambda: NotImplemented,
     "decimal nan": lambda: decimal.Decimal("NaN"), "decimal snan": lambda: decimal.Decimal("sNaN"),
     "decimal": lambda: decimal.Decimal("1E+999999"), "delta": lambda: datetime.timedelta.max,
-    "moment": lambda: datetime.datetime.max.replace(tzinfo=datetime.UTC), "naive": lambda: datetime.datetime.min,
+    "moment": lambda: datetime.datetime.max.replace(tzinfo=datetime.UTC), "naive": lambda: datetime.datetime(1, 1, 1),  # noqa: DTZ001
+   
     "date": lambda: datetime.date.min, "time": lambda: datetime.time.max,
     "zone": lambda: datetime.datetime(1, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=23, minutes=59))),
-    "uuid": uuid.uuid4, "super": lambda: super(Point, Point()), "property": lambda: property(),
+    "uuid": uuid.uuid4, "super": lambda: super(Point, Point()), "property": property,
     "signature": lambda: _signature(), "result": lambda: _result(),
 }  # fmt: skip
 
@@ -239,7 +240,8 @@ CODE_POINTS = st.one_of(
 )
 TYPES = ["money", "datetime", "date", "time", "decimal", "uuid", "bytes", "base64", "", "__type__", 1, None, ["list"]]
 TAGGED = [
-    "1.50", "", "nonsense", "NaN", "sNaN", "2026-02-30", "9999-12-31T23:59:59", "é", "a", 1, None, [], {}, {"hex": "zz"},
+    "1.50", "", "nonsense", "NaN", "sNaN", "2026-02-30", "9999-12-31T23:59:59", "é", "a", 1, None, [], {},
+    {"hex": "zz"},
     {"hex": "0" * 32}, {"hex": "0" * 32, "more": 1}, {"int": -1},
 ]  # fmt: skip
 

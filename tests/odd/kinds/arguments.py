@@ -49,6 +49,8 @@ class ArgumentList(Kind):
 
     name = "argument-list"
     weight = 8
+    also_refused = ("LookupError",)
+    """What a dictionary raises that cannot be read."""
     strategy = st.tuples(
         st.sampled_from(["args", "kwargs"]),
         st.one_of(values, st.sampled_from([["plain", "text"], ["plain", 5], ["keyed", ["int"]], ["keyed", ["tuple"]]])),
@@ -73,7 +75,7 @@ class SentByName(Kind):
     name = "task-name"
     weight = 5
     strategy = st.one_of(
-        st.sampled_from([["plain", "no.such.task"], ["plain", ""], ["plain", None], ["plain", 5], ["plain", "odd.take "]]),
+        st.sampled_from(["no.such.task", "", None, 5, "odd.take "]).map(lambda name: ["plain", name]),
         st.tuples(st.just("code_points"), st.lists(st.sampled_from([0, 0xD83D, 0x61]), min_size=1)).map(list),
         st.tuples(st.just("text"), st.just("n"), st.sampled_from([300, 8_000, 20_000])).map(list),
     )  # fmt: skip

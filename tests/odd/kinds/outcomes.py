@@ -72,7 +72,7 @@ class Ending(_Called):
         return Expected(("dead",), NO_VERDICT, refused=False, effect="atomic" in case.drawn[0])
 
 
-HARMLESS = {"nothing", "leave open", "fail after commit", "close output"}
+HARMLESS = {"nothing", "fail after commit", "close output"}
 """Deeds after which a body's own work is still there."""
 
 
@@ -88,12 +88,13 @@ class Did(_Called):
     def expected(self, case: Case) -> Expected:
         way, deed = case.drawn
         ends: tuple[str, ...] = ("succeeded", "dead", "replaced")
-        if deed in HARMLESS or (way == "free" and deed in ("swallow", "close", "cut")):
+        if deed in HARMLESS or (way == "free" and deed in ("leave open", "swallow", "close", "cut")):
             ends = ("succeeded",)
         elif deed in ("raise", "raise surrogate", "raise no text", "raise base", "raise memory", "recurse"):
             ends = ("dead",)
-        # Away with its work is what an atomic task must not be.
-        return Expected(ends, r"\w", refused=False, effect=way == "atomic" and deed != "raise ignore")
+        # One that rolls back itself has no effect, as it wished.
+        effect = way == "atomic" and deed not in ("raise ignore", "roll back")
+        return Expected(ends, r"\w", refused=False, effect=effect)
 
 
 @kind
@@ -132,7 +133,7 @@ class Updated(_Called):
     weight = 8
     strategy = st.tuples(
         st.just(""),
-        st.one_of(st.just(["plain", "PROGRESS"]), st.sampled_from([["plain", None], ["plain", 5], ["plain", ""]]), values),
+        st.one_of(st.sampled_from(["PROGRESS", "PROGRESS", None, 5, ""]).map(lambda state: ["plain", state]), values),
         values,
     ).map(list)  # fmt: skip
 

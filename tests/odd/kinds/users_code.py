@@ -46,7 +46,7 @@ class Hooks(Kind):
         HOOKED[way].apply_async([case.call, *rest], queue=case.queue)
 
     def expected(self, case: Case) -> Expected:
-        way, ending, hook, deed = case.drawn
+        way, _, hook, deed = case.drawn
         before = hook == "before_start"
         raises = deed.startswith(("raise", "recurse"))
         if (before or raises) and deed not in ("nothing", "close output"):

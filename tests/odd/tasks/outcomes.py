@@ -25,7 +25,7 @@ class NoText(Exception):
 
 class TextIsNoText(Exception):
     def __str__(self) -> Any:
-        return 1
+        return 1  # noqa: PLE0307 - that is what is odd
 
     __repr__ = __str__
 
