@@ -16,9 +16,10 @@ from pathlib import Path
 
 from app.local.services import data_folder
 from tests.notes import noted
-from tests.odd.book import Case
+from tests.odd.book import Book, Case
 from tests.odd.cases import cases, draw
 from tests.odd.judge import Verdict, judge
+from tests.odd.kinds import load
 from tests.odd.kinds.schedules import code_entry
 from tests.odd.stack import Stack, Watch
 
@@ -26,7 +27,8 @@ CALLS, SHORT_CALLS = 2_000, 120
 CALLERS = 2
 ROUND, ALONE = 60, 20
 """Odd calls of a round, and plain calls alone that each third round is followed by."""
-CODE_SCHEDULES = 40
+IN_CODE, CODE_SCHEDULES = "schedule-code", 40
+"""Odd entries of ``beat_schedule``, which beat reads as it starts; no calls, but named among the kinds."""
 LONGEST_ROUND, LONGEST_SETTLING = 600.0, 120.0
 """Seconds: guards against hanging. What has not ended after the second is a finding."""
 MUTATIONS: dict[str, list[str]] = {}
@@ -36,8 +38,8 @@ MUTATIONS: dict[str, list[str]] = {}
 class Caller:
     """A process that calls; where it ends by itself, that is a finding, and another goes on."""
 
-    def __init__(self, stack: Stack, number: int, arguments: list[str]) -> None:
-        self.stack, self.number, self.arguments = stack, number, arguments
+    def __init__(self, stack: Stack, number: int) -> None:
+        self.stack, self.number = stack, number
         self.starts = 0
         self.start()
 
@@ -46,7 +48,7 @@ class Caller:
         self.starts += 1
         with log:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "tests.odd.caller", *self.arguments],
+                [sys.executable, "-m", "tests.odd.caller", str(self.stack.folder)],
                 env={**os.environ, **self.stack.environment, "PYTHONFAULTHANDLER": "1"},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
@@ -70,12 +72,12 @@ class Caller:
 class Session:
     """A run under way."""
 
-    def __init__(self, stack: Stack, all_cases: list[Case], arguments: list[str]) -> None:
+    def __init__(self, stack: Stack, all_cases: list[Case]) -> None:
         self.stack, self.cases = stack, all_cases
         self.begin = time.monotonic()
         self.findings: list[str] = []
         self.watch = Watch(stack)
-        self.callers = [Caller(stack, number, arguments) for number in range(CALLERS)]
+        self.callers = [Caller(stack, number) for number in range(CALLERS)]
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self.begin:7.1f} s  {text}", flush=True)
@@ -173,13 +175,16 @@ def run(seed: str, count: int, only: list[str], probe: str = "") -> Verdict:
     folder = Path(tempfile.mkdtemp(prefix="pressroom-odd-"))
     data = data_folder(folder)
     all_cases = cases(seed, count, only)
-    code = draw(code_entry(), f"{seed} code", CODE_SCHEDULES) if not only else []
+    code = draw(code_entry(), f"{seed} code", CODE_SCHEDULES) if not only or IN_CODE in only else []
     stack = Stack(folder, data, probe, code)
+    book = Book(folder)
+    for case in all_cases:
+        book.write("cases", case)
     print(f"seed {seed}: {count} odd calls, {len(code)} odd schedules in the code; logs in {folder}", flush=True)
     session: Session | None = None
     try:
         stack.start()
-        session = Session(stack, all_cases, [str(folder), seed, str(count), ",".join(only)])
+        session = Session(stack, all_cases)
         ended = session.run()
         found = judge(stack, all_cases, ended)
         found.findings = [*session.watch.findings, *session.findings, *found.findings]
@@ -246,6 +251,7 @@ def main() -> int:
     parser.add_argument("--calls", type=int, help=f"odd calls; {CALLS} unless given")
     parser.add_argument("--seed", default="", help="of all that is drawn; printed, chosen where none is given")
     parser.add_argument("--kinds", default="", help="only these, with commas between them")
+    parser.add_argument("--without", default="", help="all kinds but these")
     parser.add_argument("--short", action="store_true", help=f"{SHORT_CALLS} odd calls")
     given = parser.parse_args()
     # As Ctrl-C does: nothing that was started stays behind.
@@ -253,7 +259,12 @@ def main() -> int:
     seed = given.seed or secrets.token_hex(4)
     short = given.short or given.system != "ours"
     count = given.calls or (SHORT_CALLS if short else CALLS)
+    names = [*load(), IN_CODE]
     only = [name for name in given.kinds.split(",") if name]
+    if without := [name for name in given.without.split(",") if name]:
+        only = [name for name in only or names if name not in without]
+    if unknown := {*only, *without} - {*names}:
+        parser.error(f"no kinds {', '.join(sorted(unknown))}; there are {', '.join(sorted(names))}")
 
     def clean(probe: str) -> bool:
         kinds = only or MUTATIONS.get(probe, [])

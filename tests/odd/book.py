@@ -76,6 +76,9 @@ class Book:
     def write(self, name: str, entry: Any) -> None:
         note(f"{self.folder}/{name}", json.dumps(dataclasses.asdict(entry)))
 
+    def cases(self) -> list[Case]:
+        return [Case(**json.loads(line)) for line in noted(self.folder / "cases")]
+
     def records(self) -> list[Record]:
         return [Record(**json.loads(line)) for line in noted(self.folder / "records")]
 

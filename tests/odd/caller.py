@@ -1,4 +1,4 @@
-"""``python -m tests.odd.caller FOLDER SEED N ONLY``: a process that calls, as a web process does.
+"""``python -m tests.odd.caller FOLDER``: a process that calls, as a web process does.
 
 It is told what to do a line at a time, ``odd FROM TO`` or ``alone NAME COUNT``, and says ``done`` after each.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.notes import note
 from tests.odd.book import REFUSED, Book, Case, Plain, Record
-from tests.odd.kinds import KINDS, Kind
+from tests.odd.kinds import KINDS, Kind, load
 
 LONGEST_BACKLOG, PATIENCE = 12, 3.0
 """Due runs that wait: with more the caller waits in its turn, but no longer than so many seconds."""
@@ -147,7 +147,7 @@ def _describe(record: Record, error: BaseException) -> None:
         record.text = "<no text>"
 
 
-def main(folder: str, seed: str, count: int, only: list[str]) -> None:
+def main(folder: str) -> None:
     """Serve until the input ends."""
     global _beside  # noqa: PLW0603 - one process, one caller
     import django
@@ -155,10 +155,12 @@ def main(folder: str, seed: str, count: int, only: list[str]) -> None:
     django.setup()
     import app.celery  # noqa: F401
     import tests.odd.tasks  # noqa: F401
-    from tests.odd.cases import QUEUES, cases
+    from tests.odd.cases import QUEUES
 
-    all_cases = cases(seed, count, only)
+    load()
     caller = Caller(folder)
+    # Not drawn again: what hypothesis draws depends on the modules that a process has imported.
+    all_cases = caller.book.cases()
     caller.listen()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -178,4 +180,4 @@ def main(folder: str, seed: str, count: int, only: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), [name for name in sys.argv[4].split(",") if name])
+    main(sys.argv[1])
