@@ -207,7 +207,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "decimal nan": lambda: decimal.Decimal("NaN"), "decimal snan": lambda: decimal.Decimal("sNaN"),
     "decimal": lambda: decimal.Decimal("1E+999999"), "delta": lambda: datetime.timedelta.max,
     "moment": lambda: datetime.datetime.max.replace(tzinfo=datetime.UTC), "naive": lambda: datetime.datetime(1, 1, 1),  # noqa: DTZ001
-   
+
     "date": lambda: datetime.date.min, "time": lambda: datetime.time.max,
     "zone": lambda: datetime.datetime(1, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=23, minutes=59))),
     "uuid": uuid.uuid4, "super": lambda: super(Point, Point()), "property": property,
