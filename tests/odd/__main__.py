@@ -23,15 +23,18 @@ from tests.odd.kinds import load
 from tests.odd.kinds.schedules import code_entry
 from tests.odd.stack import Stack, Watch
 
-CALLS, SHORT_CALLS = 2_000, 120
+CALLS, SHORT_CALLS, MUTATION_CALLS = 2_000, 120, 24
 CALLERS = 2
 ROUND, ALONE = 60, 20
 """Odd calls of a round, and plain calls alone that each third round is followed by."""
 IN_CODE, CODE_SCHEDULES = "schedule-code", 40
 """Odd entries of ``beat_schedule``, which beat reads as it starts; no calls, but named among the kinds."""
-LONGEST_ROUND, LONGEST_SETTLING = 600.0, 120.0
-"""Seconds: guards against hanging. What has not ended after the second is a finding."""
-MUTATIONS: dict[str, list[str]] = {}
+LONGEST_ROUND, LONGEST_SETTLING, SHORT_SETTLING = 600.0, 120.0, 30.0
+"""Seconds: guards against hanging. What has not ended after the second, in a short run the third, is a finding."""
+MUTATIONS = {
+    "without_isolation": ["large-argument", "message", "wrong-type"],
+    "without_dispatch_counter": ["large-argument", "message"],
+}
 """By the module of tests.probes that puts the guard out: the kinds of calls that it is there for."""
 
 
@@ -139,7 +142,7 @@ class Session:
                 time.sleep(0.1)
         return False
 
-    def run(self) -> bool:
+    def run(self, settling: float) -> bool:
         """All calls, and until all has ended; False where it has not."""
         self.ready()
         self.say("everything is up")
@@ -152,9 +155,10 @@ class Session:
                 self.say(f"{min(begin + ROUND, len(self.cases))} of {len(self.cases)} odd calls made")
         self.say("that was the last call")
         self._stop_schedules()
-        ended = self.settle(LONGEST_SETTLING)
+        if not self.settle(settling):
+            return False
         self.alone("last")
-        return self.settle(15.0) and ended
+        return self.settle(15.0)
 
     def _stop_schedules(self) -> None:
         """Odd ones: they would go on for ever."""
@@ -170,7 +174,7 @@ class Session:
         self.watch.close()
 
 
-def run(seed: str, count: int, only: list[str], probe: str = "") -> Verdict:
+def run(seed: str, count: int, only: list[str], short: bool, probe: str = "") -> Verdict:
     """One run from an empty database to the verdict. Raises AssertionError where it does not come to one."""
     folder = Path(tempfile.mkdtemp(prefix="pressroom-odd-"))
     data = data_folder(folder)
@@ -185,7 +189,7 @@ def run(seed: str, count: int, only: list[str], probe: str = "") -> Verdict:
     try:
         stack.start()
         session = Session(stack, all_cases)
-        ended = session.run()
+        ended = session.run(SHORT_SETTLING if short else LONGEST_SETTLING)
         found = judge(stack, all_cases, ended)
         found.findings = [*session.watch.findings, *session.findings, *found.findings]
     finally:
@@ -258,7 +262,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     seed = given.seed or secrets.token_hex(4)
     short = given.short or given.system != "ours"
-    count = given.calls or (SHORT_CALLS if short else CALLS)
+    usual = MUTATION_CALLS if given.system != "ours" else SHORT_CALLS if short else CALLS
+    count = given.calls or usual
     names = [*load(), IN_CODE]
     only = [name for name in given.kinds.split(",") if name]
     if without := [name for name in given.without.split(",") if name]:
@@ -268,7 +273,7 @@ def main() -> int:
 
     def clean(probe: str) -> bool:
         kinds = only or MUTATIONS.get(probe, [])
-        found = run(seed, count, kinds, probe)
+        found = run(seed, count, kinds, short, probe)
         tell(found, seed, count, kinds)
         return found.clean
 

@@ -44,6 +44,23 @@ def _is_plain(described: list[Any]) -> bool:
 
 
 @kind
+class LargeArgument(Kind):
+    """More than Redis takes, and less: the call is done, or dead with what Redis says."""
+
+    name = "large-argument"
+    weight = 3
+    strategy = st.tuples(st.sampled_from(["x", "é", '"']), st.sampled_from([500_000, 1_100_000, 1_500_000])).map(list)
+
+    def call(self, case: Case, record: Record) -> None:
+        from tests.odd.tasks.basic import take
+
+        take.apply_async([case.call, make(["text", *case.drawn])], queue=case.queue)
+
+    def expected(self, case: Case) -> Expected:
+        return Expected(("succeeded", "dead"), LARGE, effect=True)
+
+
+@kind
 class ArgumentList(Kind):
     """What is no list of arguments, nor a dictionary of them."""
 
