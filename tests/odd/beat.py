@@ -10,10 +10,8 @@ import os
 
 from app.celery import app
 from tests.odd.kinds.schedules import code_schedule
-from tests.odd.probe import install
 from tests.odd.stack import PLAIN_IN_CODE
 
-install()
 _odd = code_schedule(json.loads(os.environ.get("ODD_CODE_SCHEDULES", "[]")))
 _first, _second = (
     (name, {"task": "odd.plain", "schedule": 1.0, "args": ["ticks", name]}) for name in PLAIN_IN_CODE
