@@ -36,14 +36,21 @@ FIELDS: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
+def _every_second() -> Any:
+    """There may be several: nothing in the table forbids that."""
+    from django_celery_beat.models import IntervalSchedule
+
+    return IntervalSchedule.objects.filter(every=1, period="seconds").first()
+
+
 def _add(name: str, **fields: Any) -> None:
     """A schedule of every second unless it says otherwise; the oldest odd ones make room for it."""
-    from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
+    from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
     odd = PeriodicTask.objects.filter(description="odd").order_by("-pk")
     odd.filter(pk__in=list(odd.values_list("pk", flat=True)[KEPT:])).delete()
     if not {"interval", "crontab", "solar", "clocked"} & fields.keys():
-        fields["interval"] = IntervalSchedule.objects.get_or_create(every=1, period="seconds")[0]
+        fields["interval"] = _every_second()
     values = {"name": name, "task": "odd.step", "description": "odd"} | fields
     # As bulk_create or SQL would: none of the model's checks.
     PeriodicTask.objects.bulk_create([PeriodicTask(**values)])
@@ -120,7 +127,7 @@ class ScheduleTimes(_OfTable):
             crontab = CrontabSchedule.objects.create(minute="*")
             _add(
                 case.call,
-                interval=IntervalSchedule.objects.get_or_create(every=1, period="seconds")[0],
+                interval=_every_second(),
                 crontab=crontab,
             )
 
