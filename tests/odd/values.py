@@ -211,20 +211,14 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "date": lambda: datetime.date.min, "time": lambda: datetime.time.max,
     "zone": lambda: datetime.datetime(1, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=23, minutes=59))),
     "uuid": uuid.uuid4, "super": lambda: super(Point, Point()), "property": property,
-    "signature": lambda: _signature(), "result": lambda: _result(),
+    "signature": lambda: _tasks().take.s(0), "result": lambda: _tasks().take.AsyncResult("an-id"),
 }  # fmt: skip
 
 
-def _signature() -> Any:
-    from tests.odd.tasks.basic import take
+def _tasks() -> Any:
+    from tests.odd.tasks import basic
 
-    return take.s(0)
-
-
-def _result() -> Any:
-    from celery.result import AsyncResult
-
-    return AsyncResult("an-id")
+    return basic
 
 
 @maker

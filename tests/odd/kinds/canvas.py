@@ -128,26 +128,6 @@ class Canvas(Kind):
         return Expected(("succeeded", "dead", "expired", "replaced", "cancelled"), r"\w", later=True)
 
 
-# None so wide that plain calls wait behind it: a backlog is nothing odd.
-WHOLE: dict[str, Callable[[], Any]] = {
-    "empty chain": lambda: _celery().chain(), "empty group": lambda: _celery().group(),
-    "empty header": lambda: _celery().chord([], _tasks().step.s()),
-    "no body": lambda: _celery().chord([_tasks().step.s()], None),
-    "nones": lambda: _celery().group([None, _tasks().step.s()]),
-    "texts": lambda: _celery().chain("odd.step", "odd.step"), "numbers": lambda: _celery().group([1, 2]),
-    "generator": lambda: _celery().group(_tasks().step.s() for _ in range(3)),
-    "generator header": lambda: _celery().chord((_tasks().step.s() for _ in range(3)), _tasks().step.s()),
-    "failing generator": lambda: _celery().group(_failing()),
-    "deep chain": lambda: _celery().chain(*[_tasks().step.s() for _ in range(40)]),
-    "deep groups": lambda: _nested_groups(12), "deep chords": lambda: _nested_chords(5),
-    "wide": lambda: _celery().group([_tasks().step.s() for _ in range(20)]),
-    "chunks": lambda: _tasks().step.chunks([(1,), (2,)], 1), "map": lambda: _tasks().step.map([1, {2}]),
-    "starmap": lambda: _tasks().step.starmap([(1,), 2]), "xmap nan": lambda: _tasks().step.map([float("nan")]),
-    "unknown": lambda: _celery().signature("no.such.task"), "no name": lambda: _celery().signature(""),
-    "frozen twice": lambda: _frozen(), "itself": lambda: _linked_to_itself(),
-}  # fmt: skip
-
-
 def _celery() -> Any:
     import celery
 
@@ -183,6 +163,26 @@ def _linked_to_itself() -> Any:
     signature = _tasks().step.s()
     signature.options["link"] = [signature]
     return signature
+
+
+# None so wide that plain calls wait behind it: a backlog is nothing odd.
+WHOLE: dict[str, Callable[[], Any]] = {
+    "empty chain": lambda: _celery().chain(), "empty group": lambda: _celery().group(),
+    "empty header": lambda: _celery().chord([], _tasks().step.s()),
+    "no body": lambda: _celery().chord([_tasks().step.s()], None),
+    "nones": lambda: _celery().group([None, _tasks().step.s()]),
+    "texts": lambda: _celery().chain("odd.step", "odd.step"), "numbers": lambda: _celery().group([1, 2]),
+    "generator": lambda: _celery().group(_tasks().step.s() for _ in range(3)),
+    "generator header": lambda: _celery().chord((_tasks().step.s() for _ in range(3)), _tasks().step.s()),
+    "failing generator": lambda: _celery().group(_failing()),
+    "deep chain": lambda: _celery().chain(*[_tasks().step.s() for _ in range(40)]),
+    "deep groups": lambda: _nested_groups(12), "deep chords": lambda: _nested_chords(5),
+    "wide": lambda: _celery().group([_tasks().step.s() for _ in range(20)]),
+    "chunks": lambda: _tasks().step.chunks([(1,), (2,)], 1), "map": lambda: _tasks().step.map([1, {2}]),
+    "starmap": lambda: _tasks().step.starmap([(1,), 2]), "xmap nan": lambda: _tasks().step.map([float("nan")]),
+    "unknown": lambda: _celery().signature("no.such.task"), "no name": lambda: _celery().signature(""),
+    "frozen twice": _frozen, "itself": _linked_to_itself,
+}  # fmt: skip
 
 
 @kind

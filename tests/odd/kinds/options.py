@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import secrets
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +22,7 @@ NUMBERS: dict[str, Callable[[], Any]] = {
     "0": lambda: 0, "0.001": lambda: 0.001, "40000": lambda: 40_000, "-40000": lambda: -40_000, "2**31": lambda: 2**31,
     "2**63": lambda: 2**63, "10**400": lambda: 10**400, "1e300": lambda: 1e300, "text": lambda: "5",
     "word": lambda: "soon", "list": lambda: [1], "bool": lambda: True, "none": lambda: None, "complex": lambda: 1j,
-    "decimal": lambda: __import__("decimal").Decimal("NaN"), "9": lambda: 9, "3": lambda: 3,
+    "decimal": lambda: decimal.Decimal("NaN"), "9": lambda: 9, "3": lambda: 3,
     "delta": lambda: datetime.timedelta(seconds=1),
 }  # fmt: skip
 MIN, MAX = datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59, 999999)  # noqa: DTZ001
@@ -44,23 +46,6 @@ TEXTS: dict[str, Callable[[], Any]] = {
     "separator": lambda: "a\x1fb", "braces": lambda: "{}", "longer": lambda: "x" * 2_000_000,
     "default": lambda: "default",
 }  # fmt: skip
-SIGNATURES: dict[str, Callable[[], Any]] = {
-    "text": lambda: "no signature", "list": list, "list of texts": lambda: ["a"], "number": lambda: 5,
-    "empty dict": dict, "dict": lambda: {"task": "odd.step"}, "dict of unknown": lambda: {"task": "no.such.task"},
-    "task": lambda: _step(),  # noqa: PLW0108
-    "none": lambda: [None], "function": lambda: make, "deep": lambda: _deep_signature(),
-}  # fmt: skip
-OPTIONS: dict[str, dict[str, Callable[[], Any]]] = {
-    "priority": NUMBERS, "countdown": NUMBERS, "expires": NUMBERS | MOMENTS, "eta": MOMENTS, "time_limit": NUMBERS,
-    "soft_time_limit": NUMBERS, "queue": TEXTS, "shadow": TEXTS, "exchange": TEXTS, "routing_key": TEXTS,
-    "serializer": TEXTS, "compression": TEXTS, "reply_to": TEXTS, "correlation_id": TEXTS, "app_id": TEXTS,
-    "argsrepr": TEXTS, "kwargsrepr": TEXTS, "parent_id": TEXTS, "root_id": TEXTS, "group_id": TEXTS,
-    "user_id": TEXTS, "retries": NUMBERS, "group_index": NUMBERS, "delivery_mode": NUMBERS, "link": SIGNATURES,
-    "link_error": SIGNATURES, "ignore_result": TEXTS, "retry": TEXTS, "retry_policy": TEXTS, "expiration": NUMBERS,
-    "content_type": TEXTS, "message_id": TEXTS, "headers": TEXTS, "chain": SIGNATURES, "chord": SIGNATURES,
-    "replaced_task_nesting": NUMBERS, "stamped_headers": TEXTS, "stamps": TEXTS, "no_such_option": TEXTS,
-    "origin": TEXTS, "timestamp": NUMBERS, "type": TEXTS,
-}  # fmt: skip
 
 
 def _step() -> Any:
@@ -78,6 +63,24 @@ def _deep_signature() -> Any:
         outer.link(signature)
         signature = outer
     return signature
+
+
+SIGNATURES: dict[str, Callable[[], Any]] = {
+    "text": lambda: "no signature", "list": list, "list of texts": lambda: ["a"], "number": lambda: 5,
+    "empty dict": dict, "dict": lambda: {"task": "odd.step"}, "dict of unknown": lambda: {"task": "no.such.task"},
+    "task": _step, "none": lambda: [None], "function": lambda: make, "deep": _deep_signature,
+}  # fmt: skip
+OPTIONS: dict[str, dict[str, Callable[[], Any]]] = {
+    "priority": NUMBERS, "countdown": NUMBERS, "expires": NUMBERS | MOMENTS, "eta": MOMENTS, "time_limit": NUMBERS,
+    "soft_time_limit": NUMBERS, "queue": TEXTS, "shadow": TEXTS, "exchange": TEXTS, "routing_key": TEXTS,
+    "serializer": TEXTS, "compression": TEXTS, "reply_to": TEXTS, "correlation_id": TEXTS, "app_id": TEXTS,
+    "argsrepr": TEXTS, "kwargsrepr": TEXTS, "parent_id": TEXTS, "root_id": TEXTS, "group_id": TEXTS,
+    "user_id": TEXTS, "retries": NUMBERS, "group_index": NUMBERS, "delivery_mode": NUMBERS, "link": SIGNATURES,
+    "link_error": SIGNATURES, "ignore_result": TEXTS, "retry": TEXTS, "retry_policy": TEXTS, "expiration": NUMBERS,
+    "content_type": TEXTS, "message_id": TEXTS, "headers": TEXTS, "chain": SIGNATURES, "chord": SIGNATURES,
+    "replaced_task_nesting": NUMBERS, "stamped_headers": TEXTS, "stamps": TEXTS, "no_such_option": TEXTS,
+    "origin": TEXTS, "timestamp": NUMBERS, "type": TEXTS,
+}  # fmt: skip
 
 
 @st.composite
@@ -237,7 +240,7 @@ class Cancelled(Kind):
         result = hold.apply_async([case.call, hold_for], queue=case.queue)
         if not connection.in_atomic_block:
             # Of a call that nobody can have begun, a transaction's, the time does not matter.
-            __import__("time").sleep(after)
+            time.sleep(after)
         for _ in range(1 + twice):
             result.revoke(terminate=terminate)
 

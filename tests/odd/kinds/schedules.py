@@ -17,7 +17,8 @@ from tests.odd.values import make, values
 KEPT = 12
 """Odd schedules in the table at a time: the oldest go first."""
 JSON_TEXTS = [
-    "", "[]", "{}", "[", "null", "5", '"text"', "[NaN]", "[Infinity]", '["\\ud83d"]', '["\\u0000"]', '{"a": 1}', "[" * 3000,
+    "", "[]", "{}", "[", "null", "5", '"text"', "[NaN]", "[Infinity]",
+    '["\\ud83d"]', '["\\u0000"]', '{"a": 1}', "[" * 3000,
     "[" * 500 + "]" * 500, '[{"__type__": "money", "__value__": "1.50"}]', "{1: 2}", '{"a": NaN}', "[1e999]",
 ]  # fmt: skip
 CRONTABS = [
@@ -28,7 +29,8 @@ CRONTABS = [
 ]  # fmt: skip
 FIELDS: dict[str, list[Any]] = {
     "args": JSON_TEXTS, "kwargs": JSON_TEXTS, "headers": JSON_TEXTS,
-    "name": ["", "n" * 200, "n" * 201, "\x00", "a\nb"], "task": ["", "no.such.task", "t" * 200, "t" * 201, "a\x00", "odd.step"],
+    "name": ["", "n" * 200, "n" * 201, "\x00", "a\nb"],
+    "task": ["", "no.such.task", "t" * 200, "t" * 201, "a\x00", "odd.step"],
     "queue": ["", "no-such-queue", "q" * 200, " "], "exchange": ["no-such"], "routing_key": ["no-such"],
     "priority": [-1, 0, 255, 256, 40_000, "first"], "one_off": [True], "expire_seconds": [0, 1, 2**31 - 1, 2**31, -1],
     "expires": ["9999", "1", "1969", "naive 9999"], "start_time": ["9999", "1", "naive 1", "far zone"],
@@ -139,7 +141,7 @@ SCHEDULES: dict[str, Callable[[], Any]] = {
     "delta": lambda: datetime.timedelta(seconds=1), "delta 0": lambda: datetime.timedelta(0),
     "delta max": lambda: datetime.timedelta.max, "delta min": lambda: datetime.timedelta(microseconds=1),
     "delta negative": lambda: datetime.timedelta(seconds=-1), "list": lambda: [1], "huge": lambda: 10**400,
-    "crontab": lambda: _crontab(), "crontab of texts": lambda: _crontab(minute="*/1"), "bool": lambda: True,
+    "crontab": lambda: _crontab(minute="*"), "crontab of texts": lambda: _crontab(minute="*/1"), "bool": lambda: True,
     "function": lambda: _crontab, "class": lambda: datetime.timedelta,
 }  # fmt: skip
 OPTIONS = {

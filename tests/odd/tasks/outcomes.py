@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from celery import shared_task
 from celery.exceptions import Ignore, Reject, Retry
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from tests.odd.tasks.basic import effect
 from tests.odd.values import Refusing, make
@@ -117,8 +118,8 @@ ERRORS: dict[str, Callable[[], Any]] = {
     "ValueError circular": _raiser(lambda: ValueError(make(["circular", "dict"]))),
     "ValueError refusing": _raiser(lambda: ValueError(Refusing())),
     "ValueError control": _raiser(lambda: ValueError("\x1b[31m\x08\x7f\u202e")),
-    "UnicodeDecodeError": lambda: b"\xff".decode(),
-    "UnicodeEncodeError": lambda: "\ud83d".encode(),
+    "UnicodeDecodeError": b"\xff".decode,
+    "UnicodeEncodeError": "\ud83d".encode,
     "KeyError": _raiser(lambda: KeyError(("a", "tuple"))),
     "StopIteration": _raiser(StopIteration),
     "NoText": _raiser(NoText),
@@ -137,11 +138,11 @@ ERRORS: dict[str, Callable[[], Any]] = {
     "ZeroDivisionError": lambda: 1 // 0,
     "OSError": _raiser(lambda: OSError(2, "no file", os.fsdecode(b"\xff"))),
     "ConnectionError": _raiser(ConnectionError),
-    "OperationalError": _raiser(lambda: __import__("django.db").db.OperationalError("not the connection's")),
+    "OperationalError": _raiser(lambda: OperationalError("not the connection's")),
     "TimeoutError": _raiser(TimeoutError),
-    "WorkerLostError": _raiser(lambda: __import__("billiard.exceptions").exceptions.WorkerLostError("a task's own")),
-    "SoftTimeLimitExceeded": _raiser(lambda: __import__("billiard").exceptions.SoftTimeLimitExceeded()),
-    "TimeLimitExceeded": _raiser(lambda: __import__("billiard").exceptions.TimeLimitExceeded(1)),
+    "WorkerLostError": _raiser(lambda: WorkerLostError("a task's own")),
+    "SoftTimeLimitExceeded": _raiser(SoftTimeLimitExceeded),
+    "TimeLimitExceeded": _raiser(lambda: TimeLimitExceeded(1)),
 }  # fmt: skip
 """Raised as the class that the name begins with."""
 
