@@ -11,7 +11,7 @@ from tests.odd.kinds import Expected, Kind, kind
 from tests.odd.values import make, size, values
 
 REDIS_TAKES = 1_048_576
-LARGE = r"(?i)bulk|redis|large|size|connection|response|protocol"
+LARGE = r"(?i:bulk|redis|large|size|connection|response|protocol)"
 """In the error of a message that Redis did not take."""
 
 
