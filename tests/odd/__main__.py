@@ -23,7 +23,7 @@ from tests.odd.kinds import load
 from tests.odd.kinds.schedules import code_entry
 from tests.odd.stack import Stack, Watch
 
-CALLS, SHORT_CALLS, MUTATION_CALLS = 2_000, 120, 24
+CALLS, SHORT_CALLS, MUTATION_CALLS = 2_000, 90, 24
 CALLERS = 2
 ROUND, ALONE = 60, 20
 """Odd calls of a round, and plain calls alone that each third round is followed by."""
@@ -132,7 +132,7 @@ class Session:
                 left = connection.execute(
                     """
                     SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying', 'running')
-                      AND run_at < clock_timestamp() + interval '5 s' AND name <> 'odd.plain'
+                      AND run_at < clock_timestamp() + interval '60 s' AND name <> 'odd.plain'
                       AND created_at < clock_timestamp() - interval '3 s'
                     """
                 ).fetchone()
