@@ -29,6 +29,8 @@ class Run:
     attempt: int
     losses: int
     waits_for_later: bool
+    is_new: bool
+    """Called a moment ago, as plain schedules are all the time."""
 
     def __str__(self) -> str:
         return (

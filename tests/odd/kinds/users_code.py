@@ -15,6 +15,8 @@ WAYS = st.sampled_from(["atomic", "free"])
 BODY = st.sampled_from(["returns", "returns", "fails", "retries"])
 OF_THE_BODY = "^KeyError:"
 ENDS_A_PROCESS = {"raise exit"}
+OF_THE_CONNECTION = {"set path", "set session", "leave open", "enter atomic"}
+"""Before a body they hold for it, too: its own statements may fail."""
 
 
 @kind
@@ -55,8 +57,8 @@ class Hooks(Kind):
 
 
 def _as_the_body(case: Case) -> Expected:
-    way, ending, _, deed = case.drawn
-    if deed in ENDS_A_PROCESS:
+    way, ending, where, deed = case.drawn
+    if deed in ENDS_A_PROCESS or (where == "task_prerun" and deed in OF_THE_CONNECTION):
         return Expected(("succeeded", "dead"), r"\w", refused=False, effect=way == "atomic")
     return Expected(
         ("dead",) if ending == "fails" else ("succeeded",), OF_THE_BODY, refused=False, effect=way == "atomic"
