@@ -23,6 +23,7 @@ from django.db import transaction
 from app.taskruns import execution, groups
 from app.taskruns.messages import HEADER
 from app.taskruns.models import TaskRun
+from app.text import is_carried
 
 CALL_ERRBACKS = "app.taskruns.tasks.call_errbacks"
 MOST_ERROR = 10_000
@@ -162,7 +163,7 @@ class ChordsInPostgres:
         return result
 
     def restore_group(self, group_id: str, cache: bool = True) -> Any:
-        structure = groups.structure(group_id)
+        structure = groups.structure(group_id) if is_carried(group_id) else None
         return None if structure is None else result_from_tuple(self.decode(structure), app=self.app)
 
     def delete_group(self, group_id: str) -> None:
