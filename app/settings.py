@@ -83,6 +83,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "app.taskruns.ownership.OwnershipMiddleware",
+    "app.request_headers.RequestHeadersMiddleware",
 ]
 
 ROOT_URLCONF = "app.urls"
@@ -240,14 +241,18 @@ MAX_BODY_SIZE = env.int("MAX_BODY_SIZE", default=1024 * 1024)
 # The same for a post's cover, and how many pixels it may unfold to: a small file can be a very large picture.
 MAX_COVER_SIZE = env.int("MAX_COVER_SIZE", default=10 * 1024 * 1024)
 MAX_COVER_PIXELS = env.int("MAX_COVER_PIXELS", default=25_000_000)
+# Streams of events that one process has open at most: each holds one of gunicorn's threads; and seconds that one lasts.
+EVENT_STREAMS = env.int("EVENT_STREAMS", default=2)
+EVENT_STREAM_LIFETIME = env.float("EVENT_STREAM_LIFETIME", default=30.0)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "app.accounts.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["app.renderers.SafeJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["app.parsers.SafeJSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["app.filters.ListFilter"],
     "DEFAULT_PAGINATION_CLASS": "app.pagination.NewestFirst",
     "DEFAULT_SCHEMA_CLASS": "app.openapi.Schema",
     "EXCEPTION_HANDLER": "app.problems.exception_handler",

@@ -1,0 +1,74 @@
+"""``ETag``, ``If-Match`` and ``If-None-Match`` (RFC 9110) for single objects of the API."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from django.db import transaction
+from django.http import Http404
+from django.utils.cache import get_conditional_response
+from rest_framework import exceptions, status
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from app.renderers import SafeJSONRenderer
+
+HEADERS = ("If-Match", "If-None-Match")
+OF_THE_OBJECT = ("retrieve", "create", "update", "partial_update")
+"""Actions whose answer is the object itself."""
+
+
+class PreconditionFailed(exceptions.APIException):
+    status_code = status.HTTP_412_PRECONDITION_FAILED
+    default_detail = "It is not in the state that If-Match or If-None-Match names: read it again."
+
+
+class ConditionalMixin(GenericViewSet[Any]):
+    """For a viewset: each answer that is the object carries its ETag; whatever changes the object heeds If-Match.
+
+    The check and the change are one transaction, under a lock of the object's row. ``GET`` with If-None-Match is
+    answered by Django's ConditionalGetMiddleware.
+    """
+
+    takes_preconditions = True
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if self._is_conditional():
+            name = self.request.method.lower()  # type: ignore[union-attr]  # a request has one
+            setattr(self, name, transaction.atomic(getattr(self, name)))
+
+    def _is_conditional(self) -> bool:
+        return self.request.method not in SAFE_METHODS and any(name in self.request.headers for name in HEADERS)
+
+    def get_object(self) -> Any:
+        """The object. Raises PreconditionFailed where the request wants it in another state before it changes it."""
+        found = super().get_object()
+        if not self._is_conditional():
+            return found
+        list(type(found)._default_manager.select_for_update().filter(pk=found.pk).values_list("pk"))
+        try:
+            found = super().get_object()
+        except Http404 as error:
+            # Gone while the lock was waited for.
+            raise PreconditionFailed from error
+        if get_conditional_response(self.request._request, etag=self.etag(self.represent(found))) is not None:
+            raise PreconditionFailed
+        return found
+
+    def represent(self, found: Any) -> dict[str, Any]:
+        """What ``GET`` answers for the object."""
+        return dict(self.get_serializer(found).data)
+
+    def etag(self, data: dict[str, Any]) -> str:
+        """The ETag of the object that is represented like this."""
+        return f'"{hashlib.sha256(SafeJSONRenderer().render(data)).hexdigest()[:32]}"'
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if isinstance(response, Response) and self.action in OF_THE_OBJECT and response.status_code in (200, 201):
+            response["ETag"] = self.etag(response.data)
+        return response
