@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
+from app.checks_api import api
 from app.checks_outside import mail_transport, search_server
 from app.checks_services import external_calls, host_of, log_settings, payments, sentry_settings
 from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
@@ -29,7 +30,7 @@ def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
     of_settings = (
         required_settings, web_database, redis_databases, broker_transport, retention, file_storage, mail_transport,
-        search_server, log_settings, sentry_settings, external_calls, payments,
+        search_server, log_settings, sentry_settings, external_calls, payments, api,
     )  # fmt: skip
     for check in (*of_settings, task_queues, task_time_limits, task_bundles):
         checks.register(check, TAG)

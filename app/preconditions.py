@@ -17,7 +17,7 @@ from rest_framework.viewsets import GenericViewSet
 from app.renderers import SafeJSONRenderer
 
 HEADERS = ("If-Match", "If-None-Match")
-OF_THE_OBJECT = ("retrieve", "create", "update", "partial_update")
+OF_THE_OBJECT = ("retrieve", "update", "partial_update")
 """Actions whose answer is the object itself."""
 
 
@@ -67,8 +67,14 @@ class ConditionalMixin(GenericViewSet[Any]):
         """The ETag of the object that is represented like this."""
         return f'"{hashlib.sha256(SafeJSONRenderer().render(data)).hexdigest()[:32]}"'
 
+    def get_success_headers(self, data: Any) -> dict[str, str]:
+        """Where a new object is in the API, and its ETag: kept with an Idempotency-Key's answer, unlike what is added
+        to an answer later.
+        """
+        return {"Location": data.get("self") or data["url"], "ETag": self.etag(data)}
+
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
-        if isinstance(response, Response) and self.action in OF_THE_OBJECT and response.status_code in (200, 201):
+        if isinstance(response, Response) and self.action in OF_THE_OBJECT and response.status_code == 200:
             response["ETag"] = self.etag(response.data)
         return response

@@ -241,6 +241,17 @@ MAX_BODY_SIZE = env.int("MAX_BODY_SIZE", default=1024 * 1024)
 # The same for a post's cover, and how many pixels it may unfold to: a small file can be a very large picture.
 MAX_COVER_SIZE = env.int("MAX_COVER_SIZE", default=10 * 1024 * 1024)
 MAX_COVER_PIXELS = env.int("MAX_COVER_PIXELS", default=25_000_000)
+# Origins, as https://app.example.com, whose scripts may call the API from a browser, by bearer token.
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")
+    # Before all that answers by itself: a browser shows its script no error without these headers.
+    MIDDLEWARE.insert(MIDDLEWARE.index("app.problems.ProblemMiddleware"), "corsheaders.middleware.CorsMiddleware")
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = [
+    "accept", "authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "last-event-id",
+]  # fmt: skip
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "WWW-Authenticate"]
 # Streams of events that one process has open at most: each holds one of gunicorn's threads; and seconds that one lasts.
 EVENT_STREAMS = env.int("EVENT_STREAMS", default=2)
 EVENT_STREAM_LIFETIME = env.float("EVENT_STREAM_LIFETIME", default=30.0)

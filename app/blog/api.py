@@ -187,10 +187,6 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().create(request, *args, **kwargs)
 
-    def get_success_headers(self, data: Any) -> dict[str, str]:
-        """Where the new post is in the API: a draft has no page yet."""
-        return {"Location": data["self"]}
-
     def perform_create(self, serializer: serializers.BaseSerializer[Post]) -> None:
         serializer.instance = services.post_create(author=self.request.user, **serializer.validated_data)
 
