@@ -8,6 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.http import Http404
 from django.utils.cache import get_conditional_response
+from django.utils.http import parse_etags
 from rest_framework import exceptions, status
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
@@ -38,6 +39,9 @@ class ConditionalMixin(GenericViewSet[Any]):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if self._is_conditional():
+            for header in HEADERS:
+                if header in request.headers and not parse_etags(request.headers[header]):
+                    raise exceptions.ValidationError({header: "ETags in quotes, separated by commas, or *."})
             name = self.request.method.lower()  # type: ignore[union-attr]  # a request has one
             setattr(self, name, transaction.atomic(getattr(self, name)))
 
