@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import transaction
 from django.http import Http404
+from django.middleware.http import ConditionalGetMiddleware as DjangosConditionalGetMiddleware
 from django.utils.cache import get_conditional_response
 from django.utils.http import parse_etags
 from rest_framework import exceptions, status
@@ -22,6 +23,13 @@ OF_THE_OBJECT = ("retrieve", "update", "partial_update")
 """Actions whose answer is the object itself."""
 
 
+class ConditionalGetMiddleware(DjangosConditionalGetMiddleware):
+    """Django's; errors get no ETag: nobody keeps them."""
+
+    def needs_etag(self, response: Any) -> bool:
+        return response.status_code == status.HTTP_200_OK and super().needs_etag(response)
+
+
 class PreconditionFailed(exceptions.APIException):
     status_code = status.HTTP_412_PRECONDITION_FAILED
     default_detail = "It is not in the state that If-Match or If-None-Match names: read it again."
@@ -31,7 +39,7 @@ class ConditionalMixin(GenericViewSet[Any]):
     """For a viewset: each answer that is the object carries its ETag; whatever changes the object heeds If-Match.
 
     The check and the change are one transaction, under a lock of the object's row. ``GET`` with If-None-Match is
-    answered by Django's ConditionalGetMiddleware.
+    answered by the ConditionalGetMiddleware.
     """
 
     takes_preconditions = True
@@ -42,8 +50,10 @@ class ConditionalMixin(GenericViewSet[Any]):
             for header in HEADERS:
                 if header in request.headers and not parse_etags(request.headers[header]):
                     raise exceptions.ValidationError({header: "ETags in quotes, separated by commas, or *."})
-            name = self.request.method.lower()  # type: ignore[union-attr]  # a request has one
-            setattr(self, name, transaction.atomic(getattr(self, name)))
+            name = str(request.method).lower()
+            handler = getattr(self, name, None) if name in self.http_method_names else None
+            if handler is not None:
+                setattr(self, name, transaction.atomic(handler))
 
     def _is_conditional(self) -> bool:
         return self.request.method not in SAFE_METHODS and any(name in self.request.headers for name in HEADERS)

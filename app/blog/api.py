@@ -60,6 +60,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
     """A post, whole."""
 
     author = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
+    slug = serializers.CharField(read_only=True, help_text="Its part of the page's address, in any script.")
     self = serializers.HyperlinkedIdentityField(view_name="post-detail", help_text="The post in the API.")
     url = serializers.HyperlinkedIdentityField(
         view_name="post-page", lookup_field="slug", help_text="The post's page, once it is published."

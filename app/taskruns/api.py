@@ -197,7 +197,7 @@ class TaskRunViewSet(
                 description="Of a stream of events: the `id` of the last one that came; a browser sends it by itself.",
             )
         ],
-        responses={(200, "application/json"): TaskRunSerializer, (200, MEDIA_TYPE): OpenApiTypes.STR, 204: None},
+        responses={(200, "application/json"): TaskRunSerializer, (200, MEDIA_TYPE): event_stream.EVENT_SCHEMA, 204: None},
     )  # fmt: skip
     @response_headers("Retry-After", "Cache-Control")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Any:

@@ -32,6 +32,18 @@ HEARTBEAT = 5.0
 RECONNECT = 2_000
 """Milliseconds after which a client comes back when its stream has ended."""
 
+EVENT_SCHEMA = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "properties": {
+        "event": {"type": "string", "enum": ["status", "progress"]},
+        "id": {"type": "string", "description": "Of the state; for Last-Event-ID."},
+        "data": {"type": "string", "contentMediaType": "application/json", "description": "The run, as JSON."},
+        "retry": {"type": "integer", "description": "Milliseconds after which to come back."},
+    },
+}
+"""For the OpenAPI description."""
+
 stopping: Callable[[], bool] = lambda: False  # noqa: E731 - a variable: gunicorn's process puts its own here
 """Whether this process is to end: its streams end first."""
 

@@ -9,6 +9,8 @@ EVERYWHERE = {
     # Of HTTP itself, of the server and of proxies.
     "allow", "cache-control", "connection", "content-length", "content-type", "date", "server", "transfer-encoding",
     "vary",
+    # An unknown session's cookie is taken back.
+    "set-cookie",
     # Of Django's security middleware.
     "content-security-policy", "cross-origin-opener-policy", "permissions-policy", "referrer-policy",
     "strict-transport-security", "x-content-type-options", "x-frame-options",
