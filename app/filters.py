@@ -34,7 +34,7 @@ class ListFilter(BaseFilterBackend):
             raise ValidationError(errors)
         if serializer_class is None:
             return queryset
-        wanted = serializer_class(data=request.query_params)
+        wanted = serializer_class(data=request.query_params.dict())
         wanted.is_valid(raise_exception=True)
         narrow = getattr(view, "narrow", None)
         fields = dict(wanted.validated_data)

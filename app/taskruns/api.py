@@ -193,12 +193,18 @@ class TaskRunViewSet(
     @extend_schema(
         parameters=[
             OpenApiParameter(
-                "Last-Event-ID", str, OpenApiParameter.HEADER,
+                "Last-Event-ID",
+                str,
+                OpenApiParameter.HEADER,
                 description="Of a stream of events: the `id` of the last one that came; a browser sends it by itself.",
             )
         ],
-        responses={(200, "application/json"): TaskRunSerializer, (200, MEDIA_TYPE): event_stream.EVENT_SCHEMA, 204: None},
-    )  # fmt: skip
+        responses={
+            (200, "application/json"): TaskRunSerializer,
+            (200, MEDIA_TYPE): event_stream.EVENT_SCHEMA,
+            204: None,
+        },
+    )
     @response_headers("Retry-After", "Cache-Control")
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Read a run. Status, progress, times, attempts, result and error.
