@@ -43,25 +43,25 @@ class ConditionalMixin(GenericViewSet[Any]):
     """
 
     takes_preconditions = True
+    _compares = False
+    """The request's handler runs in a transaction, in which ``get_object`` compares before it gives the object."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if self._is_conditional():
-            for header in HEADERS:
-                if header in request.headers and not parse_etags(request.headers[header]):
-                    raise exceptions.ValidationError({header: "ETags in quotes, separated by commas, or *."})
-            name = str(request.method).lower()
-            handler = getattr(self, name, None) if name in self.http_method_names else None
-            if handler is not None:
-                setattr(self, name, transaction.atomic(handler))
-
-    def _is_conditional(self) -> bool:
-        return self.request.method not in SAFE_METHODS and any(name in self.request.headers for name in HEADERS)
+        name = str(request.method).lower()
+        given = [header for header in HEADERS if header in request.headers]
+        if not given or request.method in SAFE_METHODS or request.method not in self.allowed_methods:
+            return
+        for header in given:
+            if not parse_etags(request.headers[header]):
+                raise exceptions.ValidationError({header: "ETags in quotes, separated by commas, or *."})
+        setattr(self, name, transaction.atomic(getattr(self, name)))
+        self._compares = True
 
     def get_object(self) -> Any:
         """The object. Raises PreconditionFailed where the request wants it in another state before it changes it."""
         found = super().get_object()
-        if not self._is_conditional():
+        if not self._compares:
             return found
         list(type(found)._default_manager.select_for_update().filter(pk=found.pk).values_list("pk"))
         try:

@@ -197,7 +197,9 @@ class TaskRunViewSet(
                 str,
                 OpenApiParameter.HEADER,
                 description="Of a stream of events: the `id` of the last one that came; a browser sends it by itself.",
-            )
+            ),
+            # The choice is made by Accept alone.
+            OpenApiParameter("format", exclude=True),
         ],
         responses={
             (200, "application/json"): TaskRunSerializer,

@@ -55,7 +55,7 @@ class EventStreamRenderer(BaseRenderer):
     """For the choice by ``Accept`` alone: a stream is not rendered at once."""
 
     media_type = MEDIA_TYPE
-    format = "events"
+    format = ""  # not by the address: it would be handed on to every address in the answer
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
         """Errors told by DRF itself; those of the API are problem documents."""

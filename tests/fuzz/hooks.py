@@ -8,7 +8,7 @@ from schemathesis import Case, CheckContext, Response
 EVERYWHERE = {
     # Of HTTP itself, of the server and of proxies.
     "allow", "cache-control", "connection", "content-length", "content-type", "date", "server", "transfer-encoding",
-    "vary",
+    "vary", "x-accel-buffering",
     # An unknown session's cookie is taken back.
     "set-cookie",
     # Of Django's security middleware.

@@ -139,6 +139,12 @@ class TestPreconditions:
         headers = {"HTTP_IF_MATCH": as_author.get(url)["ETag"], "HTTP_IDEMPOTENCY_KEY": "k"}
         assert [as_author.post(f"{url}cancel/", **headers).status_code for _ in range(2)] == [202, 202]
 
+    @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PATCH", "FOO", "DISPATCH"])
+    def test_a_method_that_compares_nothing_is_as_ever(self, staff: APIClient, method: str) -> None:
+        run = TaskRun.of(tasks.effect.delay("/dev/null", "x"))
+        answer = staff.generic(method, f"/api/tasks/{run.pk}/", HTTP_IF_MATCH='"x"')
+        assert answer.status_code == (200 if method == "OPTIONS" else 405)
+
     def test_a_foreign_object_is_not_found_whatever_its_state(self, author: User, as_reader: APIClient) -> None:
         with owned_by(author):
             url = f"/api/tasks/{TaskRun.of(tasks.effect.delay('/dev/null', 'x')).pk}/"
