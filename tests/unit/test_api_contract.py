@@ -173,6 +173,14 @@ def test_without_its_last_slash_no_body_is_lost(path: str) -> None:
     assert Client().get(address(path).rstrip("/")).status_code == 301
 
 
+def test_no_other_origin_may_call_it_unless_a_setting_says_so(anonymous: APIClient) -> None:
+    for method in ("get", "options"):
+        answer = getattr(anonymous, method)(
+            "/api/subscriptions/", HTTP_ORIGIN="https://app.example.com", HTTP_ACCESS_CONTROL_REQUEST_METHOD="POST"
+        )
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
 class TestDescription:
     def test_each_operation_says_in_a_line_what_it_does(self) -> None:
         for label, operation in OPERATIONS.items():
