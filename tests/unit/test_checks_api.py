@@ -32,7 +32,8 @@ def test_an_origin_is_as_a_browser_sends_it(settings: Any, origin: str, is_one: 
     [
         ("EVENT_STREAMS", 0, []), ("EVENT_STREAMS", -1, ["pressroom.E041"]),
         ("EVENT_STREAM_LIFETIME", 30.0, []), ("EVENT_STREAM_LIFETIME", 0.0, ["pressroom.E042"]),
-        ("EVENT_STREAM_LIFETIME", -5.0, ["pressroom.E042"]), ("EVENT_STREAM_LIFETIME", float("inf"), ["pressroom.E042"]),
+        ("EVENT_STREAM_LIFETIME", -5.0, ["pressroom.E042"]),
+        ("EVENT_STREAM_LIFETIME", float("inf"), ["pressroom.E042"]),
         ("EVENT_STREAM_LIFETIME", float("nan"), ["pressroom.E042"]),
     ],
 )  # fmt: skip
