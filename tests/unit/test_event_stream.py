@@ -194,3 +194,31 @@ def test_a_stream_is_for_those_who_ask_for_one(as_author: APIClient, run: TaskRu
     answer = as_author.get(f"/api/tasks/{run.pk}/", HTTP_ACCEPT=accept)
     assert answer["Content-Type"] == kind
     assert as_author.get("/api/tasks/", **EVENTS).status_code == 406
+
+
+class TestReplaced:
+    """A run whose place others took keeps its name and its one progress under the address that the client knows."""
+
+    @pytest.fixture
+    def successor(self, run: TaskRun, author: User) -> TaskRun:
+        with owned_by(author):
+            other = TaskRun.of(tasks.hold.delay("/dev/null", "x", "/dev/null"))
+        TaskRun.objects.filter(pk=run.pk).update(status="replaced", progress_current=4, progress_total=5)
+        TaskRun.objects.filter(pk=other.pk).update(
+            celery_id=run.celery_id, status="running", progress_current=1, progress_total=1
+        )
+        return other
+
+    def test_it_is_shown_as_it_was_called(
+        self, as_author: APIClient, run: TaskRun, successor: TaskRun, looks: list[Any]
+    ) -> None:
+        told = as_author.get(f"/api/tasks/{run.pk}/").json()
+        assert (told["name"], told["status"]) == ("probe.effect", "running")
+        assert told["progress"] == {"current": 4, "total": 5, "message": ""}
+        assert events(open_stream(as_author, run))[1]["data"]["name"] == "probe.effect"
+
+    def test_the_progress_of_what_took_its_place_is_its_own_where_it_has_said_none(
+        self, as_author: APIClient, run: TaskRun, successor: TaskRun
+    ) -> None:
+        TaskRun.objects.filter(pk=run.pk).update(progress_current=None, progress_total=None)
+        assert as_author.get(f"/api/tasks/{run.pk}/").json()["progress"]["total"] == 1
