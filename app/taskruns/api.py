@@ -258,6 +258,7 @@ class TaskRunViewSet(
             # Their last one is still to come, or never will: a chord's header that failed.
             outcome: AsyncResult[Any] = AsyncResult(run.celery_id)
             data["status"] = "failed" if outcome.failed() else "running"
+            data["finished_at"] = data["finished_at"] if outcome.failed() else None
             if outcome.failed():
                 data["error"] = {"type": type(outcome.result).__name__, "detail": carried(outcome.result)}
         return data

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
@@ -222,3 +223,10 @@ class TestReplaced:
     ) -> None:
         TaskRun.objects.filter(pk=run.pk).update(progress_current=None, progress_total=None)
         assert as_author.get(f"/api/tasks/{run.pk}/").json()["progress"]["total"] == 1
+
+    def test_it_has_not_ended_while_what_took_its_place_is_still_to_come(
+        self, as_author: APIClient, run: TaskRun
+    ) -> None:
+        TaskRun.objects.filter(pk=run.pk).update(status="replaced", finished_at=timezone.now())
+        told = as_author.get(f"/api/tasks/{run.pk}/").json()
+        assert (told["status"], told["finished_at"]) == ("running", None)
