@@ -119,7 +119,7 @@ class Schema(AutoSchema):
             HTTPStatus.SERVICE_UNAVAILABLE: ["Retry-After!"],
             HTTPStatus.NOT_MODIFIED: ["ETag!"],
         }.get(HTTPStatus(status), [])
-        if status in (200, 201) and (self.method == "GET" or self._is_conditional):
+        if status == HTTPStatus.OK and (self.method == "GET" or (self._is_conditional and self.method != "POST")):
             names.append("ETag")
         if status == HTTPStatus.OK and self._is_list_view():
             names.append("Link")

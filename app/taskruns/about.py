@@ -33,18 +33,24 @@ def tasks_about(type_: str, view_name: str, *tasks: Any, key: Callable[[Any], An
     _subjects.update((task.name, Subject(type_, view_name, key)) for task in tasks)
 
 
+def subjects() -> list[str]:
+    """The names of the tasks of which it is declared what they are about."""
+    return sorted(_subjects)
+
+
 def about(run: TaskRun, request: Request) -> dict[str, str] | None:
     """Type and address of the run's object; None where nothing is declared of its task."""
     subject = _subjects.get(run.name)
     argument = _first_argument(getattr(run, "body_head", None) or run.body[:HEAD]) if subject is not None else None
     if subject is None or not isinstance(argument, int | str):
         return None
-    key = argument if subject.key is None else subject.key(argument)
-    if key is None:
-        return None
     try:
+        key = argument if subject.key is None else subject.key(argument)
+        if key is None:
+            return None
         return {"type": subject.type, "url": reverse(subject.view_name, args=[key], request=request)}
-    except NoReverseMatch:
+    except (NoReverseMatch, ValueError):
+        # Called with what is no key.
         return None
 
 

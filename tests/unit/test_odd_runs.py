@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 
 from app.accounts.models import User
+from app.taskruns.about import subjects
 from app.taskruns.models import TaskRun
 from app.taskruns.ownership import owned_by
 from tests.probes import tasks
@@ -117,3 +118,16 @@ def test_no_address_but_one_of_this_site_is_a_result_url(root: User, client: Cli
     run = odd_run(root, {"status": "succeeded", "result": RESULTS[name]})
     url = client.get(f"/api/tasks/{run.pk}/").json()["result_url"]
     assert url is None or url.startswith("http://testserver/"), url
+
+
+@pytest.mark.parametrize(
+    "argument", ['"abc"', HALF, '"\\u0000"', '"a/b"', '""', "true", "1e400", str(10**30), "{}", "-1"]
+)
+def test_what_is_no_key_of_an_object_is_about_none(root: User, client: Client, argument: str) -> None:
+    for name in subjects():
+        odd_run(root, {"name": name, "body": f"[[{argument}], {{}}, {{}}]"})
+        odd_run(root, {"name": name, "body": f'[[], {{"key": {argument}}}, {{}}]'})
+    answer = client.get("/api/tasks/?page_size=100")
+    assert answer.status_code == 200
+    for run in answer.json()["results"]:
+        assert run["about"] is None or client.get(run["about"]["url"]).status_code == 404
