@@ -20,17 +20,17 @@ def api(**_: object) -> Iterator[checks.CheckMessage]:
                 f"CORS_ALLOWED_ORIGINS holds {origin!r}, which is no origin.",
                 hint="Name each site whose scripts may call the API by scheme and host, in lower case and without a "
                 "path, such as https://app.example.com; a wildcard is not taken.",
-                id="pressroom.E040",
+                id="pressroom.E080",
             )
     if settings.EVENT_STREAMS < 0:
         yield checks.Error(
             f"EVENT_STREAMS is {settings.EVENT_STREAMS}.",
             hint="How many streams of events one process has open at most: fewer than it has threads, or 0.",
-            id="pressroom.E041",
+            id="pressroom.E081",
         )
     if not 1 <= settings.EVENT_STREAM_LIFETIME <= 3600:
         yield checks.Error(
             f"EVENT_STREAM_LIFETIME is {settings.EVENT_STREAM_LIFETIME:g}.",
             hint="The seconds that a stream of events lasts, from 1 to 3600: its client then comes back by itself.",
-            id="pressroom.E042",
+            id="pressroom.E082",
         )

@@ -24,17 +24,17 @@ from tests.unit.test_checks import ids
 )  # fmt: skip
 def test_an_origin_is_as_a_browser_sends_it(settings: Any, origin: str, is_one: bool) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://ok.example.com", origin]
-    assert ids(api()) == ([] if is_one else ["pressroom.E040"])
+    assert ids(api()) == ([] if is_one else ["pressroom.E080"])
 
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("EVENT_STREAMS", 0, []), ("EVENT_STREAMS", -1, ["pressroom.E041"]),
-        ("EVENT_STREAM_LIFETIME", 30.0, []), ("EVENT_STREAM_LIFETIME", 0.0, ["pressroom.E042"]),
-        ("EVENT_STREAM_LIFETIME", -5.0, ["pressroom.E042"]),
-        ("EVENT_STREAM_LIFETIME", float("inf"), ["pressroom.E042"]),
-        ("EVENT_STREAM_LIFETIME", float("nan"), ["pressroom.E042"]),
+        ("EVENT_STREAMS", 0, []), ("EVENT_STREAMS", -1, ["pressroom.E081"]),
+        ("EVENT_STREAM_LIFETIME", 30.0, []), ("EVENT_STREAM_LIFETIME", 0.0, ["pressroom.E082"]),
+        ("EVENT_STREAM_LIFETIME", -5.0, ["pressroom.E082"]),
+        ("EVENT_STREAM_LIFETIME", float("inf"), ["pressroom.E082"]),
+        ("EVENT_STREAM_LIFETIME", float("nan"), ["pressroom.E082"]),
     ],
 )  # fmt: skip
 def test_streams_are_bounded(settings: Any, name: str, value: float, expected: list[str]) -> None:
