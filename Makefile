@@ -36,13 +36,19 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000)
+up: install-local ## Start everything on this machine, until Ctrl-C (PORT=8000, EXPORTER_PORT=, VAR_DIR=var)
 	@PORT=$(PORT) exec $(RUN) -m app.local.up
+
+shell: install-local ## Open Django's shell beside `make up`
+	@exec $(RUN) -m app.local.beside shell
+
+psql: install-local ## Open psql on the database of `make up`
+	@exec $(RUN) -m app.local.beside psql
 
 demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
 	@$(RUN) -P app/local/demo.py $(BASE_URL)

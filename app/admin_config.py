@@ -15,6 +15,8 @@ from django.core import checks
 class AdminConfig(SimpleAdminConfig):
     """In the place of ``django.contrib.admin``; ``app.urls`` calls ``autodiscover``."""
 
+    default_site = "app.admin_site.PressroomAdminSite"
+
     def ready(self) -> None:
         checks.register(check_dependencies, checks.Tags.admin)
         checks.register(check_pages, checks.Tags.admin)

@@ -10,9 +10,10 @@ class ProjectConfig(AppConfig):
     verbose_name = "Pressroom"
 
     def ready(self) -> None:
-        from app import checks, checks_services, logs
+        from app import checks, checks_services, logs, text_fields
 
         checks.register()
+        text_fields.install()
         logs.follow_tasks()
         if settings.SENTRY_DSN and not any(checks_services.sentry_settings()):
             from app import sentry

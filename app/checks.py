@@ -19,18 +19,28 @@ from django.utils.module_loading import autodiscover_modules
 
 from app.checks_api import api
 from app.checks_outside import mail_transport, search_server
+from app.checks_security import (
+    proxies,
+    registration,
+    throttle_rates,
+    unreadable_settings,
+    unsafe_settings,
+)
 from app.checks_services import external_calls, host_of, log_settings, payments, sentry_settings
 from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
 TAG = "pressroom"
+LONGEST_RETENTION = 36_500
+"""Days."""
 LOOPBACK = {"localhost", "::1", ""}
 
 
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
     of_settings = (
-        required_settings, web_database, redis_databases, broker_transport, retention, file_storage, mail_transport,
-        search_server, log_settings, sentry_settings, external_calls, payments, api,
+        required_settings, unsafe_settings, unreadable_settings, registration, throttle_rates, proxies, redis_databases,
+        broker_transport, retention, file_storage, mail_transport, search_server, log_settings, sentry_settings,
+        external_calls, payments, api,
     )  # fmt: skip
     for check in (*of_settings, task_queues, task_time_limits, task_bundles):
         checks.register(check, TAG)
@@ -82,16 +92,6 @@ def required_settings(**_: object) -> Iterator[checks.CheckMessage]:
         )
 
 
-def web_database(**_: object) -> Iterator[checks.CheckMessage]:
-    """A time in which a statement can be answered."""
-    if not settings.WEB_DATABASE_TIMEOUT > 0:
-        yield checks.Error(
-            f"WEB_DATABASE_TIMEOUT is {settings.WEB_DATABASE_TIMEOUT}.",
-            hint="Seconds above 0 that a request waits for one statement: 10, for example.",
-            id="pressroom.E014",
-        )
-
-
 def redis_databases(**_: object) -> Iterator[checks.CheckMessage]:
     """The broker's database must lose nothing; a cache is flushed and evicted, results expire."""
     users = {"broker": settings.CELERY_BROKER_URL, "cache": settings.CACHE_URL}
@@ -128,10 +128,13 @@ def retention(**_: object) -> Iterator[checks.CheckMessage]:
 
     kept = settings.TASKRUNS_RETENTION
     ended = sorted(set(Status.values) - set(LIVE))
-    if sorted(kept) != ended or any(type(days) not in (int, float) or days <= 0 for days in kept.values()):
+    if sorted(kept) != ended or any(
+        type(days) not in (int, float) or not 0 < days <= LONGEST_RETENTION for days in kept.values()
+    ):
         yield checks.Error(
             f"TASKRUNS_RETENTION is {kept}.",
-            hint=f'JSON, for example {{"dead": 365}}: days above 0 for any of {", ".join(ended)}.',
+            hint=f'JSON, for example {{"dead": 365}}: days above 0, {LONGEST_RETENTION} at most, '
+            f"for any of {', '.join(ended)}.",
             id="pressroom.E010",
         )
 

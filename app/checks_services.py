@@ -34,19 +34,13 @@ def host_of(url: str, *schemes: str) -> str | None:
 
 
 def sentry_settings(**_: object) -> Iterator[checks.CheckMessage]:
-    """An address that Sentry's library takes, and a share that is one."""
+    """An address that Sentry's library takes."""
     whole = host_of(settings.SENTRY_DSN) and urlsplit(settings.SENTRY_DSN)
     if settings.SENTRY_DSN and not (whole and whole.username and whole.path.rpartition("/")[2].isdecimal()):
         yield checks.Error(
             "SENTRY_DSN is no address of a Sentry project.",
             hint="It looks like https://key@host/123: Sentry shows it in the project's settings, under Client Keys.",
             id="pressroom.E052",
-        )
-    if not 0 <= settings.SENTRY_TRACES_SAMPLE_RATE <= 1:
-        yield checks.Error(
-            f"SENTRY_TRACES_SAMPLE_RATE is {settings.SENTRY_TRACES_SAMPLE_RATE}.",
-            hint="It is a share, from 0 to 1.",
-            id="pressroom.E053",
         )
 
 

@@ -17,6 +17,8 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.message import EmailMessage
 from django.template.loader import render_to_string
 
+from app.text import carried
+
 SERVICE_CLOSING = 421
 """The one reply to a recipient that is about the server, RFC 5321, 3.8."""
 
@@ -43,6 +45,16 @@ def _domain(sender: str) -> str:
     return parseaddr(sender)[1].rpartition("@")[2]
 
 
+def rendered(template: str, context: dict[str, Any]) -> str:
+    """What a template says, as a mail can carry it: of what was stored before it was refused."""
+    return carried(render_to_string(template, context))
+
+
+def rendered_line(template: str, context: dict[str, Any]) -> str:
+    """The same on one line, as a subject is."""
+    return " ".join(rendered(template, context).split())
+
+
 def compose(
     *,
     template: str,
@@ -57,13 +69,13 @@ def compose(
     ``key`` becomes the Message-ID: the same mail sent twice is known as one. ``connection`` is one to share.
     """
     message = EmailMultiAlternatives(
-        subject=" ".join(render_to_string(f"{template}.subject.txt", context).split()),
-        body=render_to_string(f"{template}.txt", context),
+        subject=rendered_line(f"{template}.subject.txt", context),
+        body=rendered(f"{template}.txt", context),
         to=[to],
         headers={"Message-ID": message_id(key), **(headers or {})},
         connection=connection,
     )
-    message.attach_alternative(render_to_string(f"{template}.html", context), "text/html")
+    message.attach_alternative(rendered(f"{template}.html", context), "text/html")
     return message
 
 

@@ -20,10 +20,9 @@ from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.message import sanitize_address
 from django.core.validators import validate_email
-from django.template.loader import render_to_string
 
 from app.email_url import SENDGRID, SES
-from app.mail import MailPutOff, MailRefused, MailUnavailable, message_id, send
+from app.mail import MailPutOff, MailRefused, MailUnavailable, message_id, rendered, rendered_line, send
 
 if TYPE_CHECKING:
     from anymail.exceptions import AnymailRequestsAPIError
@@ -80,10 +79,8 @@ class Letter:
         # Nobody who writes a post can guess it.
         mark = f"[[{secrets.token_hex(16)}]]"
         context = {**context, "unsubscribe": mark}
-        subject = " ".join(render_to_string(f"{template}.subject.txt", context).split())
-        return cls(
-            subject, render_to_string(f"{template}.txt", context), render_to_string(f"{template}.html", context), mark
-        )
+        subject = rendered_line(f"{template}.subject.txt", context)
+        return cls(subject, rendered(f"{template}.txt", context), rendered(f"{template}.html", context), mark)
 
 
 def batch_size() -> int:

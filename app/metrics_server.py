@@ -62,14 +62,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Serves ``route`` on all addresses. Raises OSError where the port is taken."""
+    """Serves ``route`` on all addresses, or on ``host`` alone. Raises OSError where the port is taken."""
 
     daemon_threads = True
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 
-    def __init__(self, port: int, route: Route) -> None:
+    def __init__(self, port: int, route: Route, host: str = "") -> None:
         self.route = route
-        super().__init__(("", port), _Handler)
+        if host and ":" not in host:
+            self.address_family = socket.AF_INET
+        super().__init__((host, port), _Handler)
         # A child that outlives its parent must not keep the port.
         os.register_at_fork(after_in_child=self.socket.close)
 

@@ -1,27 +1,33 @@
-"""Errors as application/problem+json (RFC 9457), wherever under ``/api/`` they come from."""
+"""Errors as application/problem+json (RFC 9457), wherever under ``/api/`` they come from; elsewhere as pages, too."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import resolve
+from django.utils.cache import patch_vary_headers
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
+from app.error_pages import EXPIRED_FORM, error_page, wants_page
 from app.postgres import is_no_answer, is_passing
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+LOST_RACES = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
 RETRY_AFTER = "5"
 """Seconds after which a client may try again when Postgres is away."""
 
@@ -33,6 +39,20 @@ def problem(status: int, detail: str, instance: str, **members: Any) -> HttpResp
     response = HttpResponse(json.dumps(body), status=status, content_type=CONTENT_TYPE)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response["Retry-After"] = RETRY_AFTER
+    return response
+
+
+def error_response(request: HttpRequest, status: int, detail: str, text: tuple[str, str] | None = None) -> HttpResponse:
+    """An error for whom it concerns: a problem document under ``/api/``, elsewhere that or a page, by ``Accept``.
+
+    ``detail`` is the document's, ``text`` the page's heading and sentence where it is not the usual page.
+    """
+    if request.path.startswith("/api/"):
+        return problem(status, detail, request.path)
+    response = error_page(status, text) if wants_page(request) else problem(status, detail, request.path)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response["Retry-After"] = RETRY_AFTER
+    patch_vary_headers(response, ["Accept"])
     return response
 
 
@@ -85,7 +105,7 @@ def _flatten(detail: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
 class ProblemMiddleware:
     """Outermost: limits the body, answers for what no view has caught, and for an absent Postgres.
 
-    Under ``/api/`` every error is a problem document; elsewhere Django's own pages stay, but for 413 and 503.
+    Under ``/api/`` every error is a problem document, whatever is asked for.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -103,13 +123,23 @@ class ProblemMiddleware:
         if is_problem and response.get("Content-Type", "").startswith("text/html"):
             detail = getattr(request, "problem_detail", HTTPStatus(response.status_code).phrase)
             return problem(response.status_code, detail, request.path)
+        if response.status_code >= 400 and not response.streaming and not response.content:
+            # Django's 405 has no body.
+            page = error_response(request, response.status_code, HTTPStatus(response.status_code).phrase)
+            for name, value in page.items():
+                response[name] = value
+            response.content = page.content
+            response["Content-Length"] = str(len(page.content))
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """What a view raised and DRF did not answer."""
-        if is_no_answer(error) or is_passing(error):
-            logger.error("Postgres gave no answer: %s", str(error).strip())
-            return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.", request.path)
+        if _is_database_away(error):
+            return _database_away(request, error)
+        if is_lost_race(error):
+            logger.warning("lost a race: %s", str(error).strip())
+            detail = "Somebody else has changed the same thing at the same time. Look at it, and try again."
+            return error_response(request, HTTPStatus.CONFLICT, detail)
         if isinstance(error, RequestDataTooBig):
             return self._too_big(request, _body_limit(request))
         if isinstance(error, BadRequest | SuspiciousOperation | Http404 | PermissionDenied):
@@ -120,7 +150,7 @@ class ProblemMiddleware:
         try:
             length = int(request.META.get("CONTENT_LENGTH") or 0)
         except ValueError:
-            return problem(HTTPStatus.BAD_REQUEST, "Content-Length is not a number.", request.path)
+            return error_response(request, HTTPStatus.BAD_REQUEST, "Content-Length is not a number.")
         chunked = "chunked" in request.META.get("HTTP_TRANSFER_ENCODING", "").lower()
         if not (length or chunked):
             return None
@@ -141,7 +171,12 @@ class ProblemMiddleware:
         force_close = getattr(request.META["wsgi.input"], "force_close", None)
         if force_close is not None:
             force_close()
-        return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, request.path)
+        return error_response(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+def is_lost_race(error: BaseException) -> bool:
+    """Whether a write was checked, and refused all the same: another was faster, with the same name, or a deletion."""
+    return isinstance(error, IntegrityError) and isinstance(error.__cause__, LOST_RACES)
 
 
 def _body_limit(request: HttpRequest) -> int:
@@ -152,3 +187,43 @@ def _body_limit(request: HttpRequest) -> int:
         return int(settings.MAX_BODY_SIZE)
     name = getattr(view, "initkwargs", {}).get("body_limit") or "MAX_BODY_SIZE"
     return int(getattr(settings, name))
+
+
+def _is_database_away(error: BaseException) -> bool:
+    return is_no_answer(error) or is_passing(error)
+
+
+def _database_away(request: HttpRequest, error: BaseException) -> HttpResponse:
+    logger.error("Postgres gave no answer: %s", str(error).strip())
+    return error_response(request, HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.")
+
+
+# What Django calls by status (``handler404`` and the like in ``app/urls.py``), and for a form without its token.
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _by_status(request, HTTPStatus.BAD_REQUEST)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _by_status(request, HTTPStatus.FORBIDDEN)
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _by_status(request, HTTPStatus.NOT_FOUND)
+
+
+def _by_status(request: HttpRequest, status: HTTPStatus) -> HttpResponse:
+    return error_response(request, status, getattr(request, "problem_detail", "") or status.phrase)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """For what was raised outside of a view, too: without Postgres, the middleware cannot store a session."""
+    error = sys.exc_info()[1]
+    if error is not None and _is_database_away(error):
+        return _database_away(request, error)
+    return _by_status(request, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return error_response(request, HTTPStatus.FORBIDDEN, reason or "CSRF verification failed.", EXPIRED_FORM)

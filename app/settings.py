@@ -7,14 +7,15 @@ import logging
 import secrets
 from contextlib import suppress
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import django_stubs_ext
-import environ
 
 from app.email_url import EmailUrlError, email_settings
+from app.environment import Environment
 from app.logs import logging_config
 from app.queues import DEFAULT_QUEUE, QUEUES
 from app.schedules import schedules
@@ -22,7 +23,12 @@ from app.schedules import schedules
 # Lets ModelAdmin[Post] and its like be written, which the type checker wants and Django does not know.
 django_stubs_ext.monkeypatch()
 
-env = environ.Env()
+if find_spec("app.local"):  # which the image does not have
+    from app.local import running
+
+    # manage.py and celery beside a `make up` have its settings without anybody exporting them.
+    running.join()
+env = Environment()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
@@ -36,6 +42,8 @@ SECRET_KEY_IS_SET = LOCAL or bool(env.str("SECRET_KEY", default=""))
 SECRET_KEY = env.str("SECRET_KEY", default="") or secrets.token_urlsafe(50)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if LOCAL else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Who registers: "open", readers, whom an admin may make authors; "authors", who publish at once; "closed", nobody.
+REGISTRATION = env.str("REGISTRATION", default="open")
 SITE_URL = env.str("SITE_URL", default="http://127.0.0.1:8000").rstrip("/")
 
 # What this site is about. An app that is taken out of this list takes its routes (`urls.py`) and its schedules
@@ -49,6 +57,7 @@ DOMAIN_APPS = [
     "app.files",
 ]
 INSTALLED_APPS = [
+    "app",  # first, so that its templates come before those of Django's admin and of the API's documents
     "app.admin_config.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -63,13 +72,13 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "app",
     "app.taskruns",
     *DOMAIN_APPS,
     "app.operations",
 ]
 
 MIDDLEWARE = [
+    "app.security.SecurityHeadersMiddleware",
     "app.health.HealthMiddleware",
     "app.logs.RequestLogMiddleware",
     "app.problems.ProblemMiddleware",
@@ -83,10 +92,12 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "app.taskruns.ownership.OwnershipMiddleware",
+    "app.accounts.middleware.ThrottledPageMiddleware",
     "app.request_headers.RequestHeadersMiddleware",
 ]
 
 ROOT_URLCONF = "app.urls"
+CSRF_FAILURE_VIEW = "app.problems.csrf_failure"
 WSGI_APPLICATION = "app.wsgi.application"
 TEMPLATES = [
     {
@@ -109,7 +120,7 @@ DATABASES["default"]["ENGINE"] = "app.database"
 DATABASES["default"].setdefault("OPTIONS", {})
 # PgBouncer in transaction mode: no server-side cursors, no prepared statements kept on a server connection.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
-DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60)
+DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60, least=0)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 for _name, _value in {
     "connect_timeout": 5,
@@ -233,7 +244,7 @@ TASKRUNS_RETENTION = {
 # ---- Reports --------------------------------------------------------------------------------------------------------
 # Seconds that a link to a report's file is good for, and days that a report is kept.
 REPORT_LINK_LIFETIME = env.int("REPORT_LINK_LIFETIME", default=3600)
-REPORT_RETENTION = env.int("REPORT_RETENTION", default=90)
+REPORT_RETENTION = env.int("REPORT_RETENTION", default=90, most=36_500)
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------------
 # Bytes of a request's body; DRF's parsers know no limit of their own, so ProblemMiddleware holds this one.
@@ -253,8 +264,8 @@ CORS_ALLOW_HEADERS = [
 ]  # fmt: skip
 CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "WWW-Authenticate"]
 # Streams of events that one process has open at most: each holds one of gunicorn's threads; and seconds that one lasts.
-EVENT_STREAMS = env.int("EVENT_STREAMS", default=2)
-EVENT_STREAM_LIFETIME = env.float("EVENT_STREAM_LIFETIME", default=30.0)
+EVENT_STREAMS = env.int("EVENT_STREAMS", default=2, least=0)
+EVENT_STREAM_LIFETIME = env.float("EVENT_STREAM_LIFETIME", default=30.0, least=1, most=3600)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "app.accounts.authentication.BearerAuthentication",
@@ -270,15 +281,27 @@ REST_FRAMEWORK = {
     # By user, or by address where there is none; counted in the cache, so without Redis nobody is held up.
     "DEFAULT_THROTTLE_RATES": {
         "register": env.str("THROTTLE_REGISTER", default="60/hour"),
-        "login": env.str("THROTTLE_LOGIN", default="30/min"),
         "subscribe": env.str("THROTTLE_SUBSCRIBE", default="60/hour"),
         "publish": env.str("THROTTLE_PUBLISH", default="60/hour"),
         "reports": env.str("THROTTLE_REPORTS", default="60/hour"),
         "payments": env.str("THROTTLE_PAYMENTS", default="30/hour"),
+        "account": env.str("THROTTLE_ACCOUNT", default="60/hour"),
     },
     # Proxies in front whose X-Forwarded-For is believed; with 0 the address is the connection's.
-    "NUM_PROXIES": env.int("NUM_PROXIES", default=0),
+    "NUM_PROXIES": env.int("NUM_PROXIES", default=0, least=0, most=10),
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+# Counted in Postgres, so also while the cache is away: app/accounts/limits.py.
+LIMITS = {
+    # Attempts to sign in from one address, at any door; and wrong passwords: for one account from one address, for one
+    # account from addresses that it has not signed in from, and from one address for whatever account.
+    "login": env.str("THROTTLE_LOGIN", default="30/min"),
+    "lockout_login": env.str("LOCKOUT_LOGIN", default="10/hour"),
+    "lockout_account": env.str("LOCKOUT_ACCOUNT", default="50/hour"),
+    "lockout_address": env.str("LOCKOUT_ADDRESS", default="100/hour"),
+    # Requests from one address for a link that sets a new password, and mails about accounts to one address.
+    "password_reset": env.str("THROTTLE_PASSWORD_RESET", default="20/hour"),
+    "account_mail": env.str("THROTTLE_ACCOUNT_MAIL", default="5/hour"),
 }
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
@@ -286,6 +309,7 @@ SIMPLE_JWT = {
     "ROTATE_REFRESH_TOKENS": True,
     "BLACKLIST_AFTER_ROTATION": True,
 }
+STATIC_URL = "static/"
 SPECTACULAR_SETTINGS = {
     "TITLE": "Pressroom",
     "DESCRIPTION": "A publishing backend whose slow work never blocks a request and is never lost.",
@@ -295,7 +319,9 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    # JavaScript; the plugin is in app/static/site/apidocs.js.
+    "SWAGGER_UI_SETTINGS": "{deepLinking: true, plugins: [forScreenReaders]}",
+    "SWAGGER_UI_FAVICON_HREF": f"/{STATIC_URL}site/favicon.svg",
     "REDOC_DIST": "SIDECAR",
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
     "ENUM_NAME_OVERRIDES": {
@@ -303,6 +329,12 @@ SPECTACULAR_SETTINGS = {
         "TaskStatusEnum": "app.taskruns.api.STATUSES",
     },
 }
+AUTHENTICATION_BACKENDS = ["app.accounts.backends.LimitedBackend"]
+# Who must sign in does so at the admin's page; where Django does not know whither, it leads to a page that is there.
+LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
+# Seconds that the link of a mail is good for: to set a new password, to confirm an address.
+PASSWORD_RESET_TIMEOUT = env.int("PASSWORD_RESET_TIMEOUT", default=3600)
+EMAIL_LINK_TIMEOUT = env.int("EMAIL_LINK_TIMEOUT", default=3 * 86_400)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (
@@ -312,12 +344,22 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
-STATIC_URL = "static/"
 STATIC_ROOT = env.str("STATIC_ROOT", default=str(BASE_DIR / "staticfiles"))
 WHITENOISE_USE_FINDERS = LOCAL or DEBUG
 # Over https alone, where the site is there.
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_PROXY", default=False) else None
+HTTPS = SITE_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+TRUST_PROXY = env.bool("TRUST_PROXY", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY else None
+SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000 if HTTPS else 0, least=0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=HTTPS)
+SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
+SILENCED_SYSTEM_CHECKS = [
+    # app.security redirects what came over http to the proxy, and not what comes from within the cluster.
+    "security.W008",
+    # A domain is put on the browsers' list by its owner, who then sets HSTS_PRELOAD.
+    "security.W021",
+]
 
 # ---- Mail -----------------------------------------------------------------------------------------------------------
 # smtp://, smtp+tls://user:password@host:587, consolemail://, sendgrid://:KEY@, ses://?region=…; none writes files in
@@ -361,12 +403,15 @@ DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
 
 # ---- Metrics --------------------------------------------------------------------------------------------------------
 # Where a worker, the relay and gunicorn's master serve /metrics, at all addresses; 0: nowhere.
-METRICS_PORT = env.int("METRICS_PORT", default=0)
+METRICS_PORT = env.int("METRICS_PORT", default=0, least=0, most=65_535)
 if METRICS_PORT:
     MIDDLEWARE.insert(0, "app.metrics.MetricsMiddleware")
 
 # ---- Sentry ---------------------------------------------------------------------------------------------------------
 SENTRY_DSN = env.str("SENTRY_DSN", default="")
-SENTRY_TRACES_SAMPLE_RATE = env.float("SENTRY_TRACES_SAMPLE_RATE", default=0.0)
+SENTRY_TRACES_SAMPLE_RATE = env.float("SENTRY_TRACES_SAMPLE_RATE", default=0.0, least=0, most=1)
 ENVIRONMENT = env.str("ENVIRONMENT", default="local" if LOCAL else "production")
 RELEASE = env.str("RELEASE", default="")
+
+# What is wrong with the variables above, a sentence each, and the names of those that are numbers: for the checks.
+ENVIRONMENT_ERRORS, ENVIRONMENT_NUMBERS = env.wrong, env.numbers

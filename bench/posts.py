@@ -71,7 +71,8 @@ def compare(plain: int, with_task: int, token: str, requests: int) -> Iterator[P
 def access_token() -> str:
     """Of an author."""
     from django.contrib.auth import get_user_model
-    from rest_framework_simplejwt.tokens import RefreshToken
+
+    from app.accounts.tokens import RefreshToken
 
     author = get_user_model().objects.create(username="author", email="author@example.com")
     return str(RefreshToken.for_user(author).access_token)

@@ -19,13 +19,8 @@ from typing import Any
 import pytest
 import redis
 
-from app.local.services import PROJECT, Postgres, Valkey, data_folder
-
-
-def settings_names() -> set[str]:
-    """The environment variables that ``app/settings.py`` reads."""
-    return set(re.findall(r'\benv(?:\.\w+)?\(\s*"(\w+)"', (PROJECT / "app" / "settings.py").read_text()))
-
+from app.local.running import settings_names as settings_names  # noqa: PLC0414 - other tests ask here
+from app.local.services import Postgres, Valkey, data_folder
 
 _folder = Path(tempfile.mkdtemp(prefix="pressroom-tests-"))
 _data = data_folder(_folder)

@@ -6,17 +6,16 @@ from typing import Any
 
 from drf_spectacular.contrib.rest_framework_simplejwt import SimpleJWTScheme
 from rest_framework_simplejwt.authentication import JWTAuthentication
-from rest_framework_simplejwt.exceptions import InvalidToken
+
+from app.accounts.tokens import token_user
 
 
 class BearerAuthentication(JWTAuthentication):
-    """simplejwt's; a claim that is no user's key is an invalid token, where theirs is an error of ours."""
+    """simplejwt's, and the token must not have ended: by a new password, signing out, or a stolen refresh token."""
 
     def get_user(self, validated_token: Any) -> Any:
-        try:
-            return super().get_user(validated_token)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise InvalidToken("The token's user is none.") from error
+        """Raises InvalidToken."""
+        return token_user(validated_token)
 
 
 class BearerScheme(SimpleJWTScheme):  # type: ignore[no-untyped-call]  # its metaclass has no types

@@ -3,39 +3,78 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from celery import shared_task
 
+from app.accounts import mails
 from app.accounts.models import User
-from app.accounts.services import tokens_cleanup, welcome_send
+from app.accounts.services import tokens_cleanup
 from app.mail import MailPutOff, MailRefused, MailUnavailable
 from app.taskruns.execution import current_run_id
 
 logger = logging.getLogger(__name__)
 
+MAIL: dict[str, Any] = {
+    "bind": True,
+    "queue": "emails",
+    "autoretry_for": (MailUnavailable, MailPutOff),
+    "max_retries": 20,
+    "retry_backoff": True,
+    "retry_backoff_max": 600,
+}
+"""Of each task that sends one mail: tried for about an hour."""
 
-@shared_task(
-    bind=True, queue="emails", autoretry_for=(MailUnavailable, MailPutOff), max_retries=20, retry_backoff=True,
-    retry_backoff_max=600,
-)  # fmt: skip
-def send_welcome_email(self: Any, user_id: int) -> bool:
-    """Welcome a new user; tried for about an hour. Returns whether a mail was sent: not to who is gone or refused."""
-    user = User.objects.filter(pk=user_id, is_active=True).first()
-    if user is None:
-        logger.info("user %s is gone: no welcome mail", user_id)
+
+def _mail(task: Any, user_ids: list[int], send: Callable[[list[User], str], None]) -> bool:
+    """Whether a mail was sent: not to a user who is gone, nor where the server refuses."""
+    users = list(User.objects.filter(pk__in=user_ids, is_active=True).order_by("pk"))
+    if not users:
+        logger.info("users %s are gone: no mail", user_ids)
         return False
     try:
-        welcome_send(user=user, key=str(current_run_id() or self.request.id))
+        send(users, str(current_run_id() or task.request.id))
     except MailRefused as error:
-        logger.warning("no welcome mail to user %s, refused: %s", user_id, error)
+        logger.warning("no mail to users %s, refused: %s", user_ids, error)
         return False
     return True
 
 
+@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+def send_welcome_email(self: Any, user_id: int) -> bool:
+    """Welcome a new user. Returns whether a mail was sent."""
+    return _mail(self, [user_id], lambda users, key: mails.welcome_send(user=users[0], key=key))
+
+
+@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+def send_email_link(self: Any, user_id: int, email: str) -> bool:
+    """Ask an address to confirm that it is the user's. Returns whether a mail was sent."""
+    return _mail(self, [user_id], lambda users, key: mails.email_link_send(user=users[0], email=email, key=key))
+
+
+@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+def send_password_reset_email(self: Any, user_ids: list[int]) -> bool:
+    """Links to set a new password, in one mail: the users have one address. For none it does nothing."""
+    return bool(user_ids) and _mail(self, user_ids, lambda users, key: mails.password_reset_send(users=users, key=key))
+
+
+@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+def send_password_changed_email(self: Any, user_id: int) -> bool:
+    """Tell a user of a new password. Returns whether a mail was sent."""
+    return _mail(self, [user_id], lambda users, key: mails.password_changed_send(user=users[0], key=key))
+
+
+@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+def send_email_changed_email(self: Any, user_id: int, email: str) -> bool:
+    """Tell the former address of a user that it was changed. Returns whether a mail was sent."""
+    return _mail(self, [user_id], lambda users, key: mails.email_changed_send(user=users[0], email=email, key=key))
+
+
 @shared_task(queue="default")
 def cleanup_expired_tokens() -> int:
-    """Delete expired refresh tokens, and idempotency keys past their day. Returns how many."""
-    from app.taskruns.idempotency import keys_cleanup  # loads Django REST framework, which few processes need
+    """Delete expired tokens, idempotency keys past their day, and limits that no longer count. Returns how many."""
+    from app.accounts.limits import limits_cleanup  # these load Django REST framework, which few processes need
+    from app.taskruns.idempotency import keys_cleanup
 
-    return tokens_cleanup() + keys_cleanup()
+    return tokens_cleanup() + keys_cleanup() + limits_cleanup()

@@ -1,7 +1,15 @@
 """Posts and subscribers in the admin."""
 
-from django.contrib import admin
+from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest
+
+from app.blog import changes
 from app.blog.models import DailyViews, Delivery, Notification, Post, Subscriber
 
 
@@ -10,9 +18,39 @@ class PostAdmin(admin.ModelAdmin[Post]):
     list_display = ("title", "author", "status", "published_at")
     list_filter = ("status",)
     search_fields = ("title",)
-    # Publishing starts work: that is the API's to do.
+    # Changed by the action, which starts what follows from it.
     readonly_fields = ("status", "published_at")
     raw_id_fields = ("author",)
+    prepopulated_fields = {"slug": ("title",)}
+    actions = ("publish",)
+
+    @admin.action(description="Publish the selected posts", permissions=["change"])
+    def publish(self, request: HttpRequest, queryset: QuerySet[Post]) -> None:
+        published = 0
+        for post in queryset.only("pk"):
+            with suppress(Post.DoesNotExist):
+                if changes.post_publish(post_id=post.pk):
+                    published += 1
+                    self.log_change(request, post, "published")
+        self.message_user(request, f"{published} published. Subscribers, search and caches follow.")
+
+    def save_model(self, request: HttpRequest, obj: Post, form: Any, change: bool) -> None:
+        """What the form has changed, and no more: the rest of the row may be another one by now."""
+        if change:
+            fields = {name: form.cleaned_data[name] for name in form.changed_data}
+            try:
+                changes.post_change(post_id=obj.pk, fields=fields)
+            except Post.DoesNotExist as error:
+                raise Http404("The post was deleted meanwhile.") from error
+        else:
+            super().save_model(request, obj, form, change)
+
+    def delete_model(self, request: HttpRequest, obj: Post) -> None:
+        changes.post_delete(post_id=obj.pk)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Post]) -> None:
+        for post in queryset.only("pk"):
+            changes.post_delete(post_id=post.pk)
 
 
 @admin.register(Subscriber)
@@ -33,9 +71,11 @@ class DeliveryAdmin(admin.ModelAdmin[Delivery]):
 
 @admin.register(Notification)
 class NotificationAdmin(admin.ModelAdmin[Notification]):
-    list_display = ("post", "told", "total", "rounds", "started_at")
+    list_display = ("post", "told", "total", "rounds", "started_at", "ended_at", "failure")
     list_select_related = ("post",)
-    readonly_fields = ("post", "total", "told", "position", "put_off_from", "rounds", "started_at")
+    readonly_fields = (
+        "post", "total", "told", "position", "put_off_from", "rounds", "started_at", "ended_at", "failure",
+    )  # fmt: skip
 
 
 @admin.register(DailyViews)

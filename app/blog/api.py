@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from celery import signature
-from django.apps import apps
-from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import transaction
 from django.db.models import BigIntegerField, F, Func, Q, QuerySet, Value
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer, extend_schema_view
-from rest_framework import permissions, serializers, viewsets
+from rest_framework import exceptions, permissions, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
-from app.blog import search, services
+from app.blog import changes, search, services
 from app.blog.covers_api import CoverActions, cover_urls
-from app.blog.models import Cover, Post
+from app.blog.models import Cover, Notification, Post
 from app.blog.tasks import invalidate_caches, notify_subscribers, record_view, reindex_post, resize_cover
 from app.openapi import examples
 from app.pagination import NewestFirst
+from app.permissions import may
+from app.permissions_api import OwnerOrPermitted
 from app.preconditions import ConditionalMixin
 from app.taskruns.about import tasks_about
-from app.taskruns.api import NOTIFY, TaskRunSerializer, run_payloads, task_example
+from app.taskruns.api import NOTIFY, POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
 from app.taskruns.idempotency import idempotent
 
 WRITTEN = {"title": "Why queues need a ledger", "body": "A list forgets, a table does not."}
@@ -39,6 +40,7 @@ DRAFT = {
     **WRITTEN,
     "slug": "why-queues-need-a-ledger",
     "cover": None,
+    "cover_upload": None,
     "status": "draft",
     "published_at": None,
     "created_at": "2026-03-02T08:41:12.530187+09:00",
@@ -55,6 +57,40 @@ PUBLISHED = DRAFT | {
 }
 
 
+class UploadSerializer(serializers.Serializer[Cover]):
+    """A picture whose sizes are not made as yet, or could not be: then it is to be uploaded again."""
+
+    status = serializers.SerializerMethodField()
+    error = serializers.CharField(source="failure", help_text="Why it failed; else empty.")
+
+    @extend_schema_field(serializers.ChoiceField(choices=["processing", "failed"]))
+    def get_status(self, cover: Cover) -> str:
+        return "failed" if cover.failure else "processing"
+
+
+STOPPED = {
+    "status": "stopped",
+    "told": 300,
+    "total": 1000,
+    "error": "It was cancelled.",
+    "started_at": "2026-03-02T09:00:00.431207+09:00",
+    "ended_at": "2026-03-02T09:00:04.118903+09:00",
+}
+
+
+@extend_schema_serializer(examples=examples(response=STOPPED))
+class NotificationSerializer(serializers.ModelSerializer[Notification]):
+    """How far the mail about a post has come."""
+
+    status = serializers.ChoiceField(choices=["running", "stopped", "done"])
+    error = serializers.CharField(source="failure", help_text="Why it has stopped; else empty.")
+
+    class Meta:
+        model = Notification
+        fields = ("status", "told", "total", "error", "started_at", "ended_at")
+        read_only_fields = fields
+
+
 @extend_schema_serializer(examples=examples(request=WRITTEN, response=PUBLISHED))
 class PostSerializer(serializers.ModelSerializer[Post]):
     """A post, whole."""
@@ -66,12 +102,13 @@ class PostSerializer(serializers.ModelSerializer[Post]):
         view_name="post-page", lookup_field="slug", help_text="The post's page, once it is published."
     )
     cover = serializers.SerializerMethodField()
+    cover_upload = UploadSerializer(read_only=True, allow_null=True)
 
     class Meta:
         model = Post
         fields = (
-            "id", "self", "url", "author", "title", "slug", "body", "cover", "status", "published_at", "created_at",
-            "updated_at",
+            "id", "self", "url", "author", "title", "slug", "body", "cover", "cover_upload", "status", "published_at",
+            "created_at", "updated_at",
         )  # fmt: skip
         read_only_fields = ("id", "self", "url", "author", "slug", "status", "published_at", "created_at", "updated_at")
 
@@ -122,13 +159,23 @@ tasks_about(
 )
 
 
-class AuthorOrReadOnly(permissions.BasePermission):
-    """Only the author and staff change a post."""
+class Authors(OwnerOrPermitted):
+    """Posts are read by all who see them, and written by authors, who may add posts: their own ones.
+
+    Others' are written by who has the permission to change or delete posts.
+    """
+
+    owner = "author"
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return view.action != "create" or may(request.user, "add", Post)
 
     def has_object_permission(self, request: Request, view: Any, obj: Post) -> bool:
-        if request.method in permissions.SAFE_METHODS:
-            return True
-        return bool(request.user.is_staff or obj.author_id == request.user.pk)
+        is_read = request.method in permissions.SAFE_METHODS and view.action != "notification"
+        return is_read or super().has_object_permission(request, view, obj)
+
+    def may_own(self, user: Any, model: Any) -> bool:
+        return may(user, "add", Post)
 
 
 class PostPagination(NewestFirst):
@@ -158,7 +205,7 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
 
     serializer_class = PostSerializer
     filter_serializer_class = PostFilterSerializer
-    permission_classes = (permissions.IsAuthenticatedOrReadOnly, AuthorOrReadOnly)
+    permission_classes = (permissions.IsAuthenticatedOrReadOnly, Authors)
     pagination_class = PostPagination
     throttle_scope: str | None = None
 
@@ -168,7 +215,7 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
         if self.request.user.is_authenticated:
             visible |= Q(author=self.request.user.pk)
         posts = Post.objects.select_related("author").prefetch_related("covers").defer("search")
-        return posts if self.request.user.is_staff else posts.filter(visible)
+        return posts if may(self.request.user, "view", Post) else posts.filter(visible)
 
     def narrow(self, queryset: QuerySet[Post], fields: dict[str, Any]) -> QuerySet[Post]:
         """What a list asks for, in the words of the row."""
@@ -192,18 +239,13 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
         serializer.instance = services.post_create(author=self.request.user, **serializer.validated_data)
 
     def perform_update(self, serializer: serializers.BaseSerializer[Post]) -> None:
-        with transaction.atomic():
-            post = serializer.save()
-            if post.status == Post.Status.PUBLISHED:
-                reindex_post.delay(post.pk)
-                invalidate_caches.delay(post.pk)
+        assert serializer.instance is not None
+        with found():
+            fields = dict(serializer.validated_data)
+            serializer.instance = changes.post_change(post_id=serializer.instance.pk, fields=fields)
 
     def perform_destroy(self, instance: Post) -> None:
-        with transaction.atomic():
-            if instance.status == Post.Status.PUBLISHED:
-                reindex_post.delay(instance.pk)
-            invalidate_caches.delay(instance.pk)
-            instance.delete()
+        changes.post_delete(post_id=instance.pk)
 
     @extend_schema(request=None, responses=PublishedSerializer)
     @action(detail=True, methods=["post"], throttle_classes=[ScopedRateThrottle], throttle_scope="publish")
@@ -211,16 +253,44 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     def publish(self, request: Request, pk: str) -> Response:
         """Publish a post. Answered at once: telling subscribers, indexing and caches follow. Once is enough."""
         post = self.get_object()
+        with found(), transaction.atomic():
+            started = changes.post_publish(post_id=post.pk)
+            post.refresh_from_db()
+            return Response({**self.get_serializer(post).data, "tasks": run_payloads(started, request)})
+
+    @extend_schema(responses=NotificationSerializer)
+    @action(detail=True)
+    def notification(self, request: Request, pk: str) -> Response:
+        """Read how far the mail about a post has come. For those who may write the post. A draft: 404."""
+        post = self.get_object()
+        if post.status != Post.Status.PUBLISHED:
+            raise exceptions.NotFound
+        # Until its task has begun there is no row.
+        row = Notification.objects.filter(post=post).first() or Notification(post=post, total=0)
+        return Response(NotificationSerializer(row).data)
+
+    @extend_schema(request=None, responses={202: TaskRunSerializer}, examples=examples(response=task_example(*NOTIFY)))
+    @notification.mapping.post
+    @idempotent
+    def resume_notification(self, request: Request, pk: str) -> Response:
+        """Go on with mail that has stopped. Nobody is told twice. Mail that has not stopped: 409."""
+        post = self.get_object()
         with transaction.atomic():
-            started = []
-            if services.post_publish(post_id=post.pk):
-                started = [task.delay(post.pk) for task in (notify_subscribers, reindex_post, invalidate_caches)]
-                if settings.SLACK_WEBHOOK_URL and apps.is_installed("app.integrations"):
-                    text = f"{post.title} {settings.SITE_URL}{post.get_absolute_url()}"
-                    # By name: this app does not know that one.
-                    started.append(signature("app.integrations.tasks.notify_slack", [text]).delay())
-        post.refresh_from_db()
-        return Response({**self.get_serializer(post).data, "tasks": run_payloads(started, request)})
+            started = changes.notification_restart(post_id=post.pk)
+            if started is None:
+                raise Conflict("Only what has stopped can go on.")
+            [task] = run_payloads([started], request)
+        headers = {"Location": task["url"], "Retry-After": str(POLL_AFTER)}
+        return Response(task, status=status.HTTP_202_ACCEPTED, headers=headers)
+
+
+@contextmanager
+def found() -> Iterator[None]:
+    """A post that was deleted since it was looked up is not found."""
+    try:
+        yield
+    except Post.DoesNotExist as error:
+        raise exceptions.NotFound from error
 
 
 READER = {"email": "reader@example.com"}

@@ -49,6 +49,12 @@ class Post(models.Model):
         """The newest whose sizes are made. One query, or none where ``covers`` are prefetched."""
         return next((cover for cover in self.covers.all() if cover.ready_at), None)
 
+    @property
+    def cover_upload(self) -> Cover | None:
+        """The newest, while its sizes are not made, or where they could not be."""
+        newest = next(iter(self.covers.all()), None)
+        return newest if newest is not None and newest.ready_at is None else None
+
 
 def cover_key() -> str:
     """128 random bits: a draft's cover is not to be guessed."""
@@ -63,6 +69,7 @@ class Cover(models.Model):
     original = models.TextField(default="", help_text="Its name in the storage, while it is there.")
     widths = ArrayField(models.PositiveIntegerField(), default=list, help_text="Of the sizes, in pixels.")
     ready_at = models.DateTimeField(null=True)
+    failure = models.TextField(default="", help_text="Why its sizes were not made.")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -143,9 +150,18 @@ class Notification(models.Model):
     put_off_from = models.BigIntegerField(null=True, help_text="The first subscriber whose mail was put off.")
     rounds = models.PositiveSmallIntegerField(default=0, help_text="How often those put off were tried again.")
     started_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True)
+    failure = models.TextField(default="", help_text="Why it stopped before everybody was told.")
 
     def __str__(self) -> str:
         return f"{self.post_id}: {self.told} of {self.total}"
+
+    @property
+    def status(self) -> str:
+        """Whether it goes on, has stopped, or everybody was told."""
+        if self.failure:
+            return "stopped"
+        return "running" if self.ended_at is None else "done"
 
 
 class View(models.Model):

@@ -9,6 +9,7 @@ from enum import Enum
 from django.conf import settings
 from django.db import connection
 from django.urls import reverse
+from django.utils import timezone
 
 from app.blog.models import Delivery, Notification, Post, Subscriber
 from app.mailing import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
@@ -42,7 +43,9 @@ def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, i
     Raises app.mail.MailUnavailable when the server takes no mail now; the next call goes on where this one stopped,
     with NoneTaken after those who were not taken: they have a later round.
     """
-    notification = Notification.objects.filter(post=post).first() or _begin(post)
+    notification = Notification.objects.filter(post=post).first()
+    if notification is None or not notification.total:
+        notification = _begin(post)
     url = settings.SITE_URL + post.get_absolute_url()
     letter = Letter.render("blog/notification", {"post": post, "url": url})
     deadline = time.monotonic() + seconds
@@ -68,7 +71,25 @@ def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, i
 
 def _begin(post: Post) -> Notification:
     total, told = Subscriber.objects.filter(active=True).count(), post.deliveries.count()
-    return Notification.objects.get_or_create(post=post, defaults={"total": total, "told": told})[0]
+    return Notification.objects.update_or_create(post=post, defaults={"total": total, "told": told})[0]
+
+
+def notification_end(*, post_id: int) -> None:
+    """Everybody was told."""
+    Notification.objects.filter(post=post_id).update(ended_at=timezone.now(), failure="")
+
+
+def notification_stop(*, post_id: int, reason: str) -> None:
+    """It ends before everybody was told; those who were are not told again when it goes on."""
+    if Post.objects.select_for_update().filter(pk=post_id).exists():
+        stopped = {"failure": reason, "ended_at": timezone.now()}
+        Notification.objects.update_or_create(post_id=post_id, defaults=stopped, create_defaults=stopped | {"total": 0})
+
+
+def notification_resume(*, post_id: int) -> bool:
+    """It goes on. False where it has not stopped."""
+    stopped = Notification.objects.filter(post=post_id).exclude(failure="")
+    return bool(stopped.update(failure="", ended_at=None))
 
 
 def pause_before_next_round(*, post: Post) -> int:

@@ -1,11 +1,14 @@
-"""What readers see without an account: a post, the feed, the sitemap, the way out of a subscription."""
+"""What readers see without an account: posts, the feed, the sitemap, the way into a subscription and out of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+from django import forms
 from django.conf import settings
 from django.contrib.sitemaps import Sitemap
 from django.contrib.sites.requests import RequestSite
@@ -13,15 +16,19 @@ from django.contrib.syndication.views import Feed
 from django.core.cache import cache
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import Truncator
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
+from rest_framework.throttling import ScopedRateThrottle
 
 from app.blog import services
 from app.blog.models import Post, Subscriber
 from app.blog.tasks import record_view
+from app.permissions import may
+from app.text import carried
 
 CACHED_FOR = 300
 """Seconds that a rendered feed or sitemap lives at most."""
@@ -31,21 +38,90 @@ def published() -> QuerySet[Post]:
     return Post.objects.filter(status=Post.Status.PUBLISHED).defer("search").order_by("-published_at")
 
 
+class SubscribeForm(forms.Form):
+    """The address to send new posts to."""
+
+    email = forms.EmailField(
+        max_length=254,
+        error_messages={"required": "Enter your e-mail address.", "invalid": "Enter a valid e-mail address."},
+        widget=forms.EmailInput(attrs={"autocomplete": "email", "aria-describedby": "email-note"}),
+    )
+
+
+def _for_all(path: str, heading: str, description: str = "", **context: Any) -> dict[str, Any]:
+    """What a page that search engines and others may show needs besides: its address, and what it is about."""
+    return {
+        "canonical": settings.SITE_URL + path,
+        "heading": heading,
+        "description": description,
+        "form": SubscribeForm(),
+        **context,
+    }
+
+
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """The newest posts."""
-    return render(request, "blog/home.html", {"posts": published().select_related("author")[:20]})
+    posts = published().select_related("author")[:20]
+    return render(request, "blog/home.html", _for_all(reverse("home"), "Pressroom", posts=posts))
 
 
 @require_safe
 def post_page(request: HttpRequest, slug: str) -> HttpResponse:
-    """A published post; a draft for its author."""
+    """A published post; a draft for its author, and for who may view drafts."""
     post = get_object_or_404(Post.objects.select_related("author").defer("search"), slug=slug)
-    if post.status != Post.Status.PUBLISHED and request.user.pk != post.author_id:
-        raise Http404
-    if post.status == Post.Status.PUBLISHED and request.method == "GET":
+    cover = post.cover
+    if post.status != Post.Status.PUBLISHED:
+        if request.user.pk != post.author_id and not may(request.user, "view", Post):
+            raise Http404
+        return render(request, "blog/post.html", {"post": post, "cover": cover})
+    if request.method == "GET":
         record_view.delay(post.pk, timezone.now().isoformat())
-    return render(request, "blog/post.html", {"post": post})
+    description = Truncator(" ".join(post.body.split())).chars(200)
+    image = settings.SITE_URL + cover.largest if cover else ""
+    context = _for_all(post.get_absolute_url(), post.title, description, post=post, cover=cover, image=image)
+    return render(request, "blog/post.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def subscribe(request: HttpRequest) -> HttpResponse:
+    """The form, and what it is sent to. As in the API: so often from one address, and no word of who is known."""
+    form = SubscribeForm(request.POST if request.method == "POST" else None)
+    status, wait = 200, ""
+    if form.is_bound:
+        throttle = ScopedRateThrottle()
+        if not throttle.allow_request(request, SimpleNamespace(throttle_scope="subscribe")):  # type: ignore[arg-type]
+            form.add_error("email", "Too many subscriptions from your network. Try again later.")
+            status, wait = 429, str(ceil(throttle.wait() or 60))
+        elif form.is_valid():
+            services.subscription_start(email=form.cleaned_data["email"])
+            return redirect("subscribed")
+        else:
+            status = 400
+    context = _for_all(reverse("subscribe"), "Subscribe to Pressroom", "Get new posts by mail.", form=form)
+    response = render(request, "blog/subscribe.html", context, status=status)
+    if wait:
+        response["Retry-After"] = wait
+    return response
+
+
+@require_safe
+def subscribed(request: HttpRequest) -> HttpResponse:
+    """Where a subscriber is sent, so that a reload subscribes nobody again."""
+    return render(request, "blog/subscribe.html", {"done": True})
+
+
+@require_safe
+def robots(request: HttpRequest) -> HttpResponse:
+    """What search engines leave out, and where they find the rest."""
+    closed = ("/admin/", "/api/", "/unsubscribe/")
+    lines = [
+        "User-agent: *",
+        *(f"Disallow: {path}" for path in closed),
+        "",
+        f"Sitemap: {settings.SITE_URL}/sitemap.xml",
+    ]
+    return HttpResponse("\n".join(lines) + "\n", content_type="text/plain; charset=utf-8")
 
 
 class PostFeed(Feed[Post, Post]):
@@ -60,10 +136,10 @@ class PostFeed(Feed[Post, Post]):
         return published().select_related("author")[:20]
 
     def item_title(self, item: Post) -> str:
-        return item.title
+        return carried(item.title)
 
     def item_description(self, item: Post) -> str:
-        return str(Truncator(item.body).words(60))
+        return carried(Truncator(item.body).words(60))
 
     def item_link(self, item: Post) -> str:
         return f"{settings.SITE_URL}{item.get_absolute_url()}"
@@ -72,7 +148,7 @@ class PostFeed(Feed[Post, Post]):
         return item.published_at
 
     def item_author_name(self, item: Post) -> str:
-        return item.author.get_username()
+        return carried(item.author.get_username())
 
 
 class PostSitemap(Sitemap[Post]):

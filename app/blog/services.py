@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from django.core.cache import cache
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
@@ -14,7 +15,7 @@ from app.blog.figures import posts_published as posts_published  # noqa: PLC0414
 from app.blog.figures import subscribers_count as subscribers_count  # noqa: PLC0414
 from app.blog.figures import subscribers_listed as subscribers_listed  # noqa: PLC0414
 from app.blog.figures import subscriptions_by_day as subscriptions_by_day  # noqa: PLC0414
-from app.blog.models import Post, Subscriber, unsubscribe_token
+from app.blog.models import Cover, Post, Subscriber
 from app.blog.statistics import Activity as Activity  # noqa: PLC0414 - for other apps, as the next one
 from app.blog.statistics import activity_figures as activity_figures  # noqa: PLC0414
 
@@ -22,15 +23,45 @@ FEED_KEY, SITEMAP_KEY = "rss:feed", "sitemap:posts"
 
 
 def post_create(*, author: Any, title: str, body: str) -> Post:
-    """A draft of ``author``'s."""
-    return Post.objects.create(author=author, title=title, body=body, slug=_free_slug(title))
+    """A draft of ``author``'s, with a slug of its title; two at once get two."""
+    slug = _slug(title)
+    while True:
+        taken = Post.objects.filter(slug=slug).exists()
+        try:
+            if not taken:
+                with transaction.atomic():
+                    return Post.objects.create(author=author, title=title, body=body, slug=slug)
+        except IntegrityError:
+            # Another one has it since. Or it was not the slug: that is raised.
+            if not Post.objects.filter(slug=slug).exists():
+                raise
+        slug = f"{_slug(title)}-{secrets.token_hex(4)}"
 
 
-def _free_slug(title: str) -> str:
-    base = slugify(title, allow_unicode=True)[:60].strip("-") or "post"
-    taken = set(Post.objects.filter(slug__startswith=base).values_list("slug", flat=True))
-    # Two at once may still choose the same one: a random tail instead of a number makes that a matter of theory.
-    return base if base not in taken else f"{base}-{unsubscribe_token()[:8].lower().replace('_', 'x')}"
+def _slug(title: str) -> str:
+    return slugify(title, allow_unicode=True)[:60].strip("-") or "post"
+
+
+def post_change(*, post_id: int, fields: dict[str, Any]) -> Post:
+    """Set these fields and no others: whoever publishes it meanwhile, it stays published. Call it in a transaction.
+
+    Raises Post.DoesNotExist.
+    """
+    post = Post.objects.select_for_update().get(pk=post_id)
+    for name, value in fields.items():
+        setattr(post, name, value)
+    post.save(update_fields=[*fields, "updated_at"])
+    return post
+
+
+def post_delete(*, post_id: int) -> str | None:
+    """Delete a post; call it in a transaction. Returns the status that it had, None where it is gone already."""
+    post = Post.objects.select_for_update().filter(pk=post_id).first()
+    if post is None:
+        return None
+    status = post.status
+    post.delete()
+    return status
 
 
 def post_publish(*, post_id: int) -> bool:
@@ -45,6 +76,16 @@ def post_publish(*, post_id: int) -> bool:
     post.published_at = timezone.now()
     post.save(update_fields=["status", "published_at", "updated_at"])
     return True
+
+
+def cover_fail(*, cover_id: int, reason: str) -> bool:
+    """The cover's sizes will not be made; its original is kept. False where they are made, or it is gone."""
+    return bool(Cover.objects.filter(pk=cover_id, ready_at=None).update(failure=reason))
+
+
+def cover_resume(*, cover_id: int) -> bool:
+    """The cover's sizes are to be made after all. False where it does not wait for that."""
+    return bool(Cover.objects.filter(pk=cover_id, ready_at=None).exclude(failure="").update(failure=""))
 
 
 def caches_invalidate() -> None:

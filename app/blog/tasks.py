@@ -12,6 +12,7 @@ from django.utils.dateparse import parse_datetime
 from app.blog import notifications, search, services, statistics
 from app.blog.models import Cover, Post
 from app.mail import MailUnavailable
+from app.taskruns.outcomes import End, Outcome
 from app.taskruns.progress import report_progress
 
 logger = logging.getLogger(__name__)
@@ -19,10 +20,38 @@ logger = logging.getLogger(__name__)
 TURN = 60.0
 """Seconds of work after which a long task goes to the end of its queue."""
 
+SCHEDULABLE: dict[str, Any] = {"schedulable": True}
+
+
+def notification_ended(end: End) -> None:
+    """The author reads whether subscribers were told of a post, and why not."""
+    [post_id] = end.args
+    if end.outcome is Outcome.SUCCEEDED:
+        notifications.notification_end(post_id=post_id)
+    elif end.outcome is Outcome.RESTARTED:
+        notifications.notification_resume(post_id=post_id)
+    else:
+        notifications.notification_stop(post_id=post_id, reason=REASONS.get(end.outcome, "It could not go on."))
+
+
+def cover_ended(end: End) -> None:
+    """The author reads why a post has no new cover."""
+    [cover_id] = end.args
+    if end.outcome is Outcome.RESTARTED:
+        services.cover_resume(cover_id=cover_id)
+    elif end.is_loss:
+        reason = REASONS.get(end.outcome, "Its sizes could not be made.")
+        services.cover_fail(cover_id=cover_id, reason=reason)
+
+
+REASONS = {Outcome.CANCELLED: "It was cancelled.", Outcome.EXPIRED: "It was not begun in time."}
+OF_NOTIFICATIONS: dict[str, Any] = {"on_end": notification_ended}
+OF_COVERS: dict[str, Any] = {"on_end": cover_ended, "owner_may_cancel": True}
+
 
 @shared_task(
     bind=True, queue="emails", autoretry_for=(MailUnavailable,), max_retries=20, retry_backoff=True,
-    retry_backoff_max=600,
+    retry_backoff_max=600, **OF_NOTIFICATIONS,
 )  # fmt: skip
 def notify_subscribers(self: Any, post_id: int) -> int:
     """Tell every subscriber of a post. Killed, failed or out of turn, it goes on where it stopped.
@@ -56,7 +85,7 @@ def reindex_post(post_id: int) -> bool:
 
 @shared_task(
     bind=True, queue="default", autoretry_for=(search.SearchUnavailable,), max_retries=20, retry_backoff=True,
-    retry_backoff_max=600,
+    retry_backoff_max=600, **SCHEDULABLE,
 )  # fmt: skip
 def reindex_all(self: Any, after: int = 0) -> None:
     """Index every post with an id above ``after``, in batches; out of turn it goes on where it stopped."""
@@ -94,6 +123,7 @@ def invalidate_caches(post_id: int) -> None:
     dont_autoretry_for=(SoftTimeLimitExceeded,),
     retry_backoff=True,
     max_retries=5,
+    **OF_COVERS,
 )
 def resize_cover(cover_id: int) -> bool:
     """Make the sizes of a cover. Returns whether there is such a cover."""

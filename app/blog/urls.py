@@ -18,5 +18,8 @@ urlpatterns = [
     path("covers/<slug:key>/<int:width>.webp", cover_file, name="cover"),
     path("feed/", pages.feed, name="feed"),
     path("sitemap.xml", pages.sitemap, name="sitemap"),
+    path("robots.txt", pages.robots, name="robots"),
+    path("subscribe/", pages.subscribe, name="subscribe"),
+    path("subscribe/done/", pages.subscribed, name="subscribed"),
     path("unsubscribe/<str:token>/", pages.unsubscribe, name="unsubscribe"),
 ]

@@ -23,7 +23,22 @@ Resolve = Callable[[str], Sequence[str]]
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are an IPv4 address."""
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-"""RFC 4291: all that is given out to the world; of what is outside, ``is_global`` takes more for public."""
+"""RFC 4291: all that is given out to the world."""
+SPECIAL: tuple[Network, ...] = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            # IANA's special-purpose registries (RFC 6890), those that are reachable worldwide included: no service of
+            # anybody's is there. Not ``is_global``, which differs from one release of Python to the next.
+            "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+            "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16",
+            "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+            # Multicast, and what is reserved with the broadcast address.
+            "224.0.0.0/4", "240.0.0.0/4",
+            "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+        ),
+    )
+)  # fmt: skip
 
 
 class Refused(Exception):
@@ -43,6 +58,10 @@ class Budget:
         if left <= 0:
             raise error("out of time")
         return left if timeout is None else min(left, timeout)
+
+    def share(self, timeout: float | None, tries: int, error: type[Exception]) -> float:
+        """As ``wait``, for the next of so many tries: none takes more than its part of what is left."""
+        return min(self.wait(timeout, error), self.wait(None, error) / tries)
 
     def spend(self, received: bytes) -> bytes:
         """Count bytes received, of heads and bodies. Raises Refused where they are too many."""
@@ -72,7 +91,7 @@ def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
         return True
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
         return False
-    return address.is_global and not address.is_multicast
+    return not any(address in network for network in SPECIAL)
 
 
 class GuardedBackend(httpcore.NetworkBackend):
@@ -94,13 +113,12 @@ class GuardedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         """Raises Refused, httpcore.ConnectError and httpcore.ConnectTimeout."""
         error: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in self._checked(host):
+        addresses = self._checked(host)
+        for tried, address in enumerate(addresses):
+            wait = self._budget.share(timeout, len(addresses) - tried, httpcore.ConnectTimeout)
             try:
-                stream = self._sockets.connect_tcp(
-                    address, port, self._budget.wait(timeout, httpcore.ConnectTimeout), local_address,
-                    socket_options,
-                )  # fmt: skip
-            except httpcore.ConnectError as failed:
+                stream = self._sockets.connect_tcp(address, port, wait, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as failed:
                 error = failed
             else:
                 return _Stream(stream, self._budget)

@@ -22,6 +22,7 @@ from slack_sdk.webhook import WebhookClient
 
 from app.integrations.guard import Budget, GuardedBackend, Network, Refused, Resolve, system_resolve
 from app.integrations.models import Ping
+from app.text import carried
 
 TOTAL = 30.0
 """Seconds that a call may take, redirects and all."""
@@ -142,7 +143,7 @@ def slack_post(*, text: str) -> bool:
     if not settings.SLACK_WEBHOOK_URL:
         return False
     # Without it a title like <!channel> would call everybody: https://docs.slack.dev/messaging/formatting-message-text
-    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = carried(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     try:
         answer = WebhookClient(settings.SLACK_WEBHOOK_URL, timeout=10, retry_handlers=[]).send(text=plain)
     except (URLError, OSError) as error:

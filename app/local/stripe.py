@@ -27,6 +27,11 @@ def error(status: int, kind: str, message: str, **more: str) -> Reply:
     return status, {"error": {"type": kind, "message": message, **more}}
 
 
+def _unknown(method: str) -> Reply:
+    return error(400, "invalid_request_error", f"No such PaymentMethod: '{method}'", code="resource_missing",
+                 param="payment_method")  # fmt: skip
+
+
 class Payments:
     """The state behind the API: payment intents, and what was answered under which key."""
 
@@ -58,7 +63,7 @@ class Payments:
         """Do what the key stands for, or answer what was answered when it was done."""
         with self._lock:
             if key not in self.remembered:
-                done = self._confirm(parts[2]) if parts[-1] == "confirm" else self._create(parameters)
+                done = self._confirm(parts[2], parameters) if parts[-1] == "confirm" else self._create(parameters)
                 self.remembered[key] = parameters, done
             known, reply = self.remembered[key]
         return reply if known == parameters else error(400, "idempotency_error", "Keys can only be used once")
@@ -66,8 +71,7 @@ class Payments:
     def _create(self, parameters: dict[str, str]) -> Reply:
         method = parameters["payment_method"]
         if not method.startswith("pm_card_"):
-            return error(400, "invalid_request_error", f"No such PaymentMethod: '{method}'", code="resource_missing",
-                         param="payment_method")  # fmt: skip
+            return _unknown(method)
         intent = {
             "id": f"pi_{secrets.token_hex(8)}", "object": "payment_intent", "amount": int(parameters["amount"]),
             "currency": parameters["currency"], "payment_method": method, "status": "requires_confirmation",
@@ -76,12 +80,16 @@ class Payments:
         self.intents[str(intent["id"])] = intent
         return 200, dict(intent)
 
-    def _confirm(self, name: str) -> Reply:
+    def _confirm(self, name: str, parameters: dict[str, str]) -> Reply:
         intent = self.intents[name]
+        method = parameters.get("payment_method", intent["payment_method"])
+        if not method.startswith("pm_card_"):
+            return _unknown(method)
         if intent["status"] != "requires_confirmation":
             return error(400, "invalid_request_error", "This PaymentIntent's status is another.",
                          code="payment_intent_unexpected_state")  # fmt: skip
-        declined = DECLINES.get(intent["payment_method"])
+        intent["payment_method"] = method
+        declined = DECLINES.get(method)
         if declined is None:
             self.charges.append(name)
             intent["status"] = "succeeded"

@@ -1,10 +1,11 @@
-"""Runs the processes of ``make up`` together: what one writes gets its name in front, when one ends all end.
+"""Runs the processes of ``make up`` together: what one writes gets its name in front, and one that dies comes back.
 
 Why not honcho: ``docs/decisions/0004-our-own-supervisor.md``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,10 +15,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 GUARDIAN = Path(__file__).with_name("guardian.py")
 COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93")
+STEADY = 30.0
+"""Seconds after which a process counts as one that runs: when it dies later, its first restart is as quick as ever."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds until a dead process is started again; twice as long each time that it dies soon after."""
 
 
 class Ended(Exception):
@@ -26,6 +31,32 @@ class Ended(Exception):
     def __init__(self, reason: str, wanted: bool = False) -> None:
         super().__init__(reason)
         self.wanted = wanted
+
+
+@dataclasses.dataclass
+class Member:
+    """A process that we keep running."""
+
+    name: str
+    launch: Callable[[], subprocess.Popen[Any]]
+    process: subprocess.Popen[Any]
+    started: float
+    deaths: int = 0
+    """In a row, each soon after its start."""
+    is_service: bool = False
+
+    def pause(self) -> float:
+        """Seconds until it is started again, now that it has died."""
+        self.deaths = 1 if time.monotonic() - self.started > STEADY else self.deaths + 1
+        return min(FIRST_PAUSE * 2.0 ** min(self.deaths - 1, 10), LONGEST_PAUSE)
+
+
+class Died(NamedTuple):
+    """A process has ended without being asked to."""
+
+    name: str
+    pid: int
+    how: str
 
 
 class Printer:
@@ -86,14 +117,14 @@ class Guardian:
 
 
 class Supervisor:
-    """Starts processes in groups of their own and tells when one has ended."""
+    """Starts processes in groups of their own. Until ``wait`` one that ends is the end of all, from then on it is
+    started again."""
 
     def __init__(self, guardian: Guardian, printer: Printer) -> None:
         self._guardian = guardian
         self._print = printer
-        self._events: SimpleQueue[Ended | str] = SimpleQueue()
-        self._running: dict[str, subprocess.Popen[str]] = {}
-        self._adopted: list[subprocess.Popen[bytes]] = []
+        self._events: SimpleQueue[Ended | Died | str] = SimpleQueue()
+        self._members: dict[str, Member] = {}
         self._readers: list[threading.Thread] = []
         self._stopping = False
 
@@ -104,34 +135,44 @@ class Supervisor:
 
     def _on_signal(self, number: int, _: object) -> None:
         if self._stopping:
-            for process in list(self._running.values()):
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+            for member in list(self._members.values()):
+                if member.process.poll() is None and not member.is_service:
+                    os.killpg(member.process.pid, signal.SIGKILL)
         self._events.put(Ended(f"{signal.Signals(number).name} received", wanted=True))
 
     def start(self, name: str, command: list[str], env: Mapping[str, str], ready: str = "") -> None:
         """Start a process. Where ``ready`` is given, its first line with that text counts as its readiness."""
-        process = subprocess.Popen(
-            command,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        self._guardian.watch(name, process.pid, signal.SIGTERM, stage=1)
-        self._running[name] = process
-        reader = threading.Thread(target=self._read, args=(name, process, ready), daemon=True)
-        reader.start()
-        self._readers.append(reader)
-        threading.Thread(target=self._await, args=(name, process), daemon=True).start()
 
-    def adopt(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        """All end when this one does, too; the guardian knows it already."""
-        self._adopted.append(process)
-        threading.Thread(target=self._await, args=(name, process), daemon=True).start()
+        def launch() -> subprocess.Popen[Any]:
+            process = subprocess.Popen(
+                command,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            self._guardian.watch(name, process.pid, signal.SIGTERM, stage=1)
+            reader = threading.Thread(target=self._read, args=(name, process, ready), daemon=True)
+            reader.start()
+            self._readers = [*filter(threading.Thread.is_alive, self._readers), reader]
+            return process
+
+        self._keep(Member(name, launch, launch(), time.monotonic()))
+
+    def adopt(self, name: str, process: subprocess.Popen[bytes], launch: Callable[[], subprocess.Popen[bytes]]) -> None:
+        """Keep a service running that the guardian knows already; ``launch`` starts it again and tells the guardian."""
+        self._keep(Member(name, launch, process, time.monotonic(), is_service=True))
+
+    def pids(self) -> dict[str, int]:
+        """The process ids by name."""
+        return {name: member.process.pid for name, member in self._members.items()}
+
+    def _keep(self, member: Member) -> None:
+        self._members[member.name] = member
+        threading.Thread(target=self._await, args=(member.name, member.process), daemon=True).start()
 
     def _read(self, name: str, process: subprocess.Popen[str], ready: str) -> None:
         assert process.stdout is not None
@@ -145,19 +186,18 @@ class Supervisor:
     def _await(self, name: str, process: subprocess.Popen[Any]) -> None:
         code = process.wait()
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-        self._events.put(Ended(f"{name} ended ({how})"))
+        self._events.put(Died(name, process.pid, how))
 
     def run(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
-        """Run a command to its end. Raises Ended when it fails, or on a signal."""
+        """Run a command to its end. Raises Ended when it or anything else fails, or on a signal."""
         self.start(name, command, env)
-        try:
-            self._next(None)
-        except Ended as ended:
-            process = self._running[name]
-            if ended.wanted or process.poll() != 0:
-                raise
-            self._guardian.forget(process.pid)
-            del self._running[name]
+        while True:
+            event = self._events.get()
+            if isinstance(event, Died) and (event.name, event.how) == (name, "exit code 0"):
+                self._guardian.forget(event.pid)
+                del self._members[name]
+                return
+            _end_of_all(event)
 
     def wait_ready(self, names: set[str], also: Callable[[], bool], timeout: float) -> None:
         """Until each name has told its readiness and ``also()`` holds. Raises Ended when something ends before."""
@@ -165,29 +205,59 @@ class Supervisor:
         while names or not also():
             if time.monotonic() > deadline:
                 raise Ended(f"not ready within {timeout:.0f} s: {', '.join(sorted(names)) or 'web'}")
-            names = names - {self._next(0.1)}
+            event = self._next(0.1)
+            _end_of_all(event)
+            names = names - {event}
 
     def wait(self) -> None:
-        """Forever. Raises Ended when a process ends or a signal comes."""
+        """Until a signal comes, which raises Ended. What dies meanwhile is started again, after a pause."""
+        due: dict[str, float] = {}
         while True:
-            self._next(None)
+            timeout = max(0.0, min(due.values()) - time.monotonic()) if due else None
+            event = self._next(timeout)
+            if isinstance(event, Ended):
+                raise event
+            if isinstance(event, Died):
+                member = self._members[event.name]
+                self._bury(event.pid)
+                pause = member.pause()
+                due[event.name] = time.monotonic() + pause
+                self._print("up", f"{event.name} ended ({event.how}): it starts again in {pause:.0f} s")
+            for name in [name for name, moment in due.items() if moment <= time.monotonic()]:
+                del due[name]
+                member = self._members[name]
+                member.process, member.started = member.launch(), time.monotonic()
+                self._keep(member)
+                self._print("up", f"{name} starts again (process {member.process.pid})")
 
-    def _next(self, timeout: float | None) -> str:
+    def _bury(self, pid: int) -> None:
+        """End what is left of a dead process's group, as a container ends with its first process."""
         try:
-            event = self._events.get(timeout=timeout)
+            os.killpg(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # nothing is; macOS says the latter of a zombie
+            pass
+        self._guardian.forget(pid)
+
+    def _next(self, timeout: float | None) -> Ended | Died | str:
+        try:
+            return self._events.get(timeout=timeout)
         except Empty:
             return ""
-        if isinstance(event, Ended):
-            raise event
-        return event
 
     def stop(self) -> None:
         """End all and wait until nothing is left."""
         self._stopping = True
         self._guardian.end()
-        processes: list[subprocess.Popen[Any]] = [*self._running.values(), *self._adopted]
-        for process in processes:
-            process.wait()
+        for member in self._members.values():
+            member.process.wait()
         self._guardian.wait()
         for reader in self._readers:  # their last lines; bounded, should someone else hold a pipe open
             reader.join(timeout=1.0)
+
+
+def _end_of_all(event: Ended | Died | str) -> None:
+    """Raise Ended for whatever ends while all starts: what does not start once will not start again."""
+    if isinstance(event, Died):
+        raise Ended(f"{event.name} ended ({event.how})")
+    if isinstance(event, Ended):
+        raise event

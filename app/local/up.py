@@ -10,9 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
+from app.local import running
 from app.local.services import PROJECT, Postgres, Service, ServiceError, Valkey, data_folder, free_port
 from app.local.supervisor import Ended, Guardian, Printer, Supervisor
 from app.queues import QUEUES, Queue
@@ -28,30 +31,52 @@ class Refused(Exception):
 def lock(var: Path) -> IO[str]:
     """Hold the lock of this project. Raises Refused when another ``make up`` has it."""
     var.mkdir(parents=True, exist_ok=True)
-    file = (var / "up.lock").open("a+")
+    file = (var / running.LOCK).open("a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        holder = file.read().strip()
-        raise Refused(f"`make up` already runs here (process {holder}): end it with Ctrl-C first") from None
+        raise Refused(beside(var, file.read().strip())) from None
+    running.forget(var)
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
 
 
-def wanted_port(text: str) -> int:
-    """The port to serve on. Raises Refused where it is none, or busy."""
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise Refused(f"PORT={text}: not a port")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", int(text)))
-        except OSError as error:
-            raise Refused(f"port {text} is not free ({error.strerror}): `make up PORT=…` takes another") from None
-    return int(text)
+def beside(var: Path, holder: str) -> str:
+    """What to do where a ``make up`` runs already."""
+    site = running.read(var).get("SITE_URL")
+    lines = [
+        f"`make up` already runs here (process {holder})" + (f", at {site}/" if site else ""),
+        "  beside it:       `make shell`, `make psql`, manage.py and celery use it as it is",
+        f"  instead of it:   end it by Ctrl-C in its terminal, or by `kill {holder}`, then start anew",
+        "  a second one:    `make up VAR_DIR=/another/folder PORT=8001`",
+    ]
+    return "\n".join(lines)
+
+
+def wanted_ports(**given: str) -> dict[str, int]:
+    """The ports to serve on, by the name of the variable. Raises Refused with a line for each that cannot be."""
+    wrong = []
+    ports: dict[str, int] = {}
+    for name, text in given.items():
+        if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536):
+            wrong.append(f"{name}={text}: not a port, which is a number from 1 to 65535")
+        elif int(text) in ports.values():
+            wrong.append(f"{name}={text}: the same as another's")
+        else:
+            ports[name] = int(text)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", int(text)))
+                except OSError as error:
+                    hint = f"`make up {name}=…` takes another"
+                    wrong.append(f"port {text} is not free ({error.strerror}): {hint}")
+    if wrong:
+        raise Refused("\nmake up: ".join(wrong))
+    return ports
 
 
 def secret_key(var: Path) -> str:
@@ -137,12 +162,25 @@ def services(env: dict[str, str], guardian: Guardian, supervisor: Supervisor) ->
     for name, service in own:
         service.start(guardian.watch)
         assert service.process is not None
-        supervisor.adopt(service.name, service.process)
+        supervisor.adopt(service.name, service.process, partial(service.launch, guardian.watch))
         env[name] = service.url
 
 
-def links(base: str, exporter: int, var: Path, seconds: float) -> str:
-    """What is printed once all is ready; of the example's apps only what is there."""
+def server(url: str, is_ours: bool) -> str:
+    """The address of a server; of one of somebody else's without its password."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    if is_ours or ":" not in user:
+        return url
+    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
+
+
+def links(base: str, exporter: int, env: dict[str, str], own: set[str], pids: dict[str, int], seconds: float) -> str:
+    """What is printed once all is ready; of the example's apps only what is there.
+
+    ``own`` are the variables of the servers that are ours, whose passwords are printed, too.
+    """
+    var = Path(env["VAR_DIR"])
     lines = [
         ("API documents", f"{base}/api/docs/"),
         ("Admin", f"{base}/admin/   (admin, admin-demo-1)"),
@@ -150,12 +188,19 @@ def links(base: str, exporter: int, var: Path, seconds: float) -> str:
         *([("Feed", f"{base}/feed/")] if (PROJECT / "app" / "blog").is_dir() else []),
         ("Figures", f"http://127.0.0.1:{exporter}/metrics"),
         ("Mail", str(var / "mail")),
+        ("PostgreSQL", server(env["DATABASE_URL"], "DATABASE_URL" in own)),
+        ("Valkey" if "REDIS_URL" in own else "Redis", server(env["REDIS_URL"], "REDIS_URL" in own)),
     ]
     told = f"\nPressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.\n\n"
     told += "".join(f"    {name:16}{where}\n" for name, where in lines)
     if Path(__file__).with_name("demo.py").exists():
         demo = "drives all of it: mails to 1,000 subscribers, a cover, a report, a payment, a summary"
         told += f"\n    {'make demo':16}{demo}\n"
+    told += f"    {'make shell':16}Django's shell, in another terminal; manage.py and celery work there, too\n"
+    told += f"    {'make psql':16}the database's\n"
+    told += "\n    Kill any of these; it comes back, and nothing is lost:\n"
+    names = [f"{name} {pid}" for name, pid in pids.items()]
+    told += "".join(f"        {', '.join(names[at : at + 5])}\n" for at in range(0, len(names), 5))
     return told
 
 
@@ -164,12 +209,15 @@ def main() -> int:
     var = Path(os.environ.get("VAR_DIR") or PROJECT / "var").resolve()
     try:
         held = lock(var)
-        port = wanted_port(os.environ.get("PORT") or "8000")
+        given = {"PORT": os.environ.get("PORT") or "8000", "EXPORTER_PORT": os.environ.get("EXPORTER_PORT") or ""}
+        ports = wanted_ports(**{name: text for name, text in given.items() if text})
     except Refused as refused:
         print(f"make up: {refused}", file=sys.stderr)
         return 1
 
+    port = ports["PORT"]
     env = environment(var, port)
+    own = {name for name in ("DATABASE_URL", "REDIS_URL") if not env.get(name)}
     workers = {f"worker-{queue.name}": worker(queue) for queue in QUEUES}
     printer = Printer(
         sys.stdout, ["up", "web", *workers, "beat", "relay", "exporter", "stripe", "migrate", "demo-data"]
@@ -188,18 +236,22 @@ def main() -> int:
         stand_ins = {"stripe"} if has_payments and not env.get("STRIPE_SECRET_KEY") else set()
         if stand_ins:
             supervisor.start("stripe", stripe(env), env, ready="stripe: ready")
+        # From here on all else that needs them can be started beside us.
+        running.write(var, env)
         supervisor.start("web", web(port), env)
         for name, command in workers.items():
             supervisor.start(name, command, env, ready=" ready.")
         supervisor.start("beat", BEAT, env, ready="beat: Starting...")
         supervisor.start("relay", [*manage, "relay"], env, ready="relay: ready")
-        exporter = free_port()
-        supervisor.start("exporter", [*manage, "exporter", f"--port={exporter}"], env, ready="exporter: ready")
+        exporter = ports.get("EXPORTER_PORT") or free_port()
+        supervisor.start(
+            "exporter", [*manage, "exporter", "--host=127.0.0.1", f"--port={exporter}"], env, ready="exporter: ready"
+        )
         base = f"http://127.0.0.1:{port}"
         supervisor.wait_ready(
             {*workers, *stand_ins, "beat", "relay", "exporter"}, lambda: answers(f"{base}/readyz"), READY_TIMEOUT
         )
-        print(links(base, exporter, var, time.monotonic() - started), flush=True)
+        print(links(base, exporter, env, own, supervisor.pids(), time.monotonic() - started), flush=True)
         supervisor.wait()
     except ServiceError as error:
         printer("up", str(error))
@@ -209,6 +261,7 @@ def main() -> int:
         code = 0 if ended.wanted else 1
     finally:
         stopping = time.monotonic()
+        running.forget(var)
         supervisor.stop()
     printer("up", f"all ended after {time.monotonic() - stopping:.1f} s")
     return code

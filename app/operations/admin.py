@@ -9,8 +9,12 @@ from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.views.generic import RedirectView
 
-from app.operations.models import VIEW, Operations
+from app.operations import schedule_admin
+from app.operations.models import Operations
 from app.readonly import ReadOnly
+from app.taskruns.permissions import may_view
+
+schedule_admin.register()
 
 
 @admin.register(Operations)
@@ -25,4 +29,4 @@ class OperationsAdmin(ReadOnly, admin.ModelAdmin[Operations]):
         return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return request.user.has_perm(VIEW)
+        return may_view(request.user)

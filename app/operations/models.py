@@ -1,9 +1,6 @@
-"""No table: what the operations pages may be asked for, as Django's permissions."""
+"""No table: what the operations pages may be asked for, as Django's permissions (see `app.taskruns.permissions`)."""
 
 from django.db import models
-
-VIEW = "operations.view_operations"
-OPERATE = "operations.operate"
 
 
 class Operations(models.Model):  # noqa: DJ008 - there is none to be named
@@ -14,6 +11,6 @@ class Operations(models.Model):  # noqa: DJ008 - there is none to be named
         default_permissions = ()
         permissions = [
             ("view_operations", "Can look at tasks, workers and schedules"),
-            ("operate", "Can run tasks again, cancel and discard them, and pause schedules"),
+            ("operate", "Can look at tasks, run them again, cancel and discard them, and write schedules"),
         ]
         verbose_name_plural = "overview"

@@ -12,9 +12,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django_celery_beat.models import PeriodicTask
 
-from app.operations.models import OPERATE, VIEW
 from app.operations.shown import Page
 from app.taskruns.models import TaskRun, Undeliverable
+from app.taskruns.permissions import may_operate, may_view
 
 FRAGMENT = "X-Fragment"
 """The header by which a page's script asks for the live part alone."""
@@ -22,12 +22,12 @@ FRAGMENT = "X-Fragment"
 View = Callable[..., HttpResponse]
 
 
-def page(view: View, permission: str = VIEW) -> View:
+def page(view: View, is_allowed: Callable[[Any], bool] = may_view) -> View:
     """For staff who may look. Whoever is not signed in is sent to do so; others get 403."""
 
     @functools.wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if not request.user.has_perm(permission):
+        if not is_allowed(request.user):
             raise PermissionDenied
         return view(request, *args, **kwargs)
 
@@ -36,12 +36,12 @@ def page(view: View, permission: str = VIEW) -> View:
 
 def action(view: View) -> View:
     """For staff who may operate."""
-    return page(view, OPERATE)
+    return page(view, may_operate)
 
 
 def render(request: HttpRequest, name: str, title: str, **context: Any) -> HttpResponse:
     """The page ``name`` in the admin's frame, or its live part where that was asked for."""
-    context |= {"may_operate": request.user.has_perm(OPERATE), "title": title, "page": name}
+    context |= {"may_operate": may_operate(request.user), "title": title, "page": name}
     if FRAGMENT in request.headers:
         return Page(request, f"operations/_{name}.html", context)
     return Page(

@@ -10,6 +10,7 @@ import datetime
 from typing import Any
 
 from celery import current_app
+from django.conf import settings
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
@@ -85,14 +86,22 @@ def _next_run(entry: LedgerEntry, now: datetime.datetime) -> datetime.datetime |
     return None if remaining is None else (now + remaining + HALF_A_SECOND).replace(microsecond=0)
 
 
+def schedulable() -> list[str]:
+    """Names of the tasks that a schedule may call: those of the code's schedules, and those that say so themselves."""
+    in_code = {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()}
+    return [task.name for task in our_tasks() if task.name in in_code or task.schedulable]
+
+
 def schedule_run_now(*, row: Any, user: Any) -> TaskRun | None:
     """Call a schedule's task at once; its next run stays when it was. None for a task that leaves no run.
 
-    Raises NotPossible for an unknown task, and for a schedule or a call that is refused.
+    Raises NotPossible for a task that no schedule may have, and for a schedule or a call that is refused.
     """
     tasks = {task.name: task for task in our_tasks()}
     if row.task not in tasks:
         raise NotPossible(f"There is no task {row.task}.")
+    if row.task not in schedulable():
+        raise NotPossible(f"{row.task} may not be scheduled: its code does not say `schedulable=True`.")
     try:
         entry = LedgerEntry(row, app=current_app)
         options = {name: value for name, value in entry.options.items() if name != "expires"}

@@ -24,6 +24,8 @@ from app.payments import services
 from app.payments.models import Order
 from app.payments.prices import PLANS
 from app.payments.tasks import process_payment
+from app.permissions import may
+from app.permissions_api import OwnerOrPermitted
 from app.preconditions import ConditionalMixin
 from app.taskruns.about import tasks_about
 from app.taskruns.api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads
@@ -90,11 +92,11 @@ class OrderViewSet(
     ConditionalMixin, mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin,
     viewsets.GenericViewSet[Order],
 ):  # fmt: skip
-    """Your orders; for staff, everybody's."""
+    """Your orders; with the permission to view orders, everybody's."""
 
     serializer_class = OrderSerializer
     filter_serializer_class = OrderFilterSerializer
-    permission_classes = (permissions.IsAuthenticated,)
+    permission_classes = (permissions.IsAuthenticated, OwnerOrPermitted)
     pagination_class = OrderPagination
     lookup_value_converter = "uuid"
     throttle_scope = "payments"
@@ -107,7 +109,7 @@ class OrderViewSet(
         if getattr(self, "swagger_fake_view", False):
             return Order.objects.none()
         orders = Order.objects.all()
-        return orders if self.request.user.is_staff else orders.filter(owner=self.request.user.pk)
+        return orders if may(self.request.user, "view", Order) else orders.filter(owner=self.request.user.pk)
 
     @idempotent
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -121,7 +123,10 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     @idempotent
     def pay(self, request: Request, pk: Any = None) -> Response:
-        """Pay an order, once. Asked again while it is being paid, the answer is the same task. Ended: 409."""
+        """Pay an order, once. Asked again while it is being paid, the answer is the same task. Paid or declined: 409.
+
+        One that is `interrupted` (its task was cancelled or given up) may be paid again, and is charged once.
+        """
         serializer = PaySerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         order = self.get_object()

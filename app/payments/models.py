@@ -14,6 +14,8 @@ class Order(models.Model):
     class Status(models.TextChoices):
         PENDING = "pending"
         PROCESSING = "processing"
+        INTERRUPTED = "interrupted"
+        """Its task ended and left no answer (cancelled, given up): it may be paid again, and is charged once."""
         PAID = "paid"
         FAILED = "failed"
 
@@ -27,7 +29,7 @@ class Order(models.Model):
     payment_method = models.TextField(default="", help_text="Stripe's id of the card or account to charge.")
     payment_intent = models.TextField(default="", help_text="Stripe's id of the payment.")
     refused_calls = models.PositiveIntegerField(default=0, help_text="Calls that Stripe answered with 5xx.")
-    failure = models.TextField(default="", help_text="Why it failed, as the customer may read it.")
+    failure = models.TextField(default="", help_text="Why it failed or stopped, as the customer may read it.")
     task_id = models.TextField(default="", help_text="Celery's id of the task that pays.")
     created_at = models.DateTimeField(auto_now_add=True)
     paid_at = models.DateTimeField(null=True)

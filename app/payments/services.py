@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from app.payments.models import Order
 from app.payments.prices import PLANS
+from app.payments.transitions import move
 
 TIMEOUT = 20.0
 """Seconds for an answer of Stripe."""
@@ -34,8 +35,15 @@ def order_create(*, owner: Any, plan: str) -> Order:
 
 
 def order_begin_payment(*, order_id: UUID, payment_method: str) -> bool:
-    """Move a pending order on, to be charged to ``payment_method``. False where it is no longer pending."""
-    return _move(order_id, Order.Status.PENDING, status=Order.Status.PROCESSING, payment_method=payment_method)
+    """Move an order on that is pending or interrupted, to be charged to ``payment_method``. False for any other.
+
+    An interrupted one keeps its payment at Stripe, which is charged once; the call that confirms it is another one.
+    """
+    begun: dict[str, Any] = {"status": Order.Status.PROCESSING, "payment_method": payment_method, "failure": ""}
+    another_call = {"refused_calls": F("refused_calls") + 1}
+    return move(order_id, Order.Status.PENDING, to=begun) or move(
+        order_id, Order.Status.INTERRUPTED, to=begun | another_call
+    )
 
 
 def order_charge(*, order_id: UUID) -> str:
@@ -83,7 +91,9 @@ def _confirmed(order: Order) -> stripe.PaymentIntent:
     try:
         # Nobody sits before a screen: what would ask the customer is a decline.
         return intents.confirm(
-            order.payment_intent, {"error_on_requires_action": True}, {"idempotency_key": _key(order, "confirm")}
+            order.payment_intent,
+            {"payment_method": order.payment_method, "error_on_requires_action": True},
+            {"idempotency_key": _key(order, "confirm")},
         )
     except stripe.InvalidRequestError as error:
         if error.code != "payment_intent_unexpected_state":
@@ -132,11 +142,8 @@ def event_handle(*, event: stripe.Event) -> bool:
 
 
 def _fail(order_id: UUID, reason: str) -> bool:
-    return _move(order_id, Order.Status.PROCESSING, status=Order.Status.FAILED, failure=reason)
-
-
-def _move(order_id: UUID, from_: Order.Status, **to: Any) -> bool:
-    return bool(Order.objects.filter(pk=order_id, status=from_).update(**to))
+    to = {"status": Order.Status.FAILED, "failure": reason}
+    return move(order_id, Order.Status.PROCESSING, Order.Status.INTERRUPTED, to=to)
 
 
 def client() -> stripe.StripeClient:

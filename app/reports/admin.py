@@ -32,8 +32,8 @@ class ReportAdmin(ReadOnly, admin.ModelAdmin[Report]):
               "created_at", "finished_at")  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Report]:
-        """With who asks, of whom columns are not told."""
-        return super().get_queryset(request).annotate(reader=Value(request.user.pk))
+        """What the API shows of them, too; with who asks, of whom columns are not told."""
+        return services.reports_seen_by(user=request.user).annotate(reader=Value(request.user.pk))
 
     @admin.display(description="task")
     def run(self, report: Report) -> str:

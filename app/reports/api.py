@@ -14,6 +14,7 @@ from django.http import FileResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer, extend_schema_view
 from rest_framework import exceptions, mixins, permissions, serializers, status, viewsets
+from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
@@ -22,13 +23,14 @@ from rest_framework.views import APIView
 
 from app.openapi import examples, response_headers
 from app.pagination import NewestFirst
+from app.permissions_api import OwnerOrPermitted
 from app.preconditions import ConditionalMixin
 from app.reports import services
 from app.reports.models import Report, ReportSection
 from app.reports.periods import Period
-from app.reports.tasks import assemble_report, build_report, build_section, fail_report
+from app.reports.tasks import assemble_report, build_report, build_section
 from app.taskruns.about import tasks_about
-from app.taskruns.api import POLL_AFTER, TaskRunSerializer, run_payloads, task_example
+from app.taskruns.api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
 from app.taskruns.idempotency import idempotent
 
 ORDER = {"type": "activity", "period": "2026-01", "format": "pdf"}
@@ -56,7 +58,7 @@ CONTENT_TYPES = {"pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}
 class ReportOrderSerializer(serializers.Serializer[Report]):
     """What a report is to be about."""
 
-    type = serializers.ChoiceField(choices=Report.Kind.choices, help_text="Of subscribers: by staff only.")
+    type = serializers.ChoiceField(choices=Report.Kind.choices, help_text="Of subscribers: with a permission only.")
     period = serializers.CharField(max_length=21, help_text="2026, 2026-01, 2026-01-31 or 2026-01-01/2026-03-31.")
     format = serializers.ChoiceField(choices=Report.Format.choices, default=Report.Format.PDF)
 
@@ -143,11 +145,11 @@ class ReportViewSet(
     ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin,
     viewsets.GenericViewSet[Report],
 ):  # fmt: skip
-    """Your reports; for staff, everybody's."""
+    """Your reports; with the permission to view reports, everybody's."""
 
     serializer_class = ReportSerializer
     filter_serializer_class = ReportFilterSerializer
-    permission_classes = (permissions.IsAuthenticated,)
+    permission_classes = (permissions.IsAuthenticated, OwnerOrPermitted)
     pagination_class = NewestReports
     lookup_value_converter = "uuid"
     throttle_scope = "reports"
@@ -183,16 +185,30 @@ class ReportViewSet(
         order = ReportOrderSerializer(data=request.data)
         order.is_valid(raise_exception=True)
         wanted = order.validated_data
-        if wanted["type"] in services.STAFF_ONLY and not request.user.is_staff:
-            raise exceptions.PermissionDenied("It holds people's addresses: only staff may order it.")
+        if wanted["type"] not in services.kinds_open_to(user=request.user):
+            raise exceptions.PermissionDenied("You may not order reports of this type.")
         report_id = uuid.uuid4()
         with transaction.atomic():
-            result = build_report.apply_async((str(report_id),), link_error=fail_report.s(str(report_id)))
-            [task] = run_payloads([result], request)
+            [task] = run_payloads([build_report.delay(str(report_id))], request)
             services.report_create(
                 report_id=report_id, task_id=task["id"], owner=request.user,
                 kind=wanted["type"], period=wanted["period"], file_format=wanted["format"],
             )  # fmt: skip
+        return self._accepted(request, report_id, task)
+
+    @extend_schema(request=None, responses={202: OrderedReportSerializer})
+    @action(detail=True, methods=["post"], throttle_classes=[ScopedRateThrottle])
+    @idempotent
+    def retry(self, request: Request, pk: Any = None) -> Response:
+        """Make a failed report again. So may one be whose task was cancelled. Any other: 409."""
+        report = self.get_object()
+        with transaction.atomic():
+            [task] = run_payloads([build_report.delay(str(report.pk))], request)
+            if not services.report_restart(report_id=report.pk, task_id=uuid.UUID(task["id"])):
+                raise Conflict("Only a report that has failed can be tried again.")
+        return self._accepted(request, report.pk, task)
+
+    def _accepted(self, request: Request, report_id: uuid.UUID, task: dict[str, Any]) -> Response:
         url = reverse("report-detail", args=[report_id], request=request)
         headers = {"Location": task["url"], "Retry-After": str(POLL_AFTER)}
         return Response({**task, "report": url}, status=status.HTTP_202_ACCEPTED, headers=headers)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from app.reports.sections import Section
+from app.text import carried
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is a formula to spreadsheets, and its text may be anybody's."""
@@ -33,4 +34,5 @@ def write_csv(file: IO[bytes], *, titles: Sequence[str], sections: Iterable[Sect
 
 
 def _harmless(cell: str) -> str:
+    cell = carried(cell)
     return f"'{cell}" if cell.startswith(FORMULA) else cell

@@ -44,6 +44,7 @@ class Report(models.Model):
     class Meta:
         ordering = ["-created_at"]
         indexes = [models.Index(fields=["created_at"], name="report_created")]
+        permissions = [("order_subscribers", "Can order and read reports of subscribers and their addresses")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.period}"

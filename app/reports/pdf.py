@@ -24,6 +24,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
 from app.reports.sections import Chart, Column, Section
+from app.text import carried
 
 PLAIN, BOLD = "NanumGothic", "NanumGothicBold"
 INK, GREY, ACCENT, RULE, STRIPE = map(HexColor, ("#1d2430", "#66707f", "#8a2b06", "#d9d5cd", "#f6f4ef"))
@@ -250,7 +251,7 @@ class _Book:
 
 def fit(text: str, font: str, size: float, width: float) -> str:
     """The text on one line of at most ``width`` points, with an ellipsis where it is cut."""
-    text = " ".join(text.split())
+    text = " ".join(carried(text).split())
     if pdfmetrics.stringWidth(text, font, size) <= width:
         return text
     shortest, longest = 0, len(text)

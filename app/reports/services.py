@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.dateformat import format as date_format
 
+from app.permissions import may
 from app.reports.csvfile import write_csv
 from app.reports.models import Report, ReportSection
 from app.reports.periods import Period
@@ -26,8 +27,11 @@ from app.reports.sections import BY_REPORT, SECTIONS, Section, titled
 BATCH = 100
 """Reports deleted at a time."""
 LINKS = signing.TimestampSigner(salt="app.reports.download")
-STAFF_ONLY = (Report.Kind.SUBSCRIBERS,)
-"""Kinds that hold people's addresses."""
+PERMISSIONS: dict[str, str | None] = {
+    Report.Kind.ACTIVITY: None,
+    Report.Kind.SUBSCRIBERS: "reports.order_subscribers",
+}
+"""What it takes to order a report of a kind, and to read one, one's own included; None for an account alone."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -50,9 +54,27 @@ def report_create(
     return report
 
 
+def kinds_open_to(*, user: Any) -> list[str]:
+    """The kinds of reports that the user may order and read."""
+    return [kind for kind, permission in PERMISSIONS.items() if permission is None or user.has_perm(permission)]
+
+
 def reports_seen_by(*, user: Any) -> QuerySet[Report]:
-    """Everybody's for staff; for others their own, but for those of the kinds STAFF_ONLY."""
-    return Report.objects.all() if user.is_staff else Report.objects.filter(owner=user.pk).exclude(kind__in=STAFF_ONLY)
+    """The user's own, everybody's for who may view reports; of the kinds that are open to the user alone."""
+    reports = Report.objects.filter(kind__in=kinds_open_to(user=user))
+    return reports if may(user, "view", Report) else reports.filter(owner=user.pk)
+
+
+def report_restart(*, report_id: uuid.UUID, task_id: uuid.UUID) -> bool:
+    """A report that has failed is to be made after all, by the run ``task_id``. False where it has not failed.
+
+    What sections were computed are not computed again.
+    """
+    return bool(
+        Report.objects.filter(pk=report_id, status=Report.Status.FAILED).update(
+            status=Report.Status.QUEUED, task=task_id, error="", finished_at=None
+        )
+    )
 
 
 def report_start(*, report: Report) -> list[int]:
@@ -137,8 +159,8 @@ def pdf_write(
 
 
 def report_fail(*, report_id: uuid.UUID, reason: str) -> bool:
-    """The report will not be made; its sections' files are kept with it. False where it is ready, or gone."""
-    unfinished = Report.objects.filter(pk=report_id).exclude(status=Report.Status.READY)
+    """The report will not be made; its sections' files are kept with it. False where that is known, or it is ready."""
+    unfinished = Report.objects.filter(pk=report_id, status__in=(Report.Status.QUEUED, Report.Status.RUNNING))
     return bool(unfinished.update(status=Report.Status.FAILED, error=reason, finished_at=timezone.now()))
 
 

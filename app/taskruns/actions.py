@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from typing import Any
 
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.db import transaction
 
-from app.taskruns import ends, ledger, terminal
-from app.taskruns.models import Status, TaskRun
+from app.taskruns import ends, ledger, outcomes, terminal
+from app.taskruns.models import LIVE, Status, TaskRun
 from app.taskruns.wake import waker
 
 
@@ -19,12 +21,26 @@ class NotPossible(Exception):
 def run_cancel(*, run: TaskRun, user: Any) -> None:
     """Cancel a run. One that waits never begins; a running one's process is killed within a heartbeat.
 
-    Raises NotPossible for a run that has ended.
+    Of one whose place others took, those are cancelled. Raises NotPossible for a run that has ended.
     """
     with transaction.atomic():
-        if not terminal.cancel_waiting(run.pk) and not ends.cancel_running(run.pk):
+        cancelled = [_cancel(one) for one in (run.pk, *_in_place_of(run))]
+        if not any(cancelled):
             raise NotPossible("The task has ended already.")
         _record(user, run, CHANGE, "cancelled")
+
+
+def _cancel(run_id: uuid.UUID) -> bool:
+    return bool(terminal.cancel_waiting(run_id) or ends.cancel_running(run_id))
+
+
+def _in_place_of(run: TaskRun) -> list[uuid.UUID]:
+    """What lives of the tasks that took the place of its owner's run: of nobody's, nothing leads to them."""
+    if run.owner_id is None or not TaskRun.objects.filter(pk=run.pk, status=Status.REPLACED).exists():
+        return []
+    later = TaskRun.objects.filter(owner=run.owner_id, pk__gt=run.pk, status__in=LIVE)
+    root = json.dumps(json.loads(run.headers).get("root_id") or run.celery_id)
+    return list(later.filter(headers__contains=f'"root_id": {root}').order_by("pk").values_list("pk", flat=True))
 
 
 def run_again(*, run: TaskRun, user: Any) -> TaskRun:
@@ -36,6 +52,7 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
             raise NotPossible("The task runs again already.") from error
         if new_id is None:
             raise NotPossible("Only what is dead, cancelled or expired can run again.")
+        outcomes.tell_row(ledger.as_ended(new_id), outcome=outcomes.Outcome.RESTARTED)
         _record(user, run, CHANGE, f"run again as {new_id}")
         transaction.on_commit(waker.wake)
         return TaskRun.objects.get(pk=new_id)
@@ -44,9 +61,10 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
 def run_discard(*, run: TaskRun, user: Any) -> None:
     """Delete a dead letter and its attempts. Raises NotPossible for what is not dead."""
     with transaction.atomic():
-        deleted, _ = TaskRun.objects.filter(pk=run.pk, status=Status.DEAD).delete()
-        if not deleted:
+        if not TaskRun.objects.select_for_update().only("id").filter(pk=run.pk, status=Status.DEAD).first():
             raise NotPossible("Only a dead letter can be discarded.")
+        outcomes.tell_row(ledger.as_ended(run.pk), outcome=outcomes.Outcome.DISCARDED)
+        TaskRun.objects.filter(pk=run.pk).delete()
         _record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
 
 

@@ -11,6 +11,7 @@ from redis import RedisError
 from app.readonly import ReadOnly
 from app.taskruns import undeliverable
 from app.taskruns.models import Undeliverable
+from app.taskruns.permissions import may_operate, may_view
 
 
 @admin.register(Undeliverable)
@@ -26,8 +27,14 @@ class UndeliverableAdmin(ReadOnly, admin.ModelAdmin[Undeliverable]):
     def content(self, row: Undeliverable) -> str:
         return format_html("<pre>{}</pre>", bytes(row.message).decode(errors="backslashreplace"))
 
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return may_view(request.user)
+
+    def has_view_permission(self, request: HttpRequest, obj: Undeliverable | None = None) -> bool:
+        return may_view(request.user)
+
     def has_operate_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("taskruns.change_undeliverable")
+        return may_operate(request.user)
 
     @admin.action(description="Put back into its queue", permissions=["operate"])
     def put_back(self, request: HttpRequest, queryset: QuerySet[Undeliverable]) -> None:

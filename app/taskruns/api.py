@@ -26,6 +26,7 @@ from app.taskruns.about import HEAD, about
 from app.taskruns.event_stream import MEDIA_TYPE, EventStreamRenderer
 from app.taskruns.idempotency import idempotent
 from app.taskruns.models import LIVE, Status, TaskRun
+from app.taskruns.permissions import may_cancel, may_operate, may_view
 from app.text import carried, carried_json
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
@@ -158,10 +159,17 @@ class Conflict(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
 
 
+class MayOperate(permissions.BasePermission):
+    """Those who run the site."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        return may_operate(request.user)
+
+
 class TaskRunViewSet(
     ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[TaskRun]
 ):
-    """Your runs; for staff, everybody's."""
+    """Your runs; with a permission of the operations pages, everybody's."""
 
     serializer_class = TaskRunSerializer
     filter_serializer_class = TaskRunFilterSerializer
@@ -169,12 +177,12 @@ class TaskRunViewSet(
     lookup_value_converter = "uuid"
 
     def get_queryset(self) -> QuerySet[TaskRun]:
-        """The user's runs, or all for staff: whatever else there is, is not found."""
+        """The user's runs, or all for who may view them: whatever else there is, is not found."""
         if getattr(self, "swagger_fake_view", False):
             return TaskRun.objects.none()
         runs = TaskRun.objects.defer("body", "headers", "properties", "traceback")
         runs = runs.annotate(body_head=Left("body", HEAD))
-        return runs if self.request.user.is_staff else runs.filter(owner=self.request.user.pk)
+        return runs if may_view(self.request.user) else runs.filter(owner=self.request.user.pk)
 
     def narrow(self, queryset: QuerySet[TaskRun], fields: dict[str, Any]) -> QuerySet[TaskRun]:
         """What a list asks for, in the words of the row."""
@@ -274,21 +282,24 @@ class TaskRunViewSet(
     @idempotent
     def cancel(self, request: Request, pk: Any = None) -> Response:
         """Cancel a run. One that waits never begins; a running one is stopped within seconds, where its pool can, and
-        told where it cannot: `cancel_requested_at` says so, and `status` what became of it. Ended: 409.
+        told where it cannot: `cancel_requested_at` says so, and `status` what became of it. Ended: 409. One that you
+        have not ordered, for the site calls it by itself: 403.
         """
-        return self._acted(request, actions.run_cancel)
+        run = self.get_object()
+        if not may_cancel(request.user, run):
+            raise exceptions.PermissionDenied("The site's own tasks are cancelled by those who operate it.")
+        return self._acted(run, actions.run_cancel)
 
     @extend_schema(request=None, responses={202: TaskRunSerializer}, examples=examples(response=task_example(*NOTIFY)))
-    @action(detail=True, methods=["post"], permission_classes=[permissions.IsAdminUser])
+    @action(detail=True, methods=["post"], permission_classes=[permissions.IsAuthenticated, MayOperate])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:
-        """Run a failed, cancelled or expired run again, as a new one. For staff. Others: 409."""
-        return self._acted(request, actions.run_again)
+        """Run a failed, cancelled or expired run again, as a new one. For those who may operate. Others: 409."""
+        return self._acted(self.get_object(), actions.run_again)
 
-    def _acted(self, request: Request, act: Callable[..., TaskRun | None]) -> Response:
-        run = self.get_object()
+    def _acted(self, run: TaskRun, act: Callable[..., TaskRun | None]) -> Response:
         try:
-            run = act(run=run, user=request.user) or run
+            run = act(run=run, user=self.request.user) or run
         except actions.NotPossible as error:
             raise Conflict(str(error)) from error
         run.refresh_from_db()

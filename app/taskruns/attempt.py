@@ -16,7 +16,7 @@ from django.db import DatabaseError, connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
 from app.postgres import is_no_answer, is_passing
-from app.taskruns import faults, ledger, terminal
+from app.taskruns import faults, ledger, outcomes, terminal
 from app.taskruns.databases import give_back, prepare_connection
 from app.taskruns.execution import Execution, executing
 from app.taskruns.messages import HEADER
@@ -240,7 +240,15 @@ def _refused(running: Execution, error: Exception) -> None:
     except Exception:
         logger.exception("%s[%s] nor can its errbacks be called", running.task.name, running.claim.run_id)
         failure = describe(error)
-        written = until_written(lambda: ledger.fail(running.claim, failure, None) or ledger.ended(running.claim))
+
+        def fail() -> bool:
+            with transaction.atomic():
+                failed = ledger.fail(running.claim, failure, None)
+                if failed:
+                    outcomes.tell_row(ledger.as_ended(running.claim.run_id), failure)
+            return failed
+
+        written = until_written(lambda: fail() or ledger.ended(running.claim))
     if not written:
         log_lost(running)
 

@@ -12,7 +12,7 @@ from django.apps import apps
 from django.db import transaction
 from kombu.utils.objects import cached_property
 
-from app.taskruns import execution, transport
+from app.taskruns import arguments, execution, transport
 
 
 class NoConnection:
@@ -93,6 +93,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """As Celery's, without a connection to the broker."""
+        arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
         options["producer"] = options.get("producer") or NO_PRODUCER
         self.set_up_django()
         # `celery call` says None where nothing was said: then the task's own queue holds.
@@ -123,6 +124,9 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
         base = base if base is None else _in_ledger(base)
+        if callable(options.get("on_end")):
+            # As an attribute of the task's class, a function would be a method.
+            options["on_end"] = staticmethod(options["on_end"])
         return super()._task_from_fun(fun, name=name, base=base, **options)
 
 

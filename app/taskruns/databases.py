@@ -53,11 +53,12 @@ class Guard:
         self.drop()
         is_open = len(_connection.savepoint_ids) > self._depth
         del _connection.savepoint_ids[self._depth :], _connection.atomic_blocks[self._blocks :]
+        is_broken = is_open or _connection.is_broken
+        _connection.needs_rollback = False
         if self._savepoint is None:
             return
-        if is_open or _connection.is_broken:
+        if is_broken:
             logger.error("a handler or hook broke the transaction of an atomic task: what they wrote is undone")
-            _connection.needs_rollback = False
             transaction.savepoint_rollback(self._savepoint)
         transaction.savepoint_commit(self._savepoint)
         self._savepoint = None

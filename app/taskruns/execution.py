@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from app.postgres import is_no_answer
-from app.taskruns import ledger, terminal
+from app.taskruns import ledger, outcomes, terminal
 from app.taskruns.databases import Guard, OpenTransactions
 from app.taskruns.verdict import Verdict
 from app.taskruns.wake import waker
@@ -120,7 +120,7 @@ class Execution:
     @property
     def is_single(self) -> bool:
         """Whether nothing but the run's own row is to be written."""
-        return not (self.progress or self._calls or self._writes)
+        return not (self.progress or self._calls or self._writes or self.task.on_end)
 
     @property
     def is_plain(self) -> bool:
@@ -136,6 +136,7 @@ class Execution:
                 ledger.progress(self.claim, *self.progress)
             if not self._write(verdict):
                 return bool(self._next or verdict.state == states.IGNORED) and self._is_stopped()
+            self._tell(verdict)
             if self._calls:
                 self._store_calls()
             for write in self._writes:
@@ -177,6 +178,13 @@ class Execution:
         if verdict.state == states.IGNORED:
             return ledger.ignore(self.claim)
         return ledger.succeed(self.claim, self.result, self.children)
+
+    def _tell(self, verdict: Verdict) -> None:
+        """Tell who waits for the task of its end, where it has ended and nobody else has told it."""
+        if self.task.on_end and self._next is None and not verdict.requeue and verdict.state != states.IGNORED:
+            outcome = outcomes.Outcome.FAILED if verdict.failure else outcomes.Outcome.SUCCEEDED
+            claim = self.claim
+            outcomes.tell_run(self.task.name, claim.run_id, self.celery_id, self.request, outcome, verdict.failure)
 
     def _store_calls(self) -> None:
         try:

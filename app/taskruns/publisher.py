@@ -29,8 +29,6 @@ logger = logging.getLogger(__name__)
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds for which a queue is left alone after Redis refused it; twice as long each time."""
-CAREFUL_MOST = 40
-"""Messages of one queue that are pushed one by one in a round."""
 OTHERS_WITHIN = 5.0
 """Seconds within which Redis took another message of the queue, when it refuses one for the first time."""
 MOST_REMEMBERED = 1_000
@@ -44,8 +42,6 @@ class Publisher:
         self._redis = client
         self._metrics = metrics
         self._events = SentEvents()
-        self._is_careful = False
-        """The last push failed: messages go one by one, so that it shows whose fault that is."""
         self._left_alone: dict[str, tuple[float, float]] = {}
         """Queues that Redis refuses: for how many seconds they are left alone, and until when (monotonic)."""
         self._took_at: dict[str, float] = {}
@@ -59,24 +55,23 @@ class Publisher:
         Raises redis.RedisError or OSError when Redis is away; the rows that it did not take are then unmarked.
         """
         now = time.monotonic()
-        most = CAREFUL_MOST if self._is_careful else max(windows.values())
-        rows = outgoing.take_due(
-            {
-                name: min(window, most)
-                for name, window in windows.items()
-                if self._left_alone.get(name, (0, 0))[1] <= now
-            }
-        )
+        rows = outgoing.take_due({name: most for name, most in windows.items() if self._is_open(name, now)})
         if not rows:
             return 0
         together: dict[str, list[_Push]] = defaultdict(list)
         alone: dict[str, list[_Push]] = defaultdict(list)
         for row in rows:
             if (push := _as_push(row)) is not None:
-                (alone if self._is_careful or row.run_id in self._refused_at else together)[row.queue].append(push)
+                (alone if row.run_id in self._refused_at else together)[row.queue].append(push)
         faults.reach("relay.marked")
         try:
-            self._push_together(together)
+            try:
+                self._push_together(together)
+            except Exception as error:
+                if _says_away(error) or not self._answers():
+                    raise
+                logger.warning("a push failed, and Redis answers: once more, message by message: %s", error)
+                self._push_alone(together)
             self._push_alone(alone)
         finally:
             pushes = [push for part in (together, alone) for pushes in part.values() for push in pushes]
@@ -95,23 +90,19 @@ class Publisher:
         """One command a queue, in one round trip. Raises what the whole of it failed by."""
         if not by_queue:
             return
+        failed = None
         pipeline = self._redis.pipeline(transaction=False)
         for queue, pushes in by_queue.items():
             pipeline.lpush(prefixed(queue), *(push.message for push in pushes))
-        try:
-            answers = pipeline.execute(raise_on_error=False)
-        except Exception:
-            self._is_careful = True
-            raise
-        for (queue, pushes), answer in zip(by_queue.items(), answers, strict=True):
+        for (queue, pushes), answer in zip(by_queue.items(), pipeline.execute(raise_on_error=False), strict=True):
             if not isinstance(answer, Exception):
                 self._takes(queue, pushes)
-            elif is_away(answer):
-                raise answer
             elif _is_of_queue(answer):
                 self._leave_alone(queue, answer)
             else:
-                self._is_careful = True
+                failed = answer
+        if failed is not None:
+            raise failed
 
     def _push_alone(self, by_queue: dict[str, list[_Push]]) -> None:
         """What is wrong with one message, or with one queue, is seen apart from all others.
@@ -120,7 +111,11 @@ class Publisher:
         """
         for queue, pushes in by_queue.items():
             refused: list[tuple[_Push, Exception]] = []
+            if not self._is_open(queue, time.monotonic()):
+                continue
             for push in pushes:
+                if push.is_taken:
+                    continue
                 try:
                     self._redis.lpush(prefixed(queue), push.message)
                 except Exception as error:
@@ -134,8 +129,9 @@ class Publisher:
                     self._takes(queue, [push])
             for push, refusal in refused:
                 self._refuse(push, refusal)
-        if by_queue:
-            self._is_careful = False
+
+    def _is_open(self, queue: str, now: float) -> bool:
+        return self._left_alone.get(queue, (0.0, 0.0))[1] <= now
 
     def _answers(self) -> bool:
         try:

@@ -19,7 +19,7 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import allow_join_result, result_from_tuple
 from django.db import connection, transaction
 
-from app.taskruns import execution, groups
+from app.taskruns import execution, groups, outcomes
 from app.taskruns.messages import HEADER
 from app.taskruns.models import Status, StoredResult, TaskRun, Worker
 from app.text import carried
@@ -50,7 +50,6 @@ class _ChordsInPostgres:
     decode: Any
     encode_result: Any
     exception_to_python: Any
-    chord_error_from_stack: Any
 
     def mark_as_failure(
         self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, **options: Any
@@ -58,11 +57,22 @@ class _ChordsInPostgres:
         if not _is_ours_to_tell(request):
             return
         super().mark_as_failure(task_id, exc, traceback=traceback, request=request, **options)  # type: ignore[misc]
+        _tell_unrun(request, exc, outcomes.Outcome.FAILED)
 
     def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, **options: Any) -> None:
         if not _is_ours_to_tell(request):
             return
         super().mark_as_revoked(task_id, reason, request=request, **options)  # type: ignore[misc]
+        _tell_unrun(request, TaskRevokedError(reason), outcomes.Outcome.CANCELLED)
+
+    def chord_error_from_stack(self, callback: Any, exc: Any = None) -> Any:
+        """As Celery's; what waits for the body, or for what comes after it, learns that it never runs."""
+        told = super().chord_error_from_stack(callback, exc)  # type: ignore[misc]
+        steps = outcomes.waited_for([callback])
+        if steps:
+            root_id = callback.options.get("root_id") or callback.id or ""
+            _write(lambda: outcomes.tell_unrun(steps, root_id, exc, outcomes.Outcome.FAILED))
+        return told
 
     def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:
         """Remember the header's shape where it is more than a list of tasks."""
@@ -143,6 +153,14 @@ def _is_ours_to_tell(request: Any) -> bool:
     if getattr(request, HEADER, None) is None:
         return True
     return execution.current() is not None or getattr(request, "told_by_ledger", False)
+
+
+def _tell_unrun(request: Any, error: BaseException, outcome: outcomes.Outcome) -> None:
+    """The rest of a chain, and what was linked to a task, will never run."""
+    steps = outcomes.waited_for([getattr(request, "chain", None), getattr(request, "callbacks", None)])
+    if steps:
+        root_id = request.root_id or request.id or ""
+        _write(lambda: outcomes.tell_unrun(steps, root_id, error, outcome))
 
 
 def _write(write: Any) -> None:

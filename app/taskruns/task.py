@@ -16,6 +16,7 @@ from celery.exceptions import Reject
 from app.taskruns import attempt, execution
 from app.taskruns.bundle import follow
 from app.taskruns.messages import HEADER
+from app.taskruns.outcomes import End
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,13 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     """
     durable = True
     """False for cheap work that may be lost: its plain calls go straight to Redis after the commit, with no row."""
+
+    on_end: Callable[[End], object] | None = None
+    """Called with the `End` of each call, in the transaction that writes it, however it ends: for what waits for it."""
+    owner_may_cancel = False
+    """Whether who called it may cancel it: what they have ordered, as against what the site does by itself."""
+    schedulable = False
+    """Whether an admin may put it on a schedule, with arguments of theirs. Those of the code's schedules need not."""
 
     Request = "app.taskruns.request:LedgerRequest"
 

@@ -1,11 +1,26 @@
 """The ledger's own work."""
 
+from typing import Any
+
 from celery import shared_task
 
-from app.taskruns import retention
+from app.taskruns import outcomes, retention
 
 
 @shared_task(queue="default", ignore_result=True)
 def prune() -> int:
     """Delete what has ended long enough ago. Returns how many runs."""
     return retention.prune()
+
+
+@shared_task(
+    queue="default", autoretry_for=(Exception,), retry_backoff=True, retry_backoff_max=600, max_retries=20,
+    ignore_result=True,
+)  # fmt: skip
+def tell_end(end: dict[str, Any]) -> bool:
+    """Tell once more of an end whose ``on_end`` failed; for about two hours. Returns whether somebody waits for it."""
+    told = outcomes.End(**end | {"outcome": outcomes.Outcome(end["outcome"])})
+    hook = outcomes.hook_of(told.name)
+    if hook is not None:
+        outcomes.call_hook(hook, told)
+    return hook is not None

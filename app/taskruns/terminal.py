@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from app.postgres import is_no_answer
-from app.taskruns import dispatches, ends, exchange, ledger
+from app.taskruns import dispatches, ends, exchange, ledger, outcomes
 from app.taskruns.ledger import Claim, Ended, Failure
 from app.taskruns.messages import HEADER
 from app.taskruns.signals import run_lost
@@ -122,9 +122,11 @@ def _told(write: Callable[[], list[Ended]], error: Exception | None = None, was_
         for row in rows:
             if row.status == "dead":
                 reason = error or WorkerLostError(ledger.LOST.error)
+                outcomes.tell_row(row, _failure(reason))
                 _tell(row, partial(_failed, reason))
                 transaction.on_commit(partial(_announce, row, reason), robust=True)
             elif row.status in ("expired", "cancelled"):
+                outcomes.tell_row(row)
                 # Celery's word for it.
                 _tell(row, partial(_revoked, "expired" if row.status == "expired" else "revoked"))
                 transaction.on_commit(partial(_announce_revoked, row, was_running), robust=True)

@@ -1,4 +1,4 @@
-"""`make up` and `make demo`, for real: the processes, the mails, and what is left after."""
+"""`make up` and `make demo`, for real: the processes, the mails, what works beside it, and what is left after."""
 
 import fcntl
 import io
@@ -37,7 +37,8 @@ class Up:
         self.url = f"http://127.0.0.1:{port}"
         # Of the tests' own settings and services it knows nothing.
         self.env = {name: value for name, value in os.environ.items() if name not in settings_names()}
-        self.env |= {"VAR_DIR": str(var), "PORT": str(port)}
+        self.exporter = free_port()
+        self.env |= {"VAR_DIR": str(var), "PORT": str(port), "EXPORTER_PORT": str(self.exporter)}
         self.log = var.with_name(f"{var.name}-{time.monotonic_ns()}.log")
         # A terminal of its own, as Ctrl-C is a matter of terminals.
         self.terminal, theirs = pty.openpty()
@@ -65,6 +66,20 @@ class Up:
         """Another one, beside this."""
         command = [sys.executable, "-m", "app.local.up"]
         return subprocess.run(command, cwd=ROOT, env=self.env | env, capture_output=True, text=True, check=False)
+
+    def beside(self, *command: str, text: str = "") -> str:
+        """What a command says in another terminal, where nothing is set but the folder."""
+        env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "VAR_DIR": str(self.var)}
+        done = subprocess.run(command, cwd=ROOT, env=env, input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def site_answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/") as answer:
+                return answer.status == 200
+        except OSError:
+            return False
 
     def processes(self) -> dict[int, str]:
         """All that were started by it and run: they have its environment, whoever their parent is by now."""
@@ -107,7 +122,8 @@ def test_all_of_it(up: Up) -> None:
     for link in ("/api/docs/", "/admin/", "/feed/"):
         assert f"{up.url}{link}" in up.output()
     assert str(up.var / "mail") in up.output()
-    figures = re.search(r"http://127.0.0.1:\d+/metrics", up.output())[0]
+    figures = f"http://127.0.0.1:{up.exporter}/metrics"
+    assert figures in up.output()
     with urllib.request.urlopen(figures) as answer:
         assert b'celery_active_worker_count{queue_name="reports"} 1.0' in answer.read()
 
@@ -130,7 +146,8 @@ def test_all_of_it(up: Up) -> None:
 
     second = up.second(PORT=str(free_port()))
     assert (second.returncode, second.stdout) == (1, "")
-    assert re.fullmatch(r"make up: `make up` already runs here \(process \d+\): .*\n", second.stderr)
+    assert re.match(rf"make up: `make up` already runs here \(process \d+\), at {up.url}/\n", second.stderr)
+    assert "`make up VAR_DIR=/another/folder PORT=8001`" in second.stderr
 
     before = time.monotonic()
     up.ctrl_c()
@@ -140,18 +157,51 @@ def test_all_of_it(up: Up) -> None:
     assert up.processes() == {}
 
 
+def test_the_table_of_faults_can_be_tried(up: Up) -> None:
+    """Whatever is killed comes back, and what is called meanwhile is done. What stands beside it needs no settings."""
+    up.wait_for("Pressroom is ready")
+    make = ["make", "--no-print-directory", "-o", "install-local"]
+    assert "3 nodes online" in up.beside(sys.executable, "-m", "celery", "-A", "app", "inspect", "ping")
+    assert up.beside(*make, "psql", text="SELECT 'subscribers', count(*) FROM blog_subscriber;").count("1000") == 1
+    address = re.search(r"postgres://\S+", up.output())[0]
+    shown = up.beside(*make, "shell", text="from django.conf import settings; print(settings.DATABASE_URL)")
+    assert address in shown
+    up.beside(sys.executable, "manage.py", "deadletters", "list")
+
+    listed = up.output().partition("Kill any of these")[2]
+    pids = {name: int(pid) for name, pid in re.findall(r"([a-z-]+) (\d+)", listed)}
+    assert {"postgres", "valkey", "web", "beat", "relay", "exporter", "worker-default"} <= set(pids)
+    killed = ("postgres", "valkey", "web", "beat", "relay", "exporter", "worker-default")
+    for name in killed:
+        os.kill(pids[name], signal.SIGKILL)
+    for name in killed:
+        up.wait_for(f"{name} ended (SIGKILL): it starts again in 1 s")
+        up.wait_for(f"{name} starts again (process ")
+    until(up.site_answers, "the site answers again")
+    call = "from app.taskruns.tasks import prune; print(prune.delay().get(timeout=120))"
+    up.beside(*make, "shell", text=call)
+    assert address == re.search(r"postgres://\S+", up.output())[0]
+
+    up.ctrl_c()
+    up.process.wait(timeout=60)
+    assert up.processes() == {}
+
+
 def test_nothing_outlives_a_killed_manager_and_the_next_start_works(up: Up, var: Path) -> None:
     up.wait_for("Pressroom is ready")
     os.kill(up.pid_of("app.local.up"), signal.SIGKILL)
     until(lambda: up.processes() == {}, "all have ended", timeout=30)
+    gone = subprocess.run(
+        [sys.executable, "-m", "app.local.beside", "shell"],
+        cwd=ROOT, env=up.env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (gone.returncode, "no `make up` is ready here" in gone.stderr) == (1, True)
 
     again = Up(var, free_port())
     try:
         again.wait_for("Pressroom is ready")
-        # One that dies takes the rest along, and is named.
-        os.kill(again.pid_of("manage.py relay"), signal.SIGKILL)
+        again.ctrl_c()
         again.process.wait(timeout=60)
-        assert "relay ended (SIGKILL): stopping" in again.output()
         assert again.processes() == {}
     finally:
         for pid in again.processes():

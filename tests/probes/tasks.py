@@ -9,9 +9,11 @@ from typing import Any
 
 from celery import Task, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
-from django.db import connection
+from django.db import connection, transaction
 
+from app.taskruns.outcomes import End
 from app.taskruns.progress import is_cancel_requested, report_progress
 from tests.notes import note, noted
 
@@ -20,6 +22,51 @@ from tests.notes import note, noted
 def effect(path: str, line: str) -> str:
     note(path, line)
     return line
+
+
+ORDERED: dict[str, Any] = {"owner_may_cancel": True}
+
+
+@shared_task(name="probe.ordered", **ORDERED)
+def ordered() -> None:
+    """What its caller may cancel."""
+
+
+def note_end(end: End) -> None:
+    """What waits for a probe: its first argument is a file, its second how the hook behaves."""
+    path, then = (*end.args, "")[:2]
+    Group.objects.create(name=f"told {end.outcome} {end.celery_id}")
+    if then == "raise":
+        raise ValueError("the hook's own")
+    if then == "database":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1/0")
+    if then == "deferred":
+        LogEntry.objects.create(user_id=987654321, action_flag=1, object_repr="of nobody")
+    if then == "close":
+        connection.close()
+    if then == "leave open":
+        transaction.atomic().__enter__()
+    note(path, f"{end.outcome} {end.error_type} {end.error}".strip())
+
+
+WAITED_FOR: dict[str, Any] = {"on_end": note_end}
+
+
+@shared_task(bind=True, name="probe.waited", max_retries=1, **WAITED_FOR)
+def waited(self: Any, path: str, hook: str = "", then: str = "") -> str:
+    """Does as it is told; `note_end` waits for it."""
+    if then == "fail":
+        raise KeyError("mine")
+    if then == "retry" and not self.request.retries:
+        raise self.retry(countdown=0)
+    if then == "replace":
+        raise self.replace(waited.si(path, hook))
+    if then == "ignore":
+        raise Ignore
+    if then == "reject":
+        raise Reject("no", requeue=False)
+    return then
 
 
 @shared_task(bind=True, name="probe.hold")

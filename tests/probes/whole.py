@@ -11,10 +11,12 @@ import io
 import os
 import pkgutil
 import re
+import secrets
 from importlib.util import find_spec
 
 ENVIRONMENT = {
-    "ALLOWED_HOSTS": "localhost", "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "SECRET_KEY": "0" * 50,
+    "ALLOWED_HOSTS": "localhost", "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
+    "SECRET_KEY": secrets.token_urlsafe(50),
     "SITE_URL": "https://press.example.org", "DEFAULT_FROM_EMAIL": "Press <press@example.org>",
     "EMAIL_URL": "ses://id:key@?region=eu-west-1",
     "S3_BUCKET": "press", "S3_REGION": "eu-west-1", "S3_ACCESS_KEY_ID": "id", "S3_SECRET_ACCESS_KEY": "key",

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
+from app.accounts.services import user_make_author
 from app.logs import logging_config
 
 
@@ -34,9 +36,20 @@ def static_files_when_asked_for(settings: Any) -> None:
     settings.WHITENOISE_AUTOREFRESH = True
 
 
+def permit(user: User, *permissions: str) -> User:
+    """Give the user permissions, each by app and codename: "blog.change_post"."""
+    for permission in permissions:
+        app_label, codename = permission.split(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app_label, codename=codename))
+    # The instance remembers those that it had.
+    return User.objects.get(pk=user.pk)
+
+
 @pytest.fixture
 def author(db: None) -> User:
-    return User.objects.create_user("author", "author@example.com", "a-long-passphrase-1")
+    user = User.objects.create_user("author", "author@example.com", "a-long-passphrase-1")
+    user_make_author(user)
+    return user
 
 
 @pytest.fixture

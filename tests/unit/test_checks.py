@@ -10,11 +10,12 @@ import pytest
 from celery import Celery
 from django.core.checks import CheckMessage
 
-from app import checks
+from app import checks, checks_security
 from app.queues import BY_NAME, Queue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
+KEY = "3q0vXcB7n_W5tRzYk1JmLd8sGhPa2eUf4iOo6-QwTy9xCbVlNj"
 SERVED = {
     "LOCAL": False, "SECRET_KEY_IS_SET": True, "DATABASE_URL": "postgres://db/x", "ALLOWED_HOSTS": ["x.example"],
     "SITE_URL": "https://x.example",
@@ -228,6 +229,15 @@ def test_what_no_bundle_can_keep(
     assert ids(found) == expected
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("open", []), ("authors", []), ("closed", []), ("", ["pressroom.E060"]), ("Closed", ["pressroom.E060"])],
+)
+def test_a_word_that_registration_does_not_know(settings: Any, word: str, expected: list[str]) -> None:
+    settings.REGISTRATION = word
+    assert ids(checks_security.registration()) == expected
+
+
 @pytest.mark.parametrize(("site", "secure"), [("https://x.example", True), ("http://127.0.0.1:8000", False)])
 def test_cookies_of_a_site_over_https_travel_over_https_alone(site: str, secure: bool) -> None:
     code = "from django.conf import settings as s; print(s.SESSION_COOKIE_SECURE, s.CSRF_COOKIE_SECURE)"
@@ -238,7 +248,7 @@ def test_cookies_of_a_site_over_https_travel_over_https_alone(site: str, secure:
 def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The command outside local mode, with a configuration that is right but for ``env``."""
     right = {
-        "SECRET_KEY": "x" * 50,
+        "SECRET_KEY": KEY,
         "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
         "ALLOWED_HOSTS": "x.example",
         "SITE_URL": "https://x.example",

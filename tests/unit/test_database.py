@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections, transaction
 
-from app import checks
 from app.database.base import CONNECT, IDLE, REST, DatabaseWrapper
 from app.postgres import is_no_answer
 from tests.waiting import until
@@ -158,13 +157,6 @@ def test_the_server_finds_out_that_we_are_gone_as_soon(options: dict[str, Any], 
     finally:
         connection.close()
         connection.close_pool()
-
-
-@pytest.mark.parametrize("seconds", [0, -1.0])
-def test_no_time_at_all_is_refused(settings: Any, seconds: float) -> None:
-    settings.WEB_DATABASE_TIMEOUT = seconds
-    [error] = checks.web_database()
-    assert error.hint
 
 
 def test_a_connection_that_was_cut_off_meanwhile_is_made_anew(transactional_db: None) -> None:

@@ -1,4 +1,4 @@
-"""The process manager of ``make up``: what ends, in which order, and why."""
+"""The process manager of ``make up``: what ends, in which order and why, and what comes back."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.local import guardian
+from app.local import guardian, supervisor
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -42,9 +42,9 @@ if child == 0:
         if how != "stubborn" and os.getppid() == 1:
             break
     sys.exit(0)
-print("family ready", flush=True)
 if how == "dies":
     sys.exit(3)
+print("family ready", flush=True)
 while True:
     signal.pause()
 """
@@ -57,6 +57,7 @@ from app.local import supervisor as s
 notes, *hows = sys.argv[1:]
 script = Path(tempfile.mkdtemp()) / "guardian.py"
 code = Path("app/local/guardian.py").read_text()
+s.FIRST_PAUSE = 0.01
 script.write_text(re.sub(r"(?m)^GRACE = .*$", "GRACE = {1: 1.0, 0: 1.0}", code))
 guardian = s.Guardian(script=script)
 runner = s.Supervisor(guardian, s.Printer(sys.stdout, ["manager", *hows]))
@@ -168,13 +169,41 @@ def test_a_second_signal_does_not_wait(managed: type) -> None:
     assert manager.nothing_left()
 
 
-def test_one_that_dies_ends_the_rest_and_is_named(managed: type) -> None:
+def test_what_dies_while_all_start_ends_the_rest_and_is_named(managed: type) -> None:
     manager = managed("quick", "dies")
     said = manager.read_until("all ended")
 
     assert manager.process.wait() == 1
     assert "because: dies ended (exit code 3)" in said
     assert manager.nothing_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_dies_later_is_named_and_started_again(managed: type, number: signal.Signals) -> None:
+    manager = managed("quick", "other")
+    manager.read_until("all ready")
+    until(lambda: len(manager.pids()) == 4, "both have a child")
+    before = manager.pids()
+    # The parent of each family is the leader of its group; what is left of the family goes with it, as in a container.
+    dead = next(pid for pid in before if os.getpgid(pid) == pid)
+    os.kill(dead, number)
+    how = "SIGKILL" if number == signal.SIGKILL else "exit code 0"
+    manager.read_until(f" ended ({how}): it starts again in 0 s")
+    manager.read_until("starts again (process ")
+    until(lambda: len(manager.pids()) == 6, "a new one has a child, too")
+    until(lambda: sum(map(gone, before)) == 2, "of the old ones the family of the dead is gone")
+
+    manager.process.send_signal(signal.SIGINT)
+    manager.read_until("all ended")
+    assert manager.process.wait() == 0
+    assert manager.nothing_left()
+
+
+def test_pauses_grow_while_a_process_dies_soon_and_shrink_once_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    member = supervisor.Member("relay", lambda: pytest.fail("not here"), None, time.monotonic())  # type: ignore[arg-type]
+    assert [member.pause() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    member.started -= supervisor.STEADY + 1
+    assert member.pause() == 1
 
 
 @pytest.mark.parametrize("how", ["quick", "stubborn"])

@@ -79,8 +79,8 @@ def closed(schema: Any) -> Any:
 
 @pytest.fixture
 def token(db: None, anonymous: Any) -> str:
-    """Of staff, who may ask for everything; with something there to be asked for."""
-    user = User.objects.create_user("staff", "staff@example.com", "a-long-passphrase-1", is_staff=True)
+    """Of a superuser, who may ask for everything; with something there to be asked for."""
+    user = User.objects.create_superuser("staff", "staff@example.com", "a-long-passphrase-1")
     if apps.is_installed("app.blog"):
         apps.get_model("blog", "Post").objects.create(author=user, title="t", slug="t", body="b")
     with owned_by(user):

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 from app.taskruns.models import TaskRun
 from app.taskruns.ownership import owned_by
 from tests.probes import tasks
+from tests.unit.conftest import permit
 
 pytestmark = pytest.mark.django_db
 
@@ -70,7 +71,7 @@ def test_without_postgres_it_is_503_with_retry_after(anonymous: APIClient, monke
 
 
 class TestTasks:
-    def test_a_run_is_its_owners_and_staffs(self, as_author: Any, as_reader: Any, author: Any, reader: Any) -> None:
+    def test_a_run_is_for_owner_and_operators(self, as_author: Any, as_reader: Any, author: Any, reader: Any) -> None:
         with owned_by(author):
             run = TaskRun.of(tasks.effect.delay("a", "b"))
         url = f"/api/tasks/{run.pk}/"
@@ -81,6 +82,8 @@ class TestTasks:
         assert as_reader.get(url).status_code == 404
         reader.is_staff = True
         reader.save()
+        assert as_reader.get(url).status_code == 404, "to be staff is not enough"
+        permit(reader, "operations.view_operations")
         assert as_reader.get(url).status_code == 200
         nobodys = TaskRun.of(tasks.effect.delay("a", "b"))
         assert as_author.get(f"/api/tasks/{nobodys.pk}/").status_code == 404

@@ -19,7 +19,6 @@ from tests.unit.test_checks import ids, run
         ("https://sentry.example.com/12", 0.0, ["pressroom.E052"]),
         ("https://key@sentry.example.com/", 0.0, ["pressroom.E052"]),
         ("https://[key@sentry/12", 0.0, ["pressroom.E052"]),
-        ("", 1.5, ["pressroom.E053"]),
     ],
 )
 def test_addresses_and_shares(settings: Any, dsn: str, rate: float, expected: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from typing import Any
@@ -21,7 +22,7 @@ from app.taskruns.idempotency import keys_cleanup
 from app.taskruns.models import IdempotencyKey, Status, TaskRun
 from app.taskruns.ownership import owned_by
 from tests.probes import tasks
-from tests.unit.conftest import client_of
+from tests.unit.conftest import client_of, permit
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +45,8 @@ def kill(run: TaskRun) -> TaskRun:
 
 @pytest.fixture
 def staff(db: None) -> APIClient:
-    return client_of(User.objects.create_user("staff", "staff@example.com", "a-long-passphrase-1", is_staff=True))
+    user = User.objects.create_user("staff", "staff@example.com", "a-long-passphrase-1", is_staff=True)
+    return client_of(permit(user, "operations.operate"))
 
 
 class TestList:
@@ -83,7 +85,8 @@ class TestETag:
 
 class TestCancel:
     def test_one_that_waits_never_begins(self, author: User, as_author: APIClient) -> None:
-        run = call(author)
+        with owned_by(author):
+            run = TaskRun.of(tasks.ordered.delay())
         answer = as_author.post(f"/api/tasks/{run.pk}/cancel/")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
         assert answer["Location"].endswith(f"/api/tasks/{run.pk}/")
@@ -91,6 +94,16 @@ class TestCancel:
         again = as_author.post(f"/api/tasks/{run.pk}/cancel/")
         assert (again.status_code, again["Content-Type"]) == (409, "application/problem+json")
         assert LogEntry.objects.get().user == author
+
+    def test_what_the_site_calls_by_itself_is_the_operators(
+        self, author: User, as_author: APIClient, staff: APIClient
+    ) -> None:
+        url = f"/api/tasks/{call(author).pk}/"
+        assert as_author.get(url).status_code == 200
+        answer = as_author.post(f"{url}cancel/")
+        assert (answer.status_code, answer["Content-Type"]) == (403, "application/problem+json")
+        assert as_author.get(url).json()["status"] == "queued"
+        assert staff.post(f"{url}cancel/").status_code == 202
 
     def test_a_foreign_one_is_not_found(self, reader: User, as_author: APIClient) -> None:
         run = call(reader)
@@ -189,6 +202,24 @@ class TestCommand:
         assert self.run("retry", str(one.pk)) == "1 run again\n"
         assert self.run("discard", "--all", "--queue=emails") == "1 discarded\n"
         assert not TaskRun.objects.filter(pk=two.pk).exists()
+
+    @pytest.mark.parametrize(
+        "evil", ["\x1b]0;owned\x07", "\x1b[2J", "\r", "\x9b31m", "\u202e", "\u2066", "\x7f", "\u2028"]
+    )
+    def test_what_others_wrote_does_not_move_the_terminals_cursor(self, author: User, evil: str) -> None:
+        run = kill(call(author))
+        TaskRun.objects.filter(pk=run.pk).update(error=evil, error_type=evil, name=f"a{evil}")
+        run.attempts.update(error=evil, traceback=f"first\n\tsecond{evil}", worker_name=evil, error_type=evil)
+        shown = self.run("show", str(run.pk)) + self.run("list")
+        assert evil not in shown
+        assert evil.encode("unicode_escape").decode() in shown
+        assert "first\n\tsecond" in shown
+        assert not [each for each in shown if unicodedata.category(each) in ("Cc", "Cf", "Zl") and each not in "\n\t"]
+
+    def test_an_error_of_two_lines_is_one_in_the_list(self, author: User) -> None:
+        run = kill(call(author))
+        TaskRun.objects.filter(pk=run.pk).update(error="first\n01900000-0000-7000-8000-000000000000  forged")
+        assert self.run("list").count("\n") == 1
 
     @pytest.mark.parametrize(
         "arguments",

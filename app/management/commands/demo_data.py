@@ -7,6 +7,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
+from app.accounts.services import user_make_author
 from app.parts import parts
 
 
@@ -26,5 +27,6 @@ class Command(BaseCommand):
         author = users.filter(username="author").first() or users.create_user(
             "author", "author@example.com", "author-demo-1"
         )
+        user_make_author(author)
         made = [demo.make(author) for demo in parts("demo", settings.DOMAIN_APPS)]
         self.stdout.write(f"demo data: {', '.join([*made, 'admin/admin-demo-1', 'author/author-demo-1'])}")

@@ -38,7 +38,7 @@ def token(namespace: Namespace, minutes: int = 15) -> str:
     name = f"e2e-{secrets.token_hex(4)}"
     code = (
         "from datetime import timedelta; from app.accounts.models import User;"
-        "from rest_framework_simplejwt.tokens import AccessToken;"
+        "from app.accounts.tokens import AccessToken;"
         f"token = AccessToken.for_user(User.objects.create_user('{name}', '{name}@example.com'));"
         f"token.set_exp(lifetime=timedelta(minutes={minutes})); print(token)"
     )

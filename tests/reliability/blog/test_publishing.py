@@ -9,6 +9,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
+from app.accounts.services import user_make_author
 from app.blog.models import Delivery, Subscriber
 from app.taskruns.models import Status, TaskRun
 from tests.probes.ledger import done
@@ -32,7 +33,9 @@ def workers(stack: Stack, tmp_path: Path) -> Process:
 @pytest.fixture
 def author(transactional_db: None) -> APIClient:
     Subscriber.objects.bulk_create([Subscriber(email=f"s{number}@example.com") for number in range(300)])
-    return client_of(User.objects.create_user("author", "author@example.com", "a-long-passphrase-1"))
+    user = User.objects.create_user("author", "author@example.com", "a-long-passphrase-1")
+    user_make_author(user)
+    return client_of(user)
 
 
 def addresses(mails: Path) -> Counter[str]:

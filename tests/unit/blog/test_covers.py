@@ -294,7 +294,7 @@ class TestServing:
             post = services.post_create(author=author, title=f"{number}", body="…")
             put(as_author, f"/api/posts/{post.pk}/cover/", picture((50, 50)))
             resize_cover(post.covers.get().pk)
-        with django_assert_max_num_queries(4):
+        with django_assert_max_num_queries(5):
             assert all(post["cover"] for post in as_author.get("/api/posts/").json()["results"])
 
 

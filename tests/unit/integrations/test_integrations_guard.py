@@ -6,13 +6,16 @@ import ipaddress
 import socket
 import struct
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
+import httpcore
 import pytest
 
-from app.integrations.guard import Refused, is_allowed, system_resolve
+from app.integrations.guard import Budget, GuardedBackend, Refused, is_allowed, system_resolve
 from app.integrations.services import Unavailable, external_get
 from tests.web import Asked, Exchange, Web, web
 
@@ -76,6 +79,34 @@ def inside(world: Web) -> Iterator[Web]:
         ("::127.0.0.1", False),
         ("fec0::1", False),  # site-local
         ("5f00::1", False),  # segment routing
+        # Of IANA's registries, those that some releases of Python take for public.
+        *((f"192.0.0.{last}", False) for last in (0, 8, 9, 10, 170, 255)),
+        ("192.88.99.1", False),  # 6to4's relays
+        ("192.31.196.1", False),
+        ("192.52.193.1", False),
+        ("192.175.48.1", False),
+        ("240.0.0.1", False),
+        ("2001:1::1", False),
+        ("2001:2::1", False),
+        ("2001:20::1", False),
+        ("2001:30::1", False),
+        ("2620:4f:8000::1", False),
+        ("3fff::1", False),
+        ("100::1", False),
+        # And what stands for one.
+        ("::ffff:192.0.0.9", False),
+        ("2002:c058:6301::1", False),  # 6to4 of 192.88.99.1
+        ("64:ff9b::c000:9", False),
+        ("64:ff9b::192.88.99.1", False),
+        ("2001:0:808:808::3fff:fff6", False),  # Teredo of 192.0.0.9
+        # Their neighbours.
+        ("191.255.255.255", True),
+        ("192.0.1.1", True),
+        ("192.88.98.255", True),
+        ("192.88.100.0", True),
+        ("223.255.255.255", True),
+        ("2001:200::1", True),
+        ("2003::1", True),
     ],
 )
 def test_which_addresses_are_public(address: str, expected: bool) -> None:
@@ -239,6 +270,30 @@ def test_the_next_address_is_tried_where_one_does_not_answer(world: Web, name_se
     names = name_server(["127.0.0.3", "127.0.0.1"])
     url = f"http://two.example:{world.port}/"
     assert external_get(url=url, allowed=LOOPBACK, resolve=names.resolve).status == 200
+
+
+def test_a_first_address_that_is_dead_leaves_time_for_the_next(world: Web) -> None:
+    """Whose queue of connections is full, as of a host that is gone: nothing comes back, not even a refusal."""
+    with socket.socket() as dead, ExitStack() as waiting:
+        dead.bind(("127.0.0.3", world.port))
+        dead.listen(0)
+        for _ in range(4):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(dead.getsockname())
+        for addresses in (["127.0.0.3", "127.0.0.1"], ["127.0.0.3", "127.0.0.3", "127.0.0.1"]):
+            backend = GuardedBackend(
+                allowed=LOOPBACK, budget=Budget(seconds=6.0, size=100), resolve=lambda _, found=addresses: found
+            )
+            backend.connect_tcp("two.example", world.port, timeout=30.0).close()
+        began = time.monotonic()
+        backend = GuardedBackend(
+            allowed=LOOPBACK, budget=Budget(seconds=1.0, size=100), resolve=lambda _: ["127.0.0.3"] * 4
+        )
+        with pytest.raises(httpcore.ConnectTimeout):
+            backend.connect_tcp("dead.example", world.port, timeout=30.0)
+        assert time.monotonic() - began < 10
 
 
 def test_a_name_that_does_not_exist_may_exist_later(name_server: Any) -> None:

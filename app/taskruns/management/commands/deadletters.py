@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 
+from app.printable import printable, printable_lines
 from app.taskruns import actions
 from app.taskruns.models import Status, TaskRun
 
@@ -40,7 +41,9 @@ class Command(BaseCommand):
         elif action == "list":
             for run in self._chosen(options)[: options["limit"]]:
                 ended = run.finished_at and run.finished_at.isoformat(" ", "seconds")
-                self.stdout.write(f"{run.pk}  {ended}  {run.queue}  {run.name}  {run.error_type}: {run.error}")
+                self.stdout.write(
+                    printable(f"{run.pk}  {ended}  {run.queue}  {run.name}  {run.error_type}: {run.error}")
+                )
         else:
             self._act(action, options)
 
@@ -73,10 +76,13 @@ class Command(BaseCommand):
         if run is None:
             raise CommandError(f"no dead letter: {run_id}")
         args, kwargs = run.arguments
-        self.stdout.write(f"{run.name}  args={args!r} kwargs={kwargs!r}\n{run.error_type}: {run.error}\n")
+        self.stdout.write(printable(f"{run.name}  args={args!r} kwargs={kwargs!r}"))
+        self.stdout.write(printable_lines(f"{run.error_type}: {run.error}\n"))
         for attempt in run.attempts.all():
             self.stdout.write(
-                f"attempt {attempt.number}: {attempt.outcome} on {attempt.worker_name}, "
-                f"{attempt.started_at} to {attempt.finished_at}\n"
-                f"{attempt.error_type}: {attempt.error}\n{attempt.traceback}"
+                printable(
+                    f"attempt {attempt.number}: {attempt.outcome} on {attempt.worker_name}, "
+                    f"{attempt.started_at} to {attempt.finished_at}"
+                )
             )
+            self.stdout.write(printable_lines(f"{attempt.error_type}: {attempt.error}\n{attempt.traceback}"))

@@ -20,14 +20,15 @@ class Command(BaseCommand):
     requires_system_checks = [TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=9808, help="To listen on, at all addresses: 9808.")
+        parser.add_argument("--port", type=int, default=9808, help="To listen on: 9808.")
+        parser.add_argument("--host", default="", help="The address to listen at: all.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
         try:
-            server = MetricsServer(options["port"], Exporter().route)
+            server = MetricsServer(options["port"], Exporter().route, options["host"])
         except OSError as error:
             raise CommandError(f"port {options['port']}: {error.strerror}") from error
         threading.Thread(target=server.serve_forever, daemon=True).start()

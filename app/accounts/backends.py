@@ -1,0 +1,28 @@
+"""The one door: every sign-in, by a page or by the API, passes here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.backends import ModelBackend
+from django.http import HttpRequest
+
+from app.accounts.limits import Attempt
+from app.accounts.models import User
+
+
+class LimitedBackend(ModelBackend):
+    """Django's, for so many attempts."""
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
+    ) -> Any:
+        """The user, or None. Raises rest_framework.exceptions.Throttled, the password being right or wrong."""
+        name = username if username is not None else kwargs.get(User.USERNAME_FIELD)
+        if name is None or password is None:
+            return None
+        attempt = Attempt(name, request)
+        user = super().authenticate(request, username=name, password=password)
+        if user is not None:
+            attempt.succeeded(user)
+        return user

@@ -1,0 +1,52 @@
+"""The mails about an account. Each raises what ``app.mail.send`` does; ``key`` names the mail for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.urls import reverse
+
+from app.accounts.links import EMAIL, RESET, link_token
+from app.accounts.models import User
+from app.mail import compose, send
+
+
+def welcome_send(*, user: User, key: str) -> None:
+    """Welcome a new user, and ask for the address to be confirmed."""
+    _send("welcome", to=user.email, key=key, user=user, link=_email_link(user, user.email))
+
+
+def email_link_send(*, user: User, email: str, key: str) -> None:
+    """Ask who reads this address's mail to confirm it as the user's."""
+    _send("email-link", to=email, key=key, user=user, email=email, link=_email_link(user, email))
+
+
+def password_reset_send(*, users: Sequence[User], key: str) -> None:
+    """Links to set a new password; the users' address is the same."""
+    links = [(user.username, _link("password-reset-confirm", link_token(RESET, user))) for user in users]
+    _send("password-reset", to=users[0].email, key=key, links=links)
+
+
+def password_changed_send(*, user: User, key: str) -> None:
+    """Tell the user that the password was changed."""
+    _send("password-changed", to=user.email, key=key, user=user, link=_link("admin_password_reset"))
+
+
+def email_changed_send(*, user: User, email: str, key: str) -> None:
+    """Tell the address that was the user's that it no longer is."""
+    _send("email-changed", to=email, key=key, user=user)
+
+
+def _email_link(user: User, email: str) -> str:
+    return _link("email-confirm", link_token(EMAIL, user, email=email))
+
+
+def _link(name: str, *arguments: str) -> str:
+    return f"{settings.SITE_URL}{reverse(name, args=arguments)}"
+
+
+def _send(kind: str, *, to: str, key: str, **context: Any) -> None:
+    context["site"] = settings.SITE_URL
+    send(compose(template=f"accounts/{kind}", context=context, to=to, key=f"{kind}-{key}"))

@@ -1,0 +1,217 @@
+"""Who may do what in the admin, at every page of every model, and in the operations pages. None is a 500."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.urls import reverse
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from app.accounts.models import User
+from app.blog.models import Post
+from app.taskruns.models import Status, TaskRun, Undeliverable
+from tests.attempts.conftest import ROLES, STAFF, Site, status_of, undone
+from tests.unit.conftest import permit
+
+LOOK, OPERATE = {"viewer", "operator"}, {"operator"}
+EDIT = {"editor"}
+NOBODY: set[str] = set()
+PAGES: dict[str, tuple[set[str], set[str]]] = {
+    # Model: who sees it, and who adds one, besides superusers. None adds what is only to be looked at.
+    "auth.Group": (NOBODY, NOBODY),
+    "token_blacklist.OutstandingToken": (NOBODY, NOBODY),
+    "token_blacklist.BlacklistedToken": (NOBODY, NOBODY),
+    "taskruns.Undeliverable": (LOOK, NOBODY),
+    "accounts.User": (NOBODY, NOBODY),
+    "blog.Post": (EDIT, EDIT),
+    "blog.Subscriber": (NOBODY, NOBODY),
+    "blog.Delivery": (NOBODY, NOBODY),
+    "blog.Notification": (NOBODY, NOBODY),
+    "blog.DailyViews": (NOBODY, NOBODY),
+    "reports.Report": (NOBODY, NOBODY),
+    "reports.SummaryMail": (NOBODY, NOBODY),
+    "integrations.Ping": (NOBODY, NOBODY),
+    "payments.Order": (NOBODY, NOBODY),
+    "django_celery_beat.PeriodicTask": (LOOK, OPERATE),
+    "django_celery_beat.ClockedSchedule": (LOOK, OPERATE),
+    "django_celery_beat.CrontabSchedule": (LOOK, OPERATE),
+    "django_celery_beat.IntervalSchedule": (LOOK, OPERATE),
+    "django_celery_beat.SolarSchedule": (LOOK, OPERATE),
+}
+READ_ONLY = {
+    "token_blacklist.OutstandingToken", "taskruns.Undeliverable", "reports.Report", "reports.SummaryMail",
+    "integrations.Ping", "payments.Order",
+}  # fmt: skip
+
+
+def test_no_model_is_forgotten() -> None:
+    admin.autodiscover()
+    labels = {model._meta.label for model in admin.site._registry} - {"operations.Operations"}
+    assert labels == PAGES.keys()
+
+
+def expected(role: str, allowed: set[str], is_there: bool = True) -> int:
+    """302 leads to the sign-in; 403 is for who has signed in."""
+    if role not in STAFF:
+        return 302
+    return 200 if is_there and role in allowed | {"superuser"} else 403
+
+
+@pytest.mark.parametrize("label", PAGES)
+def test_each_role_sees_the_pages_that_the_table_says(site: Site, label: str) -> None:
+    app_label, model = label.lower().split(".")
+    lookers, adders = PAGES[label]
+    for role in ROLES:
+        browser = site.browser(role)
+        told = [browser.get(reverse(f"admin:{app_label}_{model}_{page}")).status_code for page in ("changelist", "add")]
+        assert told == [expected(role, lookers), expected(role, adders, label not in READ_ONLY)], role
+
+
+def test_a_posts_pages(site: Site) -> None:
+    for page in ("change", "history", "delete"):
+        url = reverse(f"admin:blog_post_{page}", args=[site.ids["draft"]])
+        for role in ROLES:
+            assert site.browser(role).get(url).status_code == expected(role, EDIT), (role, page)
+
+
+@pytest.mark.parametrize("name", ["overview", "tasks", "dead_letters", "workers", "schedules", "task"])
+def test_the_operations_pages_are_for_who_may_look_or_operate(site: Site, name: str) -> None:
+    url = reverse(f"operations:{name}", args=[site.ids["ordered_run"]] if name == "task" else [])
+    for role in ROLES:
+        assert site.browser(role).get(url).status_code == expected(role, LOOK), role
+
+
+@pytest.mark.parametrize(("action", "run"), [("cancel", "ordered_run"), ("run-again", "dead_run")])
+def test_to_act_on_runs_is_for_who_may_operate(site: Site, action: str, run: str) -> None:
+    before = TaskRun.objects.filter(status=Status.QUEUED).count()
+    for role in ROLES:
+        with undone():
+            answer = site.browser(role).post(reverse("operations:act"), {"action": action, "run": str(site.ids[run])})
+            acted = TaskRun.objects.filter(status=Status.QUEUED).count() != before
+        may = role in ("operator", "superuser")
+        assert (answer.status_code, acted) == (302 if may or role not in STAFF else 403, may), role
+
+
+# ---- Schedules -----------------------------------------------------------------------------------------------------
+
+FORM = {
+    "name": "mine", "task": "app.integrations.tasks.ping_external", "enabled": "on", "args": "[]", "kwargs": "{}",
+    "description": "", "start_time_0": "", "start_time_1": "", "expires_0": "", "expires_1": "", "expire_seconds": "",
+    "queue": "", "priority": "",
+}  # fmt: skip
+
+
+@pytest.fixture
+def interval(db: None) -> IntervalSchedule:
+    return IntervalSchedule.objects.create(every=1, period="hours")
+
+
+def add(site: Site, role: str, hours: IntervalSchedule, **change: str) -> tuple[int, bool]:
+    """The answer to a new schedule, and whether there is one."""
+    form = FORM | {"interval": str(hours.pk)} | change
+    with undone():
+        answer = site.browser(role).post(reverse("admin:django_celery_beat_periodictask_add"), form)
+        return answer.status_code, PeriodicTask.objects.exists()
+
+
+def test_a_schedule_is_written_by_who_may_operate(site: Site, interval: IntervalSchedule) -> None:
+    every = [f"django_celery_beat.{verb}_periodictask" for verb in ("view", "add", "change", "delete")]
+    site.users["staff"] = permit(site.users["staff"], *every)
+    for role in ROLES:
+        status, is_there = add(site, role, interval)
+        may = role in ("operator", "superuser")
+        assert (status, is_there) == (302 if may or role not in STAFF else 403, may), role
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "app.payments.tasks.process_payment"},
+        {"task": "app.accounts.tasks.send_welcome_email", "args": "[1]"},
+        {"task": "celery.backend_cleanup"},
+        {"task": "os.system"},
+        {"task": ""},
+        {"task": "x" * 300},
+        {"task": "app.blog.tasks.reindex_all\x07"},
+        {"regtask": "app.payments.tasks.process_payment", "task": ""},
+        {"queue": "nowhere"},
+        {"args": "{}"},
+        {"args": "x"},
+        {"args": "[" * 100_000},
+        {"kwargs": "[]"},
+        {"kwargs": "null"},
+        {"name": "a\x07b"},
+        {"interval": ""},
+        {"priority": "256"},
+        {"expire_seconds": "-1"},
+        {"start_time_0": "99999-01-01", "start_time_1": "x"},
+    ],
+)
+def test_a_schedule_that_may_not_be_is_refused_with_the_reason(
+    site: Site, interval: IntervalSchedule, change: dict[str, str]
+) -> None:
+    for role in ("operator", "superuser"):
+        assert add(site, role, interval, **change) == (200, False)
+
+
+@pytest.mark.parametrize("action", ["run_tasks", "enable_tasks", "disable_tasks", "toggle_tasks", "pause", "resume"])
+def test_who_only_looks_starts_and_stops_nothing(site: Site, interval: IntervalSchedule, action: str) -> None:
+    row = PeriodicTask.objects.create(name="x", task="app.payments.tasks.process_payment", interval=interval)
+    before = TaskRun.objects.count()
+    for role in ("staff", "viewer", "editor"):
+        url = reverse("admin:django_celery_beat_periodictask_changelist")
+        answer = site.browser(role).post(url, {"action": action, "_selected_action": row.pk})
+        # Who may look gets the list again, without actions.
+        assert answer.status_code == (200 if role == "viewer" else 403)
+    row.refresh_from_db()
+    assert (row.enabled, TaskRun.objects.count()) == (True, before)
+
+
+def test_run_now_runs_what_may_be_scheduled(site: Site, interval: IntervalSchedule) -> None:
+    before = TaskRun.objects.count()
+    for task, runs in (("app.payments.tasks.process_payment", 0), ("app.integrations.tasks.ping_external", 1)):
+        row = PeriodicTask.objects.create(name=task, task=task, args='["x"]' if not runs else "[]", interval=interval)
+        answer = site.browser("operator").post(reverse("operations:schedule_act", args=[row.pk]), {"action": "run-now"})
+        assert answer.status_code == 302
+        assert TaskRun.objects.count() == before + runs
+
+
+def test_messages_are_put_back_by_who_may_operate(site: Site, redis_server: Any) -> None:
+    url = reverse("admin:taskruns_undeliverable_changelist")
+    for role in ROLES:
+        row = Undeliverable.objects.create(queue="default", message=b"x", reason="no task")
+        site.browser(role).post(url, {"action": "discard", "_selected_action": row.pk})
+        assert Undeliverable.objects.filter(pk=row.pk).exists() == (role not in ("operator", "superuser")), role
+
+
+# ---- Posts ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_admin_publishes_changes_and_deletes_as_the_api_does(site: Site) -> None:
+    post = site.ids["draft"]
+    for role in ROLES:
+        with undone():
+            form = {"action": "publish", "_selected_action": post}
+            site.browser(role).post(reverse("admin:blog_post_changelist"), form)
+            published = status_of(post)
+            started = set(TaskRun.objects.filter(body__contains=f"[{post}]").values_list("name", flat=True))
+        follows = {f"app.blog.tasks.{name}" for name in ("notify_subscribers", "reindex_post", "invalidate_caches")}
+        may = role in ("editor", "superuser")
+        assert (published, started) == (("published", follows) if may else ("draft", set())), role
+
+
+def test_who_may_look_at_posts_does_not_publish_them(site: Site) -> None:
+    looker = User.objects.create_user("looker", "looker@example.com", is_staff=True)
+    site.users["looker"] = permit(looker, "blog.view_post")
+    form = {"action": "publish", "_selected_action": site.ids["draft"]}
+    assert site.browser("looker").post(reverse("admin:blog_post_changelist"), form).status_code == 200, "again"
+    assert Post.objects.get(pk=site.ids["draft"]).status == "draft"
+
+
+@pytest.mark.parametrize("text", ["a\x07b", "a\x00b", "\x1b[31m"])
+def test_a_post_that_cannot_be_carried_is_refused_in_the_admin(site: Site, text: str) -> None:
+    form = {"title": text, "body": text, "slug": "s", "author": site.users["author"].pk}
+    assert site.browser("editor").post(reverse("admin:blog_post_add"), form).status_code == 200
+    assert not Post.objects.filter(slug="s").exists()
