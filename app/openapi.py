@@ -63,6 +63,13 @@ class Schema(AutoSchema):
     def _is_conditional(self) -> bool:
         return "{" in self.path and getattr(self.view, "takes_preconditions", False)
 
+    @property
+    def _can_be_followed(self) -> bool:
+        """What a 202 tells of has an address: it is a task, and not just mail."""
+        answers = self.get_response_serializers()
+        accepted = answers.get(202) if isinstance(answers, dict) else answers
+        return "url" in getattr(accepted, "_declared_fields", {})
+
     def get_override_parameters(self) -> list[Any]:
         narrowed_by = getattr(self.view, "filter_serializer_class", None) if self._is_list_view() else None
         parameters: list[Any] = [narrowed_by] if narrowed_by is not None else []
@@ -102,8 +109,11 @@ class Schema(AutoSchema):
             statuses.add(404)
         if self.method in ("POST", "PUT", "PATCH"):
             statuses.add(415)
+        if self.method != "GET":
+            # Lost races, too: app/problems.py.
+            statuses.add(409)
         if self._is_idempotent:
-            statuses |= {409, 422}
+            statuses.add(422)
         if self.method == "GET" or self._is_conditional:
             statuses.add(412)
         if self.view.get_throttles():
@@ -112,7 +122,7 @@ class Schema(AutoSchema):
 
     def _headers(self, status: int) -> dict[str, Any]:
         names = {
-            HTTPStatus.ACCEPTED: ["Location!", "Retry-After!"],
+            HTTPStatus.ACCEPTED: ["Location!", "Retry-After!"] if self._can_be_followed else [],
             HTTPStatus.UNAUTHORIZED: ["WWW-Authenticate!"],
             HTTPStatus.METHOD_NOT_ALLOWED: ["Allow!"],
             HTTPStatus.TOO_MANY_REQUESTS: ["Retry-After"],

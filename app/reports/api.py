@@ -155,7 +155,7 @@ class ReportViewSet(
     throttle_scope = "reports"
 
     def get_throttles(self) -> list[Any]:
-        return [ScopedRateThrottle()] if self.action == "create" else []
+        return [ScopedRateThrottle()] if self.action in ("create", "retry") else []
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Links that open files are in the answers: no cache keeps them."""
@@ -197,7 +197,7 @@ class ReportViewSet(
         return self._accepted(request, report_id, task)
 
     @extend_schema(request=None, responses={202: OrderedReportSerializer})
-    @action(detail=True, methods=["post"], throttle_classes=[ScopedRateThrottle])
+    @action(detail=True, methods=["post"])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:
         """Make a failed report again. So may one be whose task was cancelled. Any other: 409."""
