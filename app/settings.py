@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import django_stubs_ext
 
+from app.api_settings import description
 from app.email_url import EmailUrlError, email_settings
 from app.environment import Environment
 from app.logs import logging_config
@@ -310,25 +311,7 @@ SIMPLE_JWT = {
     "BLACKLIST_AFTER_ROTATION": True,
 }
 STATIC_URL = "static/"
-SPECTACULAR_SETTINGS = {
-    "TITLE": "Pressroom",
-    "DESCRIPTION": "A publishing backend whose slow work never blocks a request and is never lost.",
-    "VERSION": "0.1.0",
-    "OAS_VERSION": "3.1.0",
-    # A request and an answer have a schema each: neither names what only the other has.
-    "COMPONENT_SPLIT_REQUEST": True,
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    # JavaScript; the plugin is in app/static/site/apidocs.js.
-    "SWAGGER_UI_SETTINGS": "{deepLinking: true, plugins: [forScreenReaders]}",
-    "SWAGGER_UI_FAVICON_HREF": f"/{STATIC_URL}site/favicon.svg",
-    "REDOC_DIST": "SIDECAR",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
-    "ENUM_NAME_OVERRIDES": {
-        **({"PostStatusEnum": "app.blog.models.Post.Status"} if "app.blog" in DOMAIN_APPS else {}),
-        "TaskStatusEnum": "app.taskruns.api.STATUSES",
-    },
-}
+SPECTACULAR_SETTINGS = description(DOMAIN_APPS, STATIC_URL)
 AUTHENTICATION_BACKENDS = ["app.accounts.backends.LimitedBackend"]
 # Who must sign in does so at the admin's page; where Django does not know whither, it leads to a page that is there.
 LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"

@@ -146,7 +146,9 @@ class PostFilterSerializer(serializers.Serializer[Post]):
     q = serializers.CharField(
         max_length=1000, required=False, allow_blank=True, help_text="Words to search title and body for; best first."
     )
-    status = serializers.ChoiceField(choices=Post.Status.choices, required=False, help_text="Drafts are your own.")
+    status = serializers.ChoiceField(
+        choices=Post.Status.choices, required=False, help_text="Drafts: those that you may see."
+    )
     author = serializers.CharField(max_length=150, required=False, help_text="A user's name.")
 
 

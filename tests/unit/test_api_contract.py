@@ -38,13 +38,17 @@ KEPT = [path for path in POSTS if "Idempotency-Key" in parameters(OPERATIONS[f"P
 UUID = "01900000-0000-7000-8000-000000000000"
 
 
+MAILED = {"POST /api/auth/email/change/", "POST /api/auth/password/forgotten/"}
+"""What is accepted there is a mail, which nobody may look after."""
+
+
 def address(path: str) -> str:
     return path.replace("{id}", "1" if "/posts/" in path else UUID).replace("{token}", "x")
 
 
 @pytest.fixture
 def staff(db: None) -> APIClient:
-    return client_of(User.objects.create_user("staff", "staff@example.com", "a-long-passphrase-1", is_staff=True))
+    return client_of(User.objects.create_superuser("staff", "staff@example.com", "a-long-passphrase-1"))
 
 
 def problem_of(answer: Any, status: int) -> dict[str, Any]:
@@ -110,7 +114,7 @@ class TestIdempotencyKey:
 
     def test_a_cancellation_can_be_repeated(self, author: User, as_author: APIClient) -> None:
         with owned_by(author):
-            run = TaskRun.of(tasks.effect.delay("/dev/null", "x"))
+            run = TaskRun.of(tasks.ordered.delay())
         first, again = (as_author.post(f"/api/tasks/{run.pk}/cancel/", HTTP_IDEMPOTENCY_KEY="k") for _ in range(2))
         assert (first.status_code, again.status_code) == (202, 202)
         assert (again.content, again["Location"]) == (first.content, first["Location"])
@@ -119,7 +123,7 @@ class TestIdempotencyKey:
 class TestPreconditions:
     def test_another_state_is_412_and_nothing_happens(self, author: User, as_author: APIClient) -> None:
         with owned_by(author):
-            run = TaskRun.of(tasks.effect.delay("/dev/null", "x"))
+            run = TaskRun.of(tasks.ordered.delay())
         url = f"/api/tasks/{run.pk}/"
         etag = as_author.get(url)["ETag"]
         for other in ('"other"', f"W/{etag}", '"x", "y"', '"\x00"', '""'):
@@ -135,7 +139,7 @@ class TestPreconditions:
     def test_a_repeat_with_its_key_gets_the_first_answer(self, author: User, as_author: APIClient) -> None:
         """Though by then the object is in another state: the client did not hear of that."""
         with owned_by(author):
-            url = f"/api/tasks/{TaskRun.of(tasks.effect.delay('/dev/null', 'x')).pk}/"
+            url = f"/api/tasks/{TaskRun.of(tasks.ordered.delay()).pk}/"
         headers = {"HTTP_IF_MATCH": as_author.get(url)["ETag"], "HTTP_IDEMPOTENCY_KEY": "k"}
         assert [as_author.post(f"{url}cancel/", **headers).status_code for _ in range(2)] == [202, 202]
 
@@ -190,11 +194,12 @@ class TestDescription:
     def test_names_the_headers_of_its_answers(self) -> None:
         for label, operation in OPERATIONS.items():
             for status, wanted in {
-                "202": {"Location", "Retry-After"}, "429": {"Retry-After"}, "503": {"Retry-After"},
+                "202": set() if label in MAILED else {"Location", "Retry-After"},
+                "429": {"Retry-After"}, "503": {"Retry-After"},
                 "401": {"WWW-Authenticate"}, "405": {"Allow"}, "304": {"ETag"},
             }.items():  # fmt: skip
                 if status in operation["responses"]:
-                    assert wanted <= set(operation["responses"][status]["headers"]), (label, status)
+                    assert wanted <= set(operation["responses"][status].get("headers", {})), (label, status)
 
     def test_names_its_errors(self) -> None:
         for label, operation in OPERATIONS.items():
