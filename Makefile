@@ -36,7 +36,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up shell psql demo test test-unit e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ odd: install ## Odd calls of every kind among plain ones: each ends, and none st
 
 odd-mutations: install ## The same in short, with isolation and the dispatch counter switched off, which must be noticed
 	@$(ODD) mutations
+
+api-fuzz: install ## Ask the API what nobody would, as each role, and hold the answers to OpenAPI (MINUTES=15, SEED=)
+	@FUZZ_MINUTES=$(or $(MINUTES),15) $(if $(SEED),FUZZ_SEED=$(SEED)) $(RUN) -m pytest -s tests/fuzz $(ARGS)
 
 lint: install ## Check format, rules, types and layers
 	@.venv/bin/ruff format --check --quiet . || { echo "ruff format: run \`make format\`" >&2; exit 1; }

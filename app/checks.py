@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
+from app.checks_api import api
 from app.checks_outside import mail_transport, search_server
 from app.checks_security import (
     proxies,
@@ -39,7 +40,7 @@ def register() -> None:
     of_settings = (
         required_settings, unsafe_settings, unreadable_settings, registration, throttle_rates, proxies, redis_databases,
         broker_transport, retention, file_storage, mail_transport, search_server, log_settings, sentry_settings,
-        external_calls, payments,
+        external_calls, payments, api,
     )  # fmt: skip
     for check in (*of_settings, task_queues, task_time_limits, task_bundles):
         checks.register(check, TAG)

@@ -48,6 +48,19 @@ def pre_fork(server: Any, worker: Any) -> None:
     share()
 
 
+def post_worker_init(worker: Any) -> None:
+    """Streams of events end when their process is told to: it would wait for them."""
+    from app.taskruns import event_stream  # needs Django, which the application has set up by now
+
+    event_stream.stopping = lambda: not worker.alive
+
+
+def pre_request(worker: Any, request: Any) -> None:
+    """Let the application close the connection: its own header ``Connection`` is not heeded, as PEP 3333 has it."""
+    if request.body is not None:
+        request.body.force_close = request.force_close
+
+
 def child_exit(server: Any, worker: Any) -> None:
     """What a process counted stays; what it was just doing does not."""
     if settings.METRICS_PORT:

@@ -1,21 +1,37 @@
-"""The OpenAPI description: examples, the header of idempotent operations, and errors, which are the same everywhere."""
+"""The OpenAPI description: examples, parameters, headers and errors, which are the same everywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 
 from app.problems import CONTENT_TYPE
 
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    str,
+    # Printable ASCII, of which a space at an end does not arrive.
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[!-~]([ -~]*[!-~])?$"},
     OpenApiParameter.HEADER,
     description="Names this request for 24 hours: a repeat gets the first answer, and starts nothing.",
     examples=[OpenApiExample("A UUID of the client's", "5f2b1c1e-6f0a-4d5c-9a55-0d6d3a0f6c11")],
+)
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    {"type": "string", "pattern": '^(\\*|"[!#-~]*"(, *"[!#-~]*")*)$'},
+    OpenApiParameter.HEADER,
+    description="The object's ETag: where it is in another state by now, nothing is changed and the answer is 412.",
+)
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match",
+    {"type": "string", "pattern": '^(\\*|"[!#-~]*"(, *"[!#-~]*")*)$'},
+    OpenApiParameter.HEADER,
+    description="The ETag of what the client has: where nothing has changed the answer is 304.",
 )
 
 
@@ -33,11 +49,126 @@ def examples(*, request: Any = None, response: Any = None) -> list[OpenApiExampl
 
 
 class Schema(AutoSchema):
-    """drf-spectacular's, and the header of what is ``@idempotent``."""
+    """drf-spectacular's, and what all operations here have in common: filters, headers, and how they fail."""
+
+    @property
+    def _handler(self) -> Any:
+        return getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
+
+    @property
+    def _is_idempotent(self) -> bool:
+        return getattr(self._handler, "takes_idempotency_key", False)
+
+    @property
+    def _is_conditional(self) -> bool:
+        return "{" in self.path and getattr(self.view, "takes_preconditions", False)
+
+    @property
+    def _can_be_followed(self) -> bool:
+        """What a 202 tells of has an address: it is a task, and not just mail."""
+        answers = self.get_response_serializers()
+        accepted = answers.get(202) if isinstance(answers, dict) else answers
+        return "url" in getattr(accepted, "_declared_fields", {})
 
     def get_override_parameters(self) -> list[Any]:
-        handler = getattr(self.view, getattr(self.view, "action", None) or self.method.lower(), None)
-        return [IDEMPOTENCY_KEY] if getattr(handler, "takes_idempotency_key", False) else []
+        narrowed_by = getattr(self.view, "filter_serializer_class", None) if self._is_list_view() else None
+        parameters: list[Any] = [narrowed_by] if narrowed_by is not None else []
+        if self._is_idempotent:
+            parameters.append(IDEMPOTENCY_KEY)
+        if self._is_conditional:
+            parameters.append(IF_NONE_MATCH if self.method == "GET" else IF_MATCH)
+        return parameters
+
+    def get_summary(self) -> str | None:
+        """The first sentence of the description, where the view gives none."""
+        first = (self.get_description() or "").partition("\n\n")[0].partition(". ")[0]
+        return " ".join(first.split()).removesuffix(".") or None
+
+    def get_operation(self, *arguments: Any) -> Any:
+        operation = super().get_operation(*arguments)
+        if operation is None:
+            return None
+        responses = operation["responses"]
+        if self.method == "GET":
+            responses.setdefault("304", {"description": "Not Modified: it is what If-None-Match names."})
+        for status in sorted(self._problems()):
+            responses.setdefault(str(status), {"description": HTTPStatus(status).phrase, "content": PROBLEM_CONTENT})
+        for status, response in responses.items():
+            if headers := self._headers(int(status)):
+                response["headers"] = headers | response.get("headers", {})
+        return operation
+
+    def _problems(self) -> set[int]:
+        """The statuses of errors that the operation may answer with."""
+        statuses = {*ANYWHERE, *getattr(self.view, "also_answers", ())}
+        if self.view.get_authenticate_header(self.view.request):
+            statuses.add(401)
+        if self.view.get_authenticators():
+            statuses.add(403)
+        if "{" in self.path or self._is_list_view():
+            statuses.add(404)
+        if self.method in ("POST", "PUT", "PATCH"):
+            statuses.add(415)
+        if self.method != "GET":
+            # Lost races, too: app/problems.py.
+            statuses.add(409)
+        if self._is_idempotent:
+            statuses.add(422)
+        if self.method == "GET" or self._is_conditional:
+            statuses.add(412)
+        if self.view.get_throttles():
+            statuses.add(429)
+        return statuses
+
+    def _headers(self, status: int) -> dict[str, Any]:
+        names = {
+            HTTPStatus.ACCEPTED: ["Location!", "Retry-After!"] if self._can_be_followed else [],
+            HTTPStatus.UNAUTHORIZED: ["WWW-Authenticate!"],
+            HTTPStatus.METHOD_NOT_ALLOWED: ["Allow!"],
+            HTTPStatus.TOO_MANY_REQUESTS: ["Retry-After"],
+            HTTPStatus.SERVICE_UNAVAILABLE: ["Retry-After!"],
+            HTTPStatus.NOT_MODIFIED: ["ETag!"],
+        }.get(HTTPStatus(status), [])
+        if status == HTTPStatus.OK and (self.method == "GET" or (self._is_conditional and self.method != "POST")):
+            names.append("ETag")
+        if status == HTTPStatus.OK and self._is_list_view():
+            names.append("Link")
+        if status == HTTPStatus.CREATED and self._is_create_operation():
+            names += ["Location!", "ETag!"]
+        if status < HTTPStatus.MULTIPLE_CHOICES and self._is_idempotent:
+            names.append("Idempotency-Replayed")
+        if status == HTTPStatus.OK:
+            names += getattr(self._handler, "response_headers", ())
+        return {name.rstrip("!"): {**HEADERS[name.rstrip("!")], "required": name.endswith("!")} for name in names}
+
+
+HEADERS = {
+    "Allow": {"description": "The methods that there are.", "schema": {"type": "string"}},
+    "Cache-Control": {"description": "Who may keep the answer.", "schema": {"type": "string"}},
+    "Content-Disposition": {"description": "The file's name.", "schema": {"type": "string"}},
+    "ETag": {
+        "description": "Names the state of what is answered, for If-None-Match and If-Match.",
+        "schema": {"type": "string", "pattern": '^"[!#-~]+"$'},
+    },
+    "Idempotency-Replayed": {
+        "description": "This is the answer that the first request with this Idempotency-Key got.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Link": {"description": "The `next` and the `prev` page (RFC 8288).", "schema": {"type": "string"}},
+    "Location": {"description": "Where to look further.", "schema": {"type": "string", "format": "uri"}},
+    "Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer", "minimum": 0}},
+    "WWW-Authenticate": {"description": "How to sign in.", "schema": {"type": "string"}},
+}
+
+
+def response_headers(*names: str) -> Callable[[Handler], Handler]:
+    """For a view's method: what its answer of 200 carries besides, in the OpenAPI description."""
+
+    def noted(handler: Handler) -> Handler:
+        handler.response_headers = names  # type: ignore[attr-defined]  # an attribute of ours
+        return handler
+
+    return noted
 
 
 PROBLEM = {
@@ -72,23 +203,11 @@ PROBLEM = {
     },
 }
 
-ANYWHERE = (400, 401, 404, 405, 429, 503)
-WITH_BODY = (413, 415)
+ANYWHERE = (400, 405, 406, 413, 503)
+PROBLEM_CONTENT = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
 def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """For ``POSTPROCESSING_HOOKS``: every operation names its errors, where it does not already."""
+    """For ``POSTPROCESSING_HOOKS``: what every operation's errors refer to."""
     result.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM
-    content = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for path in result["paths"].values():
-        for method, operation in path.items():
-            statuses = {*ANYWHERE, *(WITH_BODY if method in ("post", "put", "patch") else ())}
-            if operation.get("security"):
-                statuses.add(403)
-            if method == "post":
-                statuses |= {409, 422}
-            for status in sorted(statuses):
-                operation["responses"].setdefault(
-                    str(status), {"description": HTTPStatus(status).phrase, "content": content}
-                )
     return result

@@ -116,6 +116,9 @@ class ProblemMiddleware:
         if too_big is not None:
             return too_big
         response = self.get_response(request)
+        if response.status_code == HTTPStatus.MOVED_PERMANENTLY and request.method not in ("GET", "HEAD"):
+            # For a missing slash: after a 301 clients ask again by GET, without the body.
+            response.status_code = HTTPStatus.PERMANENT_REDIRECT
         is_problem = response.status_code >= 400 and request.path.startswith("/api/")
         if is_problem and response.get("Content-Type", "").startswith("text/html"):
             detail = getattr(request, "problem_detail", HTTPStatus(response.status_code).phrase)
@@ -164,10 +167,11 @@ class ProblemMiddleware:
 
     def _too_big(self, request: HttpRequest, limit: int) -> HttpResponse:
         detail = f"The body is larger than {limit} bytes."
-        response = error_response(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
         # What was not read stands in the way of a next request on this connection.
-        response["Connection"] = "close"
-        return response
+        force_close = getattr(request.META["wsgi.input"], "force_close", None)
+        if force_close is not None:
+            force_close()
+        return error_response(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
 def is_lost_race(error: BaseException) -> bool:

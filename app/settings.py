@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import django_stubs_ext
 
+from app.api_settings import description
 from app.email_url import EmailUrlError, email_settings
 from app.environment import Environment
 from app.logs import logging_config
@@ -85,7 +86,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.http.ConditionalGetMiddleware",
+    "app.preconditions.ConditionalGetMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -93,6 +94,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "app.taskruns.ownership.OwnershipMiddleware",
     "app.accounts.middleware.ThrottledPageMiddleware",
+    "app.request_headers.RequestHeadersMiddleware",
 ]
 
 ROOT_URLCONF = "app.urls"
@@ -251,14 +253,29 @@ MAX_BODY_SIZE = env.int("MAX_BODY_SIZE", default=1024 * 1024)
 # The same for a post's cover, and how many pixels it may unfold to: a small file can be a very large picture.
 MAX_COVER_SIZE = env.int("MAX_COVER_SIZE", default=10 * 1024 * 1024)
 MAX_COVER_PIXELS = env.int("MAX_COVER_PIXELS", default=25_000_000)
+# Origins, as https://app.example.com, whose scripts may call the API from a browser, by bearer token.
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")
+    # Before all that answers by itself: a browser shows its script no error without these headers.
+    MIDDLEWARE.insert(MIDDLEWARE.index("app.problems.ProblemMiddleware"), "corsheaders.middleware.CorsMiddleware")
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = [
+    "accept", "authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "last-event-id",
+]  # fmt: skip
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "WWW-Authenticate"]
+# Streams of events that one process has open at most: each holds one of gunicorn's threads; and seconds that one lasts.
+EVENT_STREAMS = env.int("EVENT_STREAMS", default=2, least=0)
+EVENT_STREAM_LIFETIME = env.float("EVENT_STREAM_LIFETIME", default=30.0, least=1, most=3600)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "app.accounts.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["app.renderers.SafeJSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["app.parsers.SafeJSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["app.filters.ListFilter"],
     "DEFAULT_PAGINATION_CLASS": "app.pagination.NewestFirst",
     "DEFAULT_SCHEMA_CLASS": "app.openapi.Schema",
     "EXCEPTION_HANDLER": "app.problems.exception_handler",
@@ -294,25 +311,7 @@ SIMPLE_JWT = {
     "BLACKLIST_AFTER_ROTATION": True,
 }
 STATIC_URL = "static/"
-SPECTACULAR_SETTINGS = {
-    "TITLE": "Pressroom",
-    "DESCRIPTION": "A publishing backend whose slow work never blocks a request and is never lost.",
-    "VERSION": "0.1.0",
-    "OAS_VERSION": "3.1.0",
-    # A request and an answer have a schema each: neither names what only the other has.
-    "COMPONENT_SPLIT_REQUEST": True,
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    # JavaScript; the plugin is in app/static/site/apidocs.js.
-    "SWAGGER_UI_SETTINGS": "{deepLinking: true, plugins: [forScreenReaders]}",
-    "SWAGGER_UI_FAVICON_HREF": f"/{STATIC_URL}site/favicon.svg",
-    "REDOC_DIST": "SIDECAR",
-    "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
-    "ENUM_NAME_OVERRIDES": {
-        **({"PostStatusEnum": "app.blog.models.Post.Status"} if "app.blog" in DOMAIN_APPS else {}),
-        "TaskStatusEnum": "app.taskruns.api.STATUSES",
-    },
-}
+SPECTACULAR_SETTINGS = description(DOMAIN_APPS, STATIC_URL)
 AUTHENTICATION_BACKENDS = ["app.accounts.backends.LimitedBackend"]
 # Who must sign in does so at the admin's page; where Django does not know whither, it leads to a page that is there.
 LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"

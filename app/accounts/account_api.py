@@ -111,7 +111,7 @@ def checked_user(request: Request, password: str) -> User:
 
 
 class MeView(NotStored, generics.RetrieveAPIView[User]):
-    """The user who asks."""
+    """Read your own account."""
 
     serializer_class = UserSerializer
     permission_classes = (permissions.IsAuthenticated,)
@@ -141,6 +141,7 @@ class PasswordForgottenView(_LinkView):
     """Have a link mailed that sets a new password. The answer does not tell whether the address is known."""
 
     throttle_classes = ()  # counted in Postgres
+    also_answers = (429,)
 
     @extend_schema(
         request=AddressSerializer, responses={202: MailSentSerializer}, operation_id="auth_password_forgotten"
@@ -201,7 +202,7 @@ class EmailConfirmView(_LinkView):
 
 
 class LogoutEverywhereView(_AccountView):
-    """Sign out everywhere: all tokens and sessions end, those of this request too."""
+    """Sign out everywhere. All tokens and sessions end, those of this request too."""
 
     @extend_schema(request=None, responses={204: None}, operation_id="auth_logout_everywhere")
     def post(self, request: Request) -> Response:

@@ -191,25 +191,29 @@ class LogoutSerializer(TokenBlacklistSerializer):
 
 @extend_schema(examples=examples(request={"username": "kim", "password": PASSWORD}, response=TOKENS))
 class LoginView(NotStored, TokenObtainPairView):
-    """Name and password against an access and a refresh token.
+    """Sign in. Name and password against an access and a refresh token.
 
     Wrong passwords are counted by account and by address, at this door and at the admin's together: after too many the
     answer is 429, the password being right or wrong, and `Retry-After` says when to try again. An address that the
     account has signed in from is not locked out by others.
     """
 
+    also_answers = (429,)
     serializer_class = LoginSerializer
 
 
 @extend_schema(examples=examples(request={"refresh": REFRESH}, response=TOKENS))
 class RefreshView(NotStored, TokenRefreshView):
-    """A refresh token against two new tokens. Each is good for one refresh: used again, it ends all of its sign-in."""
+    """Renew a sign-in. A refresh token against two new tokens.
+
+    Each is good for one refresh: used again, it ends all of its sign-in.
+    """
 
     serializer_class = RefreshSerializer
 
 
 @extend_schema(examples=examples(request={"refresh": REFRESH}))
 class LogoutView(NotStored, TokenBlacklistView):
-    """Sign out: all tokens of this sign-in end, at once."""
+    """Sign out. All tokens of this sign-in end, at once."""
 
     serializer_class = LogoutSerializer

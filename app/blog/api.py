@@ -10,13 +10,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import transaction
 from django.db.models import BigIntegerField, F, Func, Q, QuerySet, Value
 from django.utils import timezone
-from drf_spectacular.utils import (
-    OpenApiParameter,
-    extend_schema,
-    extend_schema_field,
-    extend_schema_serializer,
-    extend_schema_view,
-)
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer, extend_schema_view
 from rest_framework import exceptions, permissions, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -27,17 +21,20 @@ from rest_framework.views import APIView
 from app.blog import changes, search, services
 from app.blog.covers_api import CoverActions, cover_urls
 from app.blog.models import Cover, Notification, Post
-from app.blog.tasks import record_view
+from app.blog.tasks import invalidate_caches, notify_subscribers, record_view, reindex_post, resize_cover
 from app.openapi import examples
 from app.pagination import NewestFirst
 from app.permissions import may
 from app.permissions_api import OwnerOrPermitted
+from app.preconditions import ConditionalMixin
+from app.taskruns.about import tasks_about
 from app.taskruns.api import NOTIFY, POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
 from app.taskruns.idempotency import idempotent
 
 WRITTEN = {"title": "Why queues need a ledger", "body": "A list forgets, a table does not."}
 DRAFT = {
     "id": 7,
+    "self": "https://press.example.com/api/posts/7/",
     "url": "https://press.example.com/posts/why-queues-need-a-ledger/",
     "author": "kim",
     **WRITTEN,
@@ -99,17 +96,21 @@ class PostSerializer(serializers.ModelSerializer[Post]):
     """A post, whole."""
 
     author = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
-    url = serializers.HyperlinkedIdentityField(view_name="post-page", lookup_field="slug")
+    slug = serializers.CharField(read_only=True, help_text="Its part of the page's address, in any script.")
+    self = serializers.HyperlinkedIdentityField(view_name="post-detail", help_text="The post in the API.")
+    url = serializers.HyperlinkedIdentityField(
+        view_name="post-page", lookup_field="slug", help_text="The post's page, once it is published."
+    )
     cover = serializers.SerializerMethodField()
     cover_upload = UploadSerializer(read_only=True, allow_null=True)
 
     class Meta:
         model = Post
         fields = (
-            "id", "url", "author", "title", "slug", "body", "cover", "cover_upload", "status", "published_at",
+            "id", "self", "url", "author", "title", "slug", "body", "cover", "cover_upload", "status", "published_at",
             "created_at", "updated_at",
         )  # fmt: skip
-        read_only_fields = ("id", "url", "author", "slug", "status", "published_at", "created_at", "updated_at")
+        read_only_fields = ("id", "self", "url", "author", "slug", "status", "published_at", "created_at", "updated_at")
 
     @extend_schema_field(
         serializers.DictField(child=serializers.URLField(), allow_null=True, help_text="Addresses by width in pixels.")
@@ -137,6 +138,27 @@ class PublishedSerializer(PostSerializer):
 
     class Meta(PostSerializer.Meta):
         fields = (*PostSerializer.Meta.fields, "tasks")  # type: ignore[assignment]  # a longer tuple
+
+
+class PostFilterSerializer(serializers.Serializer[Post]):
+    """What a list of posts may be narrowed to."""
+
+    q = serializers.CharField(
+        max_length=1000, required=False, allow_blank=True, help_text="Words to search title and body for; best first."
+    )
+    status = serializers.ChoiceField(
+        choices=Post.Status.choices, required=False, help_text="Drafts: those that you may see."
+    )
+    author = serializers.CharField(max_length=150, required=False, help_text="A user's name.")
+
+
+tasks_about("post", "post-detail", notify_subscribers, reindex_post, invalidate_caches)
+tasks_about(
+    "post",
+    "post-detail",
+    resize_cover,
+    key=lambda cover: Cover.objects.filter(pk=cover).values_list("post", flat=True).first(),
+)
 
 
 class Authors(OwnerOrPermitted):
@@ -173,15 +195,18 @@ def _in_order_of(ids: list[int], posts: QuerySet[Post]) -> QuerySet[Post]:
 
 
 @extend_schema_view(
-    list=extend_schema(
-        parameters=[OpenApiParameter("q", str, description="Words to search title and body for; best first.")]
-    ),
-    create=extend_schema(examples=examples(request=WRITTEN, response=DRAFT)),
+    list=extend_schema(summary="List posts"),
+    retrieve=extend_schema(summary="Read a post"),
+    create=extend_schema(summary="Write a post, as a draft", examples=examples(request=WRITTEN, response=DRAFT)),
+    update=extend_schema(summary="Replace a post's text"),
+    partial_update=extend_schema(summary="Change a post's text"),
+    destroy=extend_schema(summary="Delete a post"),
 )
-class PostViewSet(CoverActions, viewsets.ModelViewSet[Post]):
+class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     """Posts: published ones for all, drafts for their author."""
 
     serializer_class = PostSerializer
+    filter_serializer_class = PostFilterSerializer
     permission_classes = (permissions.IsAuthenticatedOrReadOnly, Authors)
     pagination_class = PostPagination
     throttle_scope: str | None = None
@@ -192,20 +217,25 @@ class PostViewSet(CoverActions, viewsets.ModelViewSet[Post]):
         if self.request.user.is_authenticated:
             visible |= Q(author=self.request.user.pk)
         posts = Post.objects.select_related("author").prefetch_related("covers").defer("search")
-        if not may(self.request.user, "view", Post):
-            posts = posts.filter(visible)
-        words = self.request.query_params.get("q", "")
-        if "\x00" in words:
-            raise serializers.ValidationError({"q": "Null characters are not allowed."})
-        if words and self.action == "list":
-            posts = _in_order_of(search.posts_find(words), posts)
-        return posts
+        return posts if may(self.request.user, "view", Post) else posts.filter(visible)
+
+    def narrow(self, queryset: QuerySet[Post], fields: dict[str, Any]) -> QuerySet[Post]:
+        """What a list asks for, in the words of the row."""
+        if words := fields.pop("q", ""):
+            queryset = _in_order_of(search.posts_find(words), queryset)
+        if (author := fields.pop("author", None)) is not None:
+            fields["author__username"] = author
+        return queryset.filter(**fields)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         post = self.get_object()
         if post.status == Post.Status.PUBLISHED and request.method == "GET":
             record_view.delay(post.pk, timezone.now().isoformat())
         return Response(self.get_serializer(post).data)
+
+    @idempotent
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().create(request, *args, **kwargs)
 
     def perform_create(self, serializer: serializers.BaseSerializer[Post]) -> None:
         serializer.instance = services.post_create(author=self.request.user, **serializer.validated_data)
@@ -233,7 +263,7 @@ class PostViewSet(CoverActions, viewsets.ModelViewSet[Post]):
     @extend_schema(responses=NotificationSerializer)
     @action(detail=True)
     def notification(self, request: Request, pk: str) -> Response:
-        """How far the mail about a post has come: for who may write the post. A draft: 404."""
+        """Read how far the mail about a post has come. For those who may write the post. A draft: 404."""
         post = self.get_object()
         if post.status != Post.Status.PUBLISHED:
             raise exceptions.NotFound
@@ -245,7 +275,7 @@ class PostViewSet(CoverActions, viewsets.ModelViewSet[Post]):
     @notification.mapping.post
     @idempotent
     def resume_notification(self, request: Request, pk: str) -> Response:
-        """Go on with mail that has stopped. Nobody is told twice. One that has not stopped: 409."""
+        """Go on with mail that has stopped. Nobody is told twice. Mail that has not stopped: 409."""
         post = self.get_object()
         with transaction.atomic():
             started = changes.notification_restart(post_id=post.pk)
@@ -286,6 +316,7 @@ class SubscribeView(APIView):
     @extend_schema(
         request=SubscriptionSerializer, responses={201: SubscriptionSerializer}, operation_id="subscriptions_create"
     )
+    @idempotent
     def post(self, request: Request) -> Response:
         serializer = SubscriptionSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)

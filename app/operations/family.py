@@ -12,6 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from app.operations.search import LOOKED_THROUGH
+from app.operations.shown import headers_of
 from app.taskruns.ids import uuid7_at
 from app.taskruns.models import TaskGroup, TaskRun
 
@@ -49,7 +50,7 @@ def family(run: TaskRun) -> Family:
     """Everything that is known of the run's relations."""
     tree, is_cut = _tree(run, _called_by(run) if run.children is None else list(called(run.children)))
     others = TaskRun.objects.filter(celery_id=run.celery_id).exclude(pk=run.pk).only(*SHOWN).order_by("-id")[:20]
-    group = json.loads(run.headers).get("group")
+    group = headers_of(run).get("group")
     return Family(
         _ancestors(run),
         tree,
@@ -72,7 +73,7 @@ def _ancestors(run: TaskRun) -> list[Node]:
     found: list[Node] = []
     caller: TaskRun | None = run
     while caller is not None and len(found) < DEEPEST:
-        celery_id = json.loads(caller.headers).get("parent_id")
+        celery_id = headers_of(caller).get("parent_id")
         if not celery_id:
             break
         caller = TaskRun.objects.filter(celery_id=celery_id, pk__lt=caller.pk).only(*SHOWN).order_by("-id").first()

@@ -10,9 +10,9 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django_celery_beat.models import PeriodicTask
 
+from app.operations.shown import Page
 from app.taskruns.models import TaskRun, Undeliverable
 from app.taskruns.permissions import may_operate, may_view
 
@@ -43,8 +43,8 @@ def render(request: HttpRequest, name: str, title: str, **context: Any) -> HttpR
     """The page ``name`` in the admin's frame, or its live part where that was asked for."""
     context |= {"may_operate": may_operate(request.user), "title": title, "page": name}
     if FRAGMENT in request.headers:
-        return TemplateResponse(request, f"operations/_{name}.html", context)
-    return TemplateResponse(
+        return Page(request, f"operations/_{name}.html", context)
+    return Page(
         request,
         f"operations/{name}.html",
         {**admin.site.each_context(request), "live": f"operations/_{name}.html", **context},

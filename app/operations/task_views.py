@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +22,7 @@ from app.operations.family import family
 from app.operations.forms import DeadLetterForm, SearchForm
 from app.operations.pages import action, page, recorded, render
 from app.operations.search import Page, find
+from app.operations.shown import arguments_of, headers_of, request_id
 from app.taskruns import actions
 from app.taskruns.figures import CAP
 from app.taskruns.models import LIVE, Status, TaskRun
@@ -101,15 +101,15 @@ def _listed(request: HttpRequest, found: Page) -> dict[str, Any]:
 def task(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Everything about a run."""
     run = get_object_or_404(TaskRun.objects.select_related("owner", "worker"), pk=pk)
-    headers = json.loads(run.headers)
+    headers = headers_of(run)
     return render(
         request,
         "task",
         run.name,
         run=run,
         headers=headers,
-        request_id=headers.get("__django_structlog__", {}).get("request_id", ""),
-        arguments=_arguments(run),
+        request_id=request_id(headers),
+        arguments=_cut(arguments_of(run)),
         result=_cut(run.result),
         traceback=_cut(run.traceback),
         attempts=list(run.attempts.all()[:CAP]),
@@ -121,11 +121,6 @@ def task(request: HttpRequest, pk: UUID) -> HttpResponse:
         can_discard=run.status == Status.DEAD,
         here=request.get_full_path(),
     )
-
-
-def _arguments(run: TaskRun) -> str:
-    args, kwargs = run.arguments
-    return _cut(json.dumps({"args": args, "kwargs": kwargs}, ensure_ascii=False, indent=2))
 
 
 def _cut(text: str | None) -> str:

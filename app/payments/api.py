@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema, extend_schema_serializer
+from drf_spectacular.utils import extend_schema, extend_schema_serializer, extend_schema_view
 from rest_framework import mixins, permissions, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -26,12 +26,15 @@ from app.payments.prices import PLANS
 from app.payments.tasks import process_payment
 from app.permissions import may
 from app.permissions_api import OwnerOrPermitted
+from app.preconditions import ConditionalMixin
+from app.taskruns.about import tasks_about
 from app.taskruns.api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads
 from app.taskruns.idempotency import idempotent
 from app.taskruns.models import TaskRun
 
 BOUGHT = {
     "id": "0b6f2c9e-6a7e-4c55-8f0e-3a1d6f1f2f10",
+    "url": "https://press.example.com/api/orders/0b6f2c9e-6a7e-4c55-8f0e-3a1d6f1f2f10/",
     "plan": "monthly",
     "amount": 9900,
     "currency": "krw",
@@ -53,12 +56,13 @@ EVENT = {
 class OrderSerializer(serializers.ModelSerializer[Order]):
     """An order; its amount is in the currency's smallest unit."""
 
+    url = serializers.HyperlinkedIdentityField(view_name="order-detail", lookup_field="pk")
     plan = serializers.ChoiceField(choices=sorted(PLANS))
 
     class Meta:
         model = Order
-        fields = ("id", "plan", "amount", "currency", "status", "failure", "created_at", "paid_at")
-        read_only_fields = ("id", "amount", "currency", "status", "failure", "created_at", "paid_at")
+        fields = ("id", "url", "plan", "amount", "currency", "status", "failure", "created_at", "paid_at")
+        read_only_fields = ("id", "url", "amount", "currency", "status", "failure", "created_at", "paid_at")
 
 
 @extend_schema_serializer(examples=examples(request={"payment_method": "pm_card_visa"}))
@@ -68,18 +72,30 @@ class PaySerializer(serializers.Serializer[Order]):
     payment_method = serializers.RegexField(r"\A(pm|card|src)_[A-Za-z0-9_]{1,200}\Z")
 
 
+class OrderFilterSerializer(serializers.Serializer[Order]):
+    """What a list of orders may be narrowed to."""
+
+    status = serializers.ChoiceField(choices=Order.Status.choices, required=False)
+
+
+tasks_about("order", "order-detail", process_payment)
+
+
 class OrderPagination(NewestFirst):
     """Ids are random here, so the time comes first."""
 
     ordering = ("-created_at", "-id")  # type: ignore[assignment]  # DRF takes both
 
 
+@extend_schema_view(list=extend_schema(summary="List orders"), retrieve=extend_schema(summary="Read an order"))
 class OrderViewSet(
-    mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Order]
-):
+    ConditionalMixin, mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin,
+    viewsets.GenericViewSet[Order],
+):  # fmt: skip
     """Your orders; with the permission to view orders, everybody's."""
 
     serializer_class = OrderSerializer
+    filter_serializer_class = OrderFilterSerializer
     permission_classes = (permissions.IsAuthenticated, OwnerOrPermitted)
     pagination_class = OrderPagination
     lookup_value_converter = "uuid"
@@ -107,7 +123,7 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     @idempotent
     def pay(self, request: Request, pk: Any = None) -> Response:
-        """Pay an order, once: asked again while it is being paid, the answer is the same task. Paid or declined: 409.
+        """Pay an order, once. Asked again while it is being paid, the answer is the same task. Paid or declined: 409.
 
         One that is `interrupted` (its task was cancelled or given up) may be paid again, and is charged once.
         """
@@ -147,7 +163,7 @@ class WebhookView(APIView):
         examples=examples(request=EVENT),
     )
     def post(self, request: Request) -> Response:
-        """For Stripe alone: signed with STRIPE_WEBHOOK_SECRET, not older than 5 minutes."""
+        """Take an event of Stripe's. Signed with STRIPE_WEBHOOK_SECRET, not older than 5 minutes."""
         if not settings.STRIPE_WEBHOOK_SECRET:
             raise serializers.ValidationError("No signature can be checked here: STRIPE_WEBHOOK_SECRET is not set.")
         try:

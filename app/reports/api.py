@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
+from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import FileResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
+from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer, extend_schema_view
 from rest_framework import exceptions, mixins, permissions, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -19,13 +21,15 @@ from rest_framework.reverse import reverse
 from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
-from app.openapi import examples
+from app.openapi import examples, response_headers
 from app.pagination import NewestFirst
 from app.permissions_api import OwnerOrPermitted
+from app.preconditions import ConditionalMixin
 from app.reports import services
-from app.reports.models import Report
+from app.reports.models import Report, ReportSection
 from app.reports.periods import Period
-from app.reports.tasks import build_report
+from app.reports.tasks import assemble_report, build_report, build_section
+from app.taskruns.about import tasks_about
 from app.taskruns.api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
 from app.taskruns.idempotency import idempotent
 
@@ -114,31 +118,55 @@ class OrderedReportSerializer(TaskRunSerializer):
         fields = (*TaskRunSerializer.Meta.fields, "report")  # type: ignore[assignment]  # a longer tuple
 
 
+class ReportFilterSerializer(serializers.Serializer[Report]):
+    """What a list of reports may be narrowed to."""
+
+    status = serializers.ChoiceField(choices=Report.Status.choices, required=False)
+    type = serializers.ChoiceField(source="kind", choices=Report.Kind.choices, required=False)
+
+
+tasks_about("report", "report-detail", build_report, assemble_report)
+tasks_about(
+    "report",
+    "report-detail",
+    build_section,
+    key=lambda section: ReportSection.objects.filter(pk=section).values_list("report", flat=True).first(),
+)
+
+
 class NewestReports(NewestFirst):
     """Their keys are random."""
 
     ordering = "-created_at"
 
 
+@extend_schema_view(list=extend_schema(summary="List reports"))
 class ReportViewSet(
-    mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet[Report]
-):
+    ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin,
+    viewsets.GenericViewSet[Report],
+):  # fmt: skip
     """Your reports; with the permission to view reports, everybody's."""
 
     serializer_class = ReportSerializer
+    filter_serializer_class = ReportFilterSerializer
     permission_classes = (permissions.IsAuthenticated, OwnerOrPermitted)
     pagination_class = NewestReports
     lookup_value_converter = "uuid"
     throttle_scope = "reports"
 
     def get_throttles(self) -> list[Any]:
-        return [ScopedRateThrottle()] if self.action == "create" else []
+        return [ScopedRateThrottle()] if self.action in ("create", "retry") else []
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Links that open files are in the answers: no cache keeps them."""
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = "private, no-store"
         return response
+
+    def etag(self, data: dict[str, Any]) -> str:
+        """The link to the file is a new one each time: it counts as the same while half of its life is left."""
+        link = data["download"] and time.time() // (settings.REPORT_LINK_LIFETIME / 2)
+        return super().etag(data | {"download": link})
 
     def get_queryset(self) -> QuerySet[Report]:
         """What the user may see: whatever else there is, is not found."""
@@ -169,10 +197,10 @@ class ReportViewSet(
         return self._accepted(request, report_id, task)
 
     @extend_schema(request=None, responses={202: OrderedReportSerializer})
-    @action(detail=True, methods=["post"], throttle_classes=[ScopedRateThrottle])
+    @action(detail=True, methods=["post"])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:
-        """Have a report made after all that has failed, or whose task was cancelled. Any other: 409."""
+        """Make a failed report again. So may one be whose task was cancelled. Any other: 409."""
         report = self.get_object()
         with transaction.atomic():
             [task] = run_payloads([build_report.delay(str(report.pk))], request)
@@ -186,11 +214,11 @@ class ReportViewSet(
         return Response({**task, "report": url}, status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """How far a report is; once it is ready, a link to its file."""
+        """Read a report. How far it is; once it is ready, a link to its file."""
         return super().retrieve(request, *args, **kwargs)
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Remove a report and its file. One that is being made is not made."""
+        """Delete a report and its file. One that is being made is not made."""
         return super().destroy(request, *args, **kwargs)
 
 
@@ -201,6 +229,7 @@ class DownloadFile(FileResponse):
 class ReportDownloadView(APIView):
     """The file of a report, for whoever has the link while it is good."""
 
+    also_answers = (403,)
     permission_classes = (permissions.AllowAny,)
     authentication_classes = ()
 
@@ -208,8 +237,9 @@ class ReportDownloadView(APIView):
         responses={(200, "application/pdf"): OpenApiTypes.BINARY, (200, "text/csv"): OpenApiTypes.BINARY},
         operation_id="reports_download",
     )
+    @response_headers("Content-Disposition", "Cache-Control")
     def get(self, request: Request, token: str) -> DownloadFile:
-        """Download it."""
+        """Download a report's file."""
         try:
             report = services.link_open(token=token)
         except services.LinkExpired as error:

@@ -21,7 +21,7 @@ from app.reports import services, summaries
 from app.reports.models import Report, ReportSection
 from app.taskruns.models import TaskRun
 from app.taskruns.outcomes import End, Outcome
-from app.taskruns.progress import report_progress, report_progress_of
+from app.taskruns.progress import report_progress_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def assemble_report(report_id: str) -> dict[str, str] | None:
     if report is None:
         logger.info("report %s is gone", report_id)
         return None
-    services.report_assemble(report=report, progress=report_progress)
+    services.report_assemble(report=report, progress=partial(report_progress_of, report.task))
     return {"url": reverse("report-detail", args=[report_id])}
 
 

@@ -48,8 +48,8 @@ def idempotent(handler: Callable[..., Any]) -> Callable[..., Any]:
         key = request.headers.get("Idempotency-Key")
         if key is None:
             return handler(view, request, *args, **kwargs)
-        if not 0 < len(key) <= LONGEST_KEY or not key.isprintable():
-            raise exceptions.ValidationError({"Idempotency-Key": f"1 to {LONGEST_KEY} printable characters."})
+        if not 0 < len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
+            raise exceptions.ValidationError({"Idempotency-Key": f"1 to {LONGEST_KEY} printable ASCII characters."})
         told = json.dumps([request.method, request.path, request.data], sort_keys=True, default=str)
         # Keyed: from a bare digest of a registration one could try passwords, as fast as one likes.
         digest = salted_hmac(__name__, told, algorithm="sha256").hexdigest()

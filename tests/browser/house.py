@@ -64,7 +64,7 @@ def furnish(stack: Stack) -> House:
     stack.start([sys.executable, "-m", *beat], "beat: Starting...")
     url = web(stack)
     with owned_by(root):
-        report = _report(root)
+        report = order_report(root)
         _publish(root)
         _fail()
         until(lambda: not _live(report.celery_id), "the report is made")
@@ -81,7 +81,8 @@ def _live(celery_id: str) -> bool:
     return TaskRun.objects.filter(celery_id=celery_id, finished_at=None).exists()
 
 
-def _report(root: User) -> TaskRun:
+def order_report(root: User) -> TaskRun:
+    """What was ordered by the API."""
     client = APIClient()
     client.force_authenticate(root)
     answer = client.post("/api/reports/", {"type": "activity", "period": "2026-01", "format": "pdf"})

@@ -56,7 +56,9 @@ class TestNumbers:
 
     @pytest.mark.parametrize("name", NUMBERS)
     def test_zero_is_one_where_it_means_something(self, name: str) -> None:
-        means = {"CONN_MAX_AGE", "METRICS_PORT", "NUM_PROXIES", "HSTS_SECONDS", "SENTRY_TRACES_SAMPLE_RATE"}
+        means = {
+            "CONN_MAX_AGE", "EVENT_STREAMS", "METRICS_PORT", "NUM_PROXIES", "HSTS_SECONDS", "SENTRY_TRACES_SAMPLE_RATE",
+        }  # fmt: skip
         for text in ("0", "-0"):
             assert bool(read(**{name: text})["ENVIRONMENT_ERRORS"]) is (name not in means)
 

@@ -70,8 +70,8 @@ def call(body: str, most: int = 120) -> str:
         args, end = decoder.raw_decode(body, 1)
         kwargs, _ = decoder.raw_decode(body, end + 2)
         text = ", ".join([*map(_plain, args), *(f"{name}={_plain(value)}" for name, value in kwargs.items())])
-    except ValueError:
-        # Its end is missing: long ones are not fetched as a whole.
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        # Its end is missing: long ones are not fetched as a whole. Or it is no call.
         text = body[2:]
     return text if len(text) <= most else text[:most] + "…"
 

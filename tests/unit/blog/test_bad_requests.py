@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 
 from app.accounts.models import User
+from app.accounts.services import user_make_author
 from app.blog.models import Post, Subscriber
 from app.taskruns.models import IdempotencyKey, TaskRun
 from tests.unit import test_bad_requests as others
@@ -73,7 +74,8 @@ def counts() -> list[int]:
 
 
 @pytest.mark.parametrize(("method", "url", "text", "status"), SIGNED_IN, ids=lambda value: str(value)[:40])
-def test_signed_in(author: User, as_reader: Any, method: str, url: str, text: str, status: int) -> None:
+def test_signed_in(author: User, reader: User, as_reader: Any, method: str, url: str, text: str, status: int) -> None:
+    user_make_author(reader)
     draft = Post.objects.create(author=author, title="draft", slug="draft", body="b")
     as_reader.raise_request_exception = False
     before = counts()

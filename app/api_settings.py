@@ -1,0 +1,29 @@
+"""Of the settings, what describes the API: nothing of it is read from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+
+def description(domain_apps: Collection[str], static_url: str) -> dict[str, Any]:
+    """``SPECTACULAR_SETTINGS`` for a site of these apps, whose static files are below ``static_url``."""
+    return {
+        "TITLE": "Pressroom",
+        "DESCRIPTION": "A publishing backend whose slow work never blocks a request and is never lost.",
+        "VERSION": "0.1.0",
+        "OAS_VERSION": "3.1.0",
+        # A request and an answer have a schema each: neither names what only the other has.
+        "COMPONENT_SPLIT_REQUEST": True,
+        "SERVE_INCLUDE_SCHEMA": False,
+        "SWAGGER_UI_DIST": "SIDECAR",
+        # JavaScript; the plugin is in app/static/site/apidocs.js.
+        "SWAGGER_UI_SETTINGS": "{deepLinking: true, plugins: [forScreenReaders]}",
+        "SWAGGER_UI_FAVICON_HREF": f"/{static_url}site/favicon.svg",
+        "REDOC_DIST": "SIDECAR",
+        "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
+        "ENUM_NAME_OVERRIDES": {
+            **({"PostStatusEnum": "app.blog.models.Post.Status"} if "app.blog" in domain_apps else {}),
+            "TaskStatusEnum": "app.taskruns.api.STATUSES",
+        },
+    }
