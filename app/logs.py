@@ -103,8 +103,10 @@ def _colours() -> bool:
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """The event, exceptions included, without what is personal or secret in its texts, or moves a terminal's cursor."""
+    # Others' loggers give an error as "exception", where the renderer wants text.
     return {
-        name: PERSONAL.sub("***", carried(value)) if isinstance(value, str) else value for name, value in event.items()
+        name: PERSONAL.sub("***", carried(value)) if isinstance(value, str) or name == "exception" else value
+        for name, value in event.items()
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core import checks
+from django.db import ProgrammingError, transaction
 
 from app.accounts.models import User
 
@@ -14,7 +15,11 @@ def names_alike(databases: Sequence[str] | None = None, **_: Any) -> list[checks
     """Users from before names were folded whose names read like another's. They sign in by the name as written."""
     if not databases:
         return []
-    alike = list(User.objects.filter(username_key=None).order_by("pk").values_list("pk", flat=True)[:20])
+    try:
+        with transaction.atomic():
+            alike = list(User.objects.filter(username_key=None).order_by("pk").values_list("pk", flat=True)[:20])
+    except ProgrammingError:  # before the migration that makes the table, or the column
+        return []
     if not alike:
         return []
     return [

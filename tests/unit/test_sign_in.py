@@ -376,3 +376,10 @@ class TestNames:
         answer = client.post("/admin/accounts/user/add/", new | {"password2": new["password1"]})
         assert b"already exists" in answer.content
         assert User.objects.count() == 2
+
+
+@pytest.mark.django_db
+def test_an_empty_database_can_be_checked_before_its_first_migration() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE accounts_user RENAME TO accounts_nobody")
+    assert names_alike(databases=["default"]) == []
