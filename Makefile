@@ -36,7 +36,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,18 @@ reliability-stock: install ## The same calls and faults with stock Celery, which
 
 reliability-mutations: install ## The same with each guard switched off in turn, which must be noticed
 	@$(ORACLE) mutations
+
+celery-suite: install ## Celery's own integration suite against stock Celery and ours; each difference is in docs/celery.md
+	@$(RUN) -m tests.celery_suite $(ARGS)
+
+ODD = $(RUN) -m tests.odd $(if $(SEED),--seed $(SEED)) $(if $(filter file,$(origin N)),,--calls $(N)) \
+	$(if $(KINDS),--kinds $(KINDS)) $(if $(WITHOUT),--without $(WITHOUT))
+
+odd: install ## Odd calls of every kind among plain ones: each ends, and none stops another (N=2000, SEED=, KINDS=, WITHOUT=)
+	@$(ODD)
+
+odd-mutations: install ## The same in short, with isolation and the dispatch counter switched off, which must be noticed
+	@$(ODD) mutations
 
 api-fuzz: install ## Ask the API what nobody would, as each role, and hold the answers to OpenAPI (MINUTES=15, SEED=)
 	@FUZZ_MINUTES=$(or $(MINUTES),15) $(if $(SEED),FUZZ_SEED=$(SEED)) $(RUN) -m pytest -s tests/fuzz $(ARGS)

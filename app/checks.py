@@ -51,7 +51,9 @@ def register() -> None:
 
 def refuse_misconfiguration(exit_code: int = 1) -> None:
     """Leave the process, with the reasons on standard error, when a check finds an error."""
-    errors = [message for message in checks.run_checks(tags=[TAG]) if message.is_serious()]
+    errors = [
+        message for message in checks.run_checks(tags=[TAG]) if message.is_serious() and not message.is_silenced()
+    ]
     if errors:
         print("Pressroom does not start like this:", *errors, sep="\n", file=sys.stderr, flush=True)
         raise SystemExit(exit_code)

@@ -10,6 +10,7 @@ from celery.utils.functional import maybe_list
 
 from app.taskruns import ends, terminal
 from app.taskruns.models import LIVE, WAITING, TaskRun
+from app.text import is_carried
 
 BATCH = 1_000
 REFUSED = {
@@ -25,7 +26,8 @@ class LedgerControl(Control):
         self, task_id: Any, destination: Any = None, terminate: bool = False, **options: Any
     ) -> Any:
         """A waiting task never begins. With ``terminate`` a running one's process is killed within a heartbeat."""
-        ids = list(maybe_list(task_id) or [])
+        # An id that Postgres cannot carry has no run.
+        ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and is_carried(one)]
         known = dict(TaskRun.objects.filter(celery_id__in=ids, status__in=LIVE).values_list("celery_id", "pk"))
         for run_id in known.values():
             if not terminal.cancel_waiting(run_id) and terminate:

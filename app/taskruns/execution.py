@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
@@ -67,6 +67,10 @@ class Execution:
             self._calls.append(message)
             return True
         return False
+
+    def holds(self, celery_ids: Collection[str]) -> bool:
+        """Whether one of these tasks was called, but is held back until the finish."""
+        return any(message.celery_id in celery_ids for message in self._calls)
 
     def with_finish(self, write: Callable[[], object]) -> None:
         """Do this in the transaction of the finish, after the run's own row was written."""
@@ -154,6 +158,7 @@ class Execution:
         self._next, self.result, self.children = None, None, None
         self._calls.clear()
         self._writes.clear()
+        self._after.clear()
 
     def committed(self) -> None:
         """Do what waits for the commit of the finish. Once, however often it is called."""
@@ -170,7 +175,9 @@ class Execution:
     def _write(self, verdict: Verdict) -> bool:
         failure = verdict.failure
         if self._next is not None:
-            return ledger.reschedule(self.claim, self._next, failure if verdict.state == states.RETRY else None)
+            return ledger.reschedule(
+                self.claim, self._next, failure if verdict.state == states.RETRY else None, self.result
+            )
         if verdict.requeue:
             return bool(terminal.lose_claim(self.claim.run_id, self.claim.token, failure or ledger.LOST))
         if failure is not None:

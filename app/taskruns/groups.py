@@ -20,13 +20,24 @@ def save(group_id: str, structure: str | None) -> None:
 
 
 def set_size(group_id: str, size: int) -> None:
-    """How many parts the chord's header has. Celery says so before it calls the last of them."""
+    """How many parts the chord's header has. Celery says so before it calls the last of them.
+
+    A frozen chord that is called again has its group again; where its body was called, the count begins anew.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO taskruns_taskgroup (group_id, size, done, fired, created_at)
+            DELETE FROM taskruns_chordpart WHERE group_id = %s
+                AND EXISTS (SELECT FROM taskruns_taskgroup WHERE group_id = %s AND fired)
+            """,
+            [group_id, group_id],
+        )
+        cursor.execute(
+            """
+            INSERT INTO taskruns_taskgroup AS old (group_id, size, done, fired, created_at)
             VALUES (%s, %s, 0, false, clock_timestamp())
-            ON CONFLICT (group_id) DO UPDATE SET size = excluded.size
+            ON CONFLICT (group_id) DO UPDATE SET size = excluded.size, fired = false,
+                done = CASE WHEN old.fired THEN 0 ELSE old.done END
             """,
             [group_id, size],
         )
@@ -89,15 +100,16 @@ def delete(group_id: str) -> None:
         cursor.execute("DELETE FROM taskruns_taskgroup WHERE group_id = %s", [group_id])
 
 
-def store(celery_id: str, state: str, result: str, traceback: str) -> None:
-    """A result that is not a run's own."""
+def store(celery_id: str, state: str, result: str, traceback: str, children: str | None = None) -> None:
+    """A result that is not a run's own. That it is revoked says nothing of what has ended."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO taskruns_storedresult (celery_id, state, result, traceback, stored_at)
-            VALUES (%s, %s, %s, %s, clock_timestamp())
+            INSERT INTO taskruns_storedresult AS old (celery_id, state, result, traceback, children, stored_at)
+            VALUES (%s, %s, %s, %s, %s, clock_timestamp())
             ON CONFLICT (celery_id) DO UPDATE SET state = excluded.state, result = excluded.result,
-                traceback = excluded.traceback, stored_at = excluded.stored_at
+                traceback = excluded.traceback, children = excluded.children, stored_at = excluded.stored_at
+            WHERE excluded.state <> 'REVOKED' OR old.state NOT IN ('SUCCESS', 'FAILURE')
             """,
-            [celery_id, state, result, traceback],
+            [celery_id, state, result, traceback, children],
         )

@@ -154,11 +154,14 @@ def ignore(claim: Claim) -> bool:
     return _update("status = 'replaced', finished_at = clock_timestamp()", [], claim, unless_cancelled=True)
 
 
-def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
-    """The run goes on as ``message`` (a retry, or what replaced the task). False where the claim is lost."""
+def reschedule(claim: Claim, message: Message, failure: Failure | None, result: str | None = None) -> bool:
+    """The run goes on as ``message`` (a retry, or what replaced the task). False where the claim is lost.
+
+    ``result``: the error that a retry is for, as the backend keeps it.
+    """
     return _update(
         f"""status = %s, name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
-            run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL, misses = 0,
+            run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL, misses = 0, result = %s,
             error_type = %s, error = %s, traceback = %s""",
         [
             "retrying" if failure else "queued",
@@ -172,6 +175,7 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None) -> bool:
             message.countdown or 0.0,
             message.expires,
             message.expires_in,
+            result if failure else None,
             *dataclasses.astuple(failure or Failure("", "", "")),
         ],
         claim,

@@ -200,6 +200,7 @@ class StoredResult(models.Model):
     state = models.TextField(help_text="Celery's, or the task's own (`update_state`).")
     result = models.TextField(null=True, help_text="JSON.")
     traceback = models.TextField(default="")
+    children = models.TextField(null=True, help_text="JSON: as a run's.")
     stored_at = models.DateTimeField()
 
     def __str__(self) -> str:

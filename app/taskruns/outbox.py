@@ -29,11 +29,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+OF_THE_WAY = frozenset(
+    {
+        "compression", "confirm_timeout", "content_encoding", "content_type", "declare", "delivery_mode",
+        "event_dispatcher", "exchange_type", "expiration", "immediate", "mandatory", "retry", "retry_policy", "timeout",
+    }
+)  # fmt: skip
+"""Options of a call for its way to a broker. Any other that Celery does not know (``app_id``) is the message's."""
+
 
 class LedgerAMQP(AMQP):
     """Celery's message layer with the ledger in the place of the broker, for tasks only."""
 
     app: LedgerCelery
+
+    @property
+    def create_task_message(self) -> Any:
+        """Protocol 2, whatever ``task_protocol`` says: between a call and its worker there is a row, not a broker."""
+        return self.as_task_v2
 
     def as_task_v2(  # type: ignore[no-untyped-def]  # Celery's own signature, of which five names matter here
         self, task_id, name, args=None, kwargs=None, countdown=None, eta=None, group_id=None, group_index=None,
@@ -89,7 +102,8 @@ class LedgerAMQP(AMQP):
                 raise ImproperlyConfigured(f"{name}: serializer {serializer!r} is refused, tasks are sent as JSON")
             added = arguments.added_headers(name, message.headers, headers)
             all_headers = {**message.headers, **added}
-            properties = {**message.properties, "priority": arguments.check_priority(name, priority)}
+            others = {option: value for option, value in options.items() if option not in OF_THE_WAY}
+            properties = {**message.properties, **others, "priority": arguments.check_priority(name, priority)}
             signals.before_task_publish.send(
                 sender=name, body=message.body, exchange="", routing_key=queue_name, declare=[],
                 headers=all_headers, properties=properties, retry_policy={},

@@ -1,28 +1,31 @@
 """Celery's result backends on the ledger: a result is never told before the commit of the finish that made it.
 
-`LedgerBackend` is the default: a result is what its run says. `RedisLedgerBackend` keeps the results in Redis,
-written after the commit. Chords are counted in Postgres under both, in the finishing transactions of their parts.
+With `LedgerBackend`, the default, a result is what its run says. `RedisLedgerBackend` is the same, and writes a copy
+to Redis after the commit, for others to read: see docs/decisions/0017.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery import states
 from celery.backends.base import BaseBackend
-from celery.backends.redis import RedisBackend
-from celery.canvas import maybe_signature
-from celery.exceptions import ChordError, TaskRevokedError, WorkerLostError
+from celery.exceptions import TaskRevokedError, WorkerLostError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from celery.result import allow_join_result, result_from_tuple
 from django.db import connection, transaction
+from kombu.exceptions import EncodeError
 
-from app.taskruns import execution, groups, outcomes
+from app.taskruns import arguments, execution, groups, outcomes
+from app.taskruns.chords import ChordsInPostgres, write_with_finish
+from app.taskruns.ledger import LONGEST_ERROR
 from app.taskruns.messages import HEADER
 from app.taskruns.models import Status, StoredResult, TaskRun, Worker
-from app.text import carried
+from app.taskruns.redis_copy import RedisCopy
+from app.taskruns.uncommitted import refuse_uncommitted
+from app.text import carried, is_carried
 
 CELERY_STATES = {
     Status.QUEUED: states.PENDING,
@@ -34,174 +37,83 @@ CELERY_STATES = {
     Status.EXPIRED: states.REVOKED,
     Status.REPLACED: states.STARTED,
 }
-# The stubs know half of these classes, and that half differently.
+# The stubs know half of this class, and that half differently.
 _Base: Any = BaseBackend
-_Redis: Any = RedisBackend
 LONGEST_POLL = 0.5
 """Seconds between two looks of ``get()``; it begins with 10 ms."""
 
 
-class _ChordsInPostgres:
-    """What both backends share: the chord's count, and who may tell of a run's end."""
+class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
+    """Reads runs by their Celery id; what a task returns is written by its finish."""
 
-    # Of the backend that this is mixed into.
-    app: Any
-    encode: Any
-    decode: Any
-    encode_result: Any
-    exception_to_python: Any
+    persistent = True
+    supports_native_join = False
 
     def mark_as_failure(
         self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, **options: Any
     ) -> None:
         if not _is_ours_to_tell(request):
             return
-        super().mark_as_failure(task_id, exc, traceback=traceback, request=request, **options)  # type: ignore[misc]
+        super().mark_as_failure(task_id, exc, traceback=traceback, request=request, **options)
         _tell_unrun(request, exc, outcomes.Outcome.FAILED)
 
     def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, **options: Any) -> None:
         if not _is_ours_to_tell(request):
             return
-        super().mark_as_revoked(task_id, reason, request=request, **options)  # type: ignore[misc]
+        super().mark_as_revoked(task_id, reason, request=request, **options)
         _tell_unrun(request, TaskRevokedError(reason), outcomes.Outcome.CANCELLED)
 
     def chord_error_from_stack(self, callback: Any, exc: Any = None) -> Any:
         """As Celery's; what waits for the body, or for what comes after it, learns that it never runs."""
-        told = super().chord_error_from_stack(callback, exc)  # type: ignore[misc]
+        told = super().chord_error_from_stack(callback, exc)
         steps = outcomes.waited_for([callback])
         if steps:
             root_id = callback.options.get("root_id") or callback.id or ""
-            _write(lambda: outcomes.tell_unrun(steps, root_id, exc, outcomes.Outcome.FAILED))
+            write_with_finish(lambda: outcomes.tell_unrun(steps, root_id, exc, outcomes.Outcome.FAILED))
         return told
-
-    def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:
-        """Remember the header's shape where it is more than a list of tasks."""
-        group_id, results = header_result_args[0], header_result_args[1]
-        structure = None
-        if isinstance(results, list | tuple) and any(hasattr(result, "results") for result in results):
-            result = self.app.GroupResult(*header_result_args)
-            structure = self.encode(result.as_tuple())
-        groups.save(group_id, structure)
-
-    def set_chord_size(self, group_id: str, chord_size: int) -> None:
-        groups.set_size(group_id, chord_size)
-
-    def add_to_chord(self, chord_id: str, result: Any) -> None:
-        """A running part of the header adds another one."""
-        groups.enlarge(chord_id)
-
-    def on_chord_part_return(self, request: Any, state: str, result: Any, **options: Any) -> None:
-        """A part of a chord's header has ended: counted with its finish; the last one calls the body."""
-        if not request.group or not request.id:
-            return
-        encoded = self.encode(self.encode_result(result, state))
-
-        def count() -> None:
-            position = request.group_index if request.group_index is not None else float("inf")
-            if groups.count(request.group, request.id, position, state, encoded):
-                self._call_body(request)
-
-        _write(count)
-
-    def _call_body(self, request: Any) -> None:
-        callback: Any = maybe_signature(request.chord, app=self.app)
-        try:
-            # Of its own: what fails in it is the body's failure, not the part's.
-            with transaction.atomic():
-                callback.delay(self._header_results(request.group))
-        except ChordError as error:
-            self.chord_error_from_stack(callback, error)
-        except Exception as error:  # noqa: BLE001 - whatever keeps the body from being called, it must not hang
-            failed = ChordError(f"Callback error: {error!r}")
-            failed.__cause__ = error
-            self.chord_error_from_stack(callback, failed)
-
-    def _header_results(self, group_id: str) -> list[Any]:
-        """In the header's order. Raises ChordError naming the first part that failed."""
-        structure = groups.structure(group_id)
-        parts = groups.parts(group_id)
-        for celery_id, state, result in parts:
-            if state in states.PROPAGATE_STATES:
-                error = self.exception_to_python(self.decode(result))
-                failed = ChordError(f"Dependency {celery_id} raised {error!r}")
-                failed.__cause__ = error if isinstance(error, BaseException) else None
-                raise failed
-        if structure is None:
-            return [self.decode(result) for _, _, result in parts]
-        header: Any = result_from_tuple(self.decode(structure), app=self.app)
-        with allow_join_result():
-            results: list[Any] = header.join(timeout=self.app.conf.result_chord_join_timeout, propagate=True)
-        return results
-
-    def save_group(self, group_id: str, result: Any) -> Any:
-        groups.save(group_id, self.encode(result.as_tuple()))
-        return result
-
-    def restore_group(self, group_id: str, cache: bool = True) -> Any:
-        structure = groups.structure(group_id)
-        return None if structure is None else result_from_tuple(self.decode(structure), app=self.app)
-
-    def delete_group(self, group_id: str) -> None:
-        groups.delete(group_id)
-
-    def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nothing: who asks for a result subscribes then; a caller must not wait for Redis."""
-
-
-def _is_ours_to_tell(request: Any) -> bool:
-    """Of a run's end, only its execution and `terminal.tell` speak; Celery's main process has not asked the fence."""
-    if getattr(request, HEADER, None) is None:
-        return True
-    return execution.current() is not None or getattr(request, "told_by_ledger", False)
-
-
-def _tell_unrun(request: Any, error: BaseException, outcome: outcomes.Outcome) -> None:
-    """The rest of a chain, and what was linked to a task, will never run."""
-    steps = outcomes.waited_for([getattr(request, "chain", None), getattr(request, "callbacks", None)])
-    if steps:
-        root_id = request.root_id or request.id or ""
-        _write(lambda: outcomes.tell_unrun(steps, root_id, error, outcome))
-
-
-def _write(write: Any) -> None:
-    """With the finish of the run that this thread executes, or now, in one transaction."""
-    running = execution.current()
-    if running is not None and running.finishing:
-        running.with_finish(write)
-        return
-    with transaction.atomic():
-        write()
-
-
-class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
-    """Reads runs by their Celery id; what a task returns is written by its finish."""
-
-    persistent = True
-    supports_native_join = False
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
         running = execution.current()
         if running is not None and running.celery_id == task_id and running.finishing:
-            if state in states.READY_STATES:
-                running.result = self.encode(result)
+            if state in states.READY_STATES or state == states.RETRY:
+                running.result = self._encoded(running.task.name, result, state)
                 running.children = self.encode(self.current_task_children(request))
             return result
         # Of a run, its execution alone stores here: a state that the task made up, with `update_state`.
         if running is not None or getattr(request, HEADER, None) is None:
-            encoded = self.encode(result)
+            if not isinstance(state, str) or not is_carried(state):
+                raise TypeError(f"a state is text, not {state!r:.200}")
+            encoded = self._encoded(str(task_id), result, state)
             text = carried(traceback or "")
-            _write(lambda: groups.store(task_id, state, encoded, text))
+            children = self.encode(self.current_task_children(request))
+            write_with_finish(lambda: groups.store(task_id, state, encoded, text, children))
         return result
 
+    def _encoded(self, name: str, result: Any, state: str) -> str:
+        """As it is kept. Raises EncodeError for what cannot be, unless it tells of an error: that is shortened."""
+        try:
+            return arguments.encoded(name, result)
+        except EncodeError:
+            if state not in states.EXCEPTION_STATES:
+                raise
+            return arguments.encoded(name, {**result, "exc_message": [carried(result["exc_message"])[:LONGEST_ERROR]]})
+
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        if not isinstance(task_id, str) or not is_carried(task_id):
+            # No run can have it.
+            return {"task_id": task_id, "result": None, "traceback": None, "children": [], "status": states.PENDING}
         run = TaskRun.objects.filter(celery_id=task_id).defer("body", "properties").order_by("-id").first()
         undecided = run is None or run.status in (Status.RUNNING, Status.REPLACED, Status.QUEUED)
         stored = StoredResult.objects.filter(celery_id=task_id).first() if undecided else None
+        if run is not None and stored is not None and stored.stored_at < (run.started_at or run.created_at):
+            # Of an earlier run with the same id, or of an earlier attempt.
+            stored = None
         meta: dict[str, Any] = {"task_id": task_id, "result": None, "traceback": None, "children": []}
         if stored is not None:
             meta |= {"status": stored.state, "traceback": stored.traceback or None, "date_done": stored.stored_at}
+            meta["children"] = self.decode(stored.children) or []
             decoded: dict[str, Any] = self.meta_from_decoded(meta | {"result": self.decode(stored.result)})
             return decoded
         if run is None:
@@ -227,14 +139,23 @@ class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Bas
     def _result_of(self, run: TaskRun, state: str) -> Any:
         if state == states.REVOKED:
             return TaskRevokedError("revoked" if run.status == Status.CANCELLED else run.status)
-        if state == states.STARTED:
+        if state not in states.READY_STATES and state != states.RETRY:
             return None
         if state in states.EXCEPTION_STATES:
-            if run.result is not None:
-                return self.exception_to_python(self.decode(run.result))
+            encoded = None if run.result is None else self.decode(run.result)
+            if encoded is not None:
+                return self.exception_to_python(encoded)
+            if state == states.RETRY:
+                return None
             kind = WorkerLostError if run.error_type == "WorkerLostError" else Exception
             return kind(run.error)
         return None if run.result is None else self.decode(run.result)
+
+    def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
+        """As Celery's. Raises RuntimeError for the result of a call that this transaction has still to commit."""
+        if self.get_state(result.id) not in states.READY_STATES:
+            refuse_uncommitted(result)
+        return super().wait_for_pending(result, *args, **kwargs)
 
     def wait_for(
         self, task_id: str, timeout: float | None = None, interval: float = LONGEST_POLL, no_ack: bool = True,
@@ -242,15 +163,20 @@ class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Bas
     ) -> dict[str, Any]:  # fmt: skip
         """The result's meta once it is there. Raises celery.exceptions.TimeoutError."""
         self._ensure_not_eager()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pause = min(0.01, interval)
+        now = time.monotonic()
+        deadline = None if timeout is None else now + timeout
+        pause, look = min(0.01, interval), now + interval
         while True:
             meta: dict[str, Any] = self.get_task_meta(task_id)
-            if meta["status"] in states.READY_STATES:
-                return meta
-            if on_interval:
+            now = time.monotonic()
+            is_ready, failed = meta["status"] in states.READY_STATES, meta["status"] in states.PROPAGATE_STATES
+            if on_interval and (failed or (not is_ready and now >= look)):
+                # Raises the error of what came before it, which is why this one failed: first with Celery, too.
                 on_interval()
-            if deadline is not None and time.monotonic() + pause > deadline:
+                look = now + interval
+            if is_ready:
+                return meta
+            if deadline is not None and now + pause > deadline:
                 raise CeleryTimeoutError("The operation timed out.")
             time.sleep(pause)
             pause = min(pause * 1.5, interval)
@@ -260,20 +186,71 @@ class LedgerBackend(_ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Bas
         StoredResult.objects.filter(celery_id=task_id).delete()
 
 
-class RedisLedgerBackend(_ChordsInPostgres, _Redis):  # type: ignore[misc]  # see _Base
-    """Celery's results in Redis, written once the finish is committed; lost with Redis, as ever there."""
+class RedisLedgerBackend(LedgerBackend):
+    """The ledger's results, of which Redis gets a copy once they are committed; lost with Redis, as ever there."""
 
-    def store_result(self, task_id: str, result: Any, state: str, *args: Any, **kwargs: Any) -> Any:
-        running = execution.current()
-        if connection.in_atomic_block:
-            transaction.on_commit(
-                lambda: super(RedisLedgerBackend, self).store_result(task_id, result, state, *args, **kwargs)
-            )
-            return result
-        if running is None or not running.finishing or state not in states.READY_STATES:
-            return super().store_result(task_id, result, state, *args, **kwargs)
-        # Now, so that what is no JSON fails the task; the children too are to be had only now.
-        self.encode(self.encode_result(result, state))
-        later = super().store_result
-        running.after_finish(lambda: later(task_id, result, state, *args, **kwargs))
-        return result
+    supports_failure_expires = True
+
+    def __init__(self, *args: Any, url: str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, url=url, **kwargs)
+        self.copy = RedisCopy(app=self.app, url=url)
+
+    @property
+    def client(self) -> Any:
+        """Of the Redis that has the copies."""
+        return self.copy.client
+
+    def get_key_for_task(self, task_id: str) -> Any:
+        """The key of a task's copy."""
+        return self.copy.get_key_for_task(task_id)
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
+    ) -> Any:
+        # Now, for the children are known only while the task is the current one.
+        write = self.copy.of_result(task_id, result, state, traceback, request)
+        value = super()._store_result(task_id, result, state, traceback, request, **kwargs)
+        if state == states.STARTED:
+            # Its claim is committed, whatever transaction its body will have.
+            write()
+        else:
+            _after_commit(write)
+        return value
+
+    def _forget(self, task_id: str) -> None:
+        super()._forget(task_id)
+        _after_commit(self.copy.without_result(task_id))
+
+    def save_group(self, group_id: str, result: Any) -> Any:
+        _after_commit(self.copy.of_group(group_id, result))
+        return super().save_group(group_id, result)
+
+    def delete_group(self, group_id: str) -> None:
+        super().delete_group(group_id)
+        _after_commit(self.copy.without_group(group_id))
+
+
+def _after_commit(write: Callable[[], None]) -> None:
+    """After the finish of the run that this thread executes, or the commit of the transaction that is open, or now."""
+    running = execution.current()
+    if running is not None and running.finishing:
+        running.after_finish(write)
+    elif connection.in_atomic_block:
+        transaction.on_commit(write, robust=True)
+    else:
+        write()
+
+
+def _tell_unrun(request: Any, error: BaseException, outcome: outcomes.Outcome) -> None:
+    """The rest of a chain, and what was linked to a task, will never run."""
+    steps = outcomes.waited_for([getattr(request, "chain", None), getattr(request, "callbacks", None)])
+    if steps:
+        root_id = request.root_id or request.id or ""
+        write_with_finish(lambda: outcomes.tell_unrun(steps, root_id, error, outcome))
+
+
+def _is_ours_to_tell(request: Any) -> bool:
+    """Of a run's end, only its execution and `terminal.tell` speak; Celery's main process has not asked the fence."""
+    if getattr(request, HEADER, None) is None:
+        return True
+    return execution.current() is not None or getattr(request, "told_by_ledger", False)

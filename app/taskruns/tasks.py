@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from celery import shared_task
+from celery import current_app, shared_task
 
 from app.taskruns import outcomes, retention
 
@@ -24,3 +24,10 @@ def tell_end(end: dict[str, Any]) -> bool:
     if hook is not None:
         outcomes.call_hook(hook, told)
     return hook is not None
+
+
+@shared_task(queue="default", ignore_result=True)
+def call_errbacks(request: dict[str, Any], errbacks: list[Any], error: Any, traceback: str | None) -> None:
+    """Call the errbacks of a task that failed, which take its request, its error and its traceback."""
+    backend: Any = current_app.backend  # ours, which the stubs take for Celery's
+    backend.call_errbacks(request, errbacks, error, traceback)

@@ -1053,3 +1053,116 @@ def group_of_a_hundred(tmp: Path) -> Any:
 @scenario
 def chord_of_a_hundred(tmp: Path) -> Any:
     return end(chord((t.add.si(n, 0) for n in range(100)), t.tsum.s()).delay())
+
+
+# ---- What Celery's own integration suite found -----------------------------------------------------------------------
+
+
+@scenario
+def chord_whose_header_has_a_chain_that_ends_in_a_group(tmp: Path) -> Any:
+    header = [chain(t.add.s(1, 1), group(t.add.s(1), t.add.s(2))), t.add.s(5, 5)]
+    return end(chord(header, t.same.s()).delay())
+
+
+@scenario
+def chord_in_a_chain_whose_header_ends_in_nested_groups(tmp: Path) -> Any:
+    inner = chain(t.add.s(1, 1), group(t.add.s(1), group(t.add.s(2), chain(t.add.s(3), group(t.add.s(4))))))
+    return end(chord([inner, t.add.s(5, 5)], t.same.s()).delay())
+
+
+@scenario
+def chord_whose_body_is_a_group_and_whose_header_fails(tmp: Path) -> Any:
+    result = chord([t.add.s(1, 1), t.fail.s()], group(t.same.s(), t.same.s())).delay()
+    found = [failure(one) for one in result.results]
+    return [found, [one.state for one in result.results], result.failed()]
+
+
+@scenario
+def chords_body_has_a_part_as_its_parent(tmp: Path) -> Any:
+    result = chord([t.add.s(1, 1), t.add.s(2, 2)], t.parent.s()).delay()
+    return result.get(timeout=WAIT) in [part.id for part in result.parent.results]
+
+
+@scenario
+def chords_group_as_a_body_has_a_part_as_its_parent(tmp: Path) -> Any:
+    result = chord([t.add.s(1, 1), t.add.s(2, 2)], group(t.parent.s(), t.parent.s())).delay()
+    parents = set(result.get(timeout=WAIT))
+    return [len(parents), parents <= {part.id for part in result.parent.results}]
+
+
+@scenario
+def children_of_a_failed_chords_body(tmp: Path) -> Any:
+    body = t.tsum.s().on_error(t.old_errback.s(str(tmp / "notes")))
+    result = chord([t.add.s(1, 1), t.fail.s()], body).delay()
+    failure(result)
+    until(lambda: result.children, "children", timeout=WAIT)
+    lines(tmp / "notes", 1)
+    return [len(one.children) for one in result.children]
+
+
+@scenario
+def errback_sees_the_failure(tmp: Path) -> Any:
+    for _ in range(5):
+        t.fail.apply_async(link_error=t.errback_that_looks.s(str(tmp / "notes")))
+    return lines(tmp / "notes", 5)
+
+
+@scenario
+def errback_of_a_chain_sees_the_failure(tmp: Path) -> Any:
+    path = str(tmp / "notes")
+    chain(t.add.s(1, 1), t.fail.s(), t.add.s(1)).apply_async(link_error=t.errback_that_looks.s(path))
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def errback_that_calls_a_task(tmp: Path) -> Any:
+    t.fail.apply_async(link_error=t.errback_that_calls.s(str(tmp / "notes")))
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def errback_after_retries_sees_the_failure(tmp: Path) -> Any:
+    t.retry_exc.apply_async(link_error=t.errback_that_looks.s(str(tmp / "notes")))
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def errback_of_a_part_sees_the_failure(tmp: Path) -> Any:
+    failing = t.fail.s().on_error(t.errback_that_looks.s(str(tmp / "notes")))
+    chord([t.add.s(1, 1), failing], t.tsum.s()).delay()
+    return lines(tmp / "notes", 1)
+
+
+@scenario
+def a_frozen_chord_called_twice(tmp: Path) -> Any:
+    both = chord([t.add.si(1, 1), t.add.si(2, 2)], t.note_result.s(str(tmp / "notes")))
+    both.freeze()
+    found = []
+    for count in (1, 2):
+        both.apply_async()
+        found.append(lines(tmp / "notes", count))
+    return found
+
+
+@scenario
+def app_id_of_a_call(tmp: Path) -> Any:
+    return [end(t.app_id.apply_async(app_id="1234")), end(t.app_id.delay())]
+
+
+@scenario
+def result_while_a_retry_waits(tmp: Path) -> Any:
+    found = []
+    for with_error in (True, False):
+        result = t.retry_waiting.delay(str(tmp / "gate"), with_error)
+        until(lambda result=result: result.state == "RETRY", "the retry", timeout=WAIT)
+        found.append([type(result.result).__name__, str(result.result), bool(result.traceback)])
+        found.append(end(result))
+    return found
+
+
+@scenario
+def get_of_a_failed_chord_by_its_header(tmp: Path) -> Any:
+    result = chord([t.fail.s(), t.fail.s()], t.tsum.s()).delay()
+    failure(result)
+    # Once both are known, the parts' errors come first.
+    return end(result)[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import Task, chain, chord, group, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.result import AsyncResult
 
 from tests.notes import note
 
@@ -301,3 +302,36 @@ def wait_for(self: Any, gate: str) -> str:
 @shared_task(name="m.pair")
 def pair(a: Any, b: Any = "none") -> list[Any]:
     return [a, b]
+
+
+@shared_task(bind=True, name="m.parent")
+def parent(self: Any, previous: Any = None) -> Any:
+    return self.request.parent_id
+
+
+@shared_task(bind=True, name="m.app_id")
+def app_id(self: Any) -> Any:
+    return self.request.properties.get("app_id")
+
+
+@shared_task(name="m.errback_that_looks")
+def errback_that_looks(request: Any, exc: Any, traceback: Any, path: str) -> None:
+    result = AsyncResult(request.id)
+    note(path, f"{result.failed()} {type(exc).__name__} {bool(traceback)} {request.task}")
+
+
+@shared_task(name="m.errback_that_calls")
+def errback_that_calls(request: Any, exc: Any, traceback: Any, path: str) -> None:
+    note_parent.delay(path, request.id)
+
+
+@shared_task(bind=True, name="m.note_parent")
+def note_parent(self: Any, path: str, expected: str) -> None:
+    note(path, f"parent {self.request.parent_id == expected}")
+
+
+@shared_task(bind=True, name="m.retry_waiting", max_retries=1)
+def retry_waiting(self: Any, gate: str, with_error: bool) -> str:
+    if not self.request.retries:
+        raise self.retry(exc=OwnError(7, "seven") if with_error else None, countdown=2)
+    return "done"
