@@ -18,9 +18,9 @@ import httpx
 import pytest
 from django.conf import settings
 from django.db import connection
-from rest_framework_simplejwt.tokens import AccessToken
 
 from app.accounts.models import User
+from app.accounts.tokens import AccessToken
 from app.taskruns.models import TaskRun
 from app.taskruns.ownership import owned_by
 from tests.probes import tasks
