@@ -118,19 +118,20 @@ class LedgerStep(bootsteps.StartStopStep):
             if self._stopping:
                 return
             assert identity.worker_id is not None
-            # Each by itself: whatever keeps one from being done, this worker lives and says so.
-            if self._done(self._give_sign, identity.worker_id) is False:
+            is_alive = self._done("no heartbeat", self._give_sign, identity.worker_id)
+            if is_alive is False:
                 self._start_over()
-                continue
-            self._done(self._look_after, identity.worker_id)
-            self._done(write_rest)
+            elif is_alive:
+                # Each by itself: whatever keeps one from being done, this worker lives and says so.
+                self._done("nobody is cancelled", self._look_after, identity.worker_id)
+                self._done("an end is still to be written", write_rest)
 
-    def _done(self, step: Callable[..., T], *arguments: Any) -> T | None:
+    def _done(self, otherwise: str, step: Callable[..., T], *arguments: Any) -> T | None:
         """What a step of the heartbeat returns, or None where it raised."""
         try:
             return step(*arguments)
         except Exception as error:  # noqa: BLE001 - this thread must not end while the process lives
-            logger.warning("heartbeat: %s: %r", step.__name__, error)
+            logger.warning("%s: %r", otherwise, error)
             connection.close()
             return None
 
