@@ -61,15 +61,14 @@ class Relay:
         while not self.stopping.is_set():
             try:
                 moved = self._round()
+                # A window that was full has room again soon: look often, then ever less so.
+                self._pause = POLL_BACKLOG if moved else min(self._pause * 2, POLL)
+                self._wait(self._pause)
             except Exception as error:
                 if not self._explained(error):
                     logger.exception("the relay's round failed")
                     self.metrics.errors.inc()
                 self.stopping.wait(REDIS_PAUSE)
-                continue
-            # A window that was full has room again soon: look often, then ever less so.
-            self._pause = POLL_BACKLOG if moved else min(self._pause * 2, POLL)
-            self._wait(self._pause)
 
     def _round(self) -> int:
         """Returns how many runs were given to Redis. What a step raised is raised once all have had their turn."""
@@ -107,8 +106,10 @@ class Relay:
     def _wait(self, seconds: float) -> None:
         try:
             self.redis.brpop([prefixed(KEY)], timeout=seconds)
-        except (redis.RedisError, OSError):
-            # Away, or it does not let us wait there: the next round says which.
+        except redis.ResponseError as error:
+            if is_away(error):
+                raise
+            # It does not let us wait there.
             self.stopping.wait(seconds)
 
 
