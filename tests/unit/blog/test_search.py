@@ -187,7 +187,7 @@ class TestMeilisearch:
         monkeypatch.setattr(search, "BATCH", 2)
         posts = [publish(author, f"t{number}") for number in range(5)]
         highest = posts[-1].pk
-        meilisearch.documents = {n: {"id": n, "title": "", "body": ""} for n in range(highest - 9, highest + 9)}
+        meilisearch.documents = {n: {"id": n, "title": "", "body": ""} for n in range(max(1, highest - 9), highest + 9)}
         Post.objects.filter(pk=posts[1].pk).update(status=Post.Status.DRAFT)
         posts[2].delete()
         assert reindex_all.apply().successful()
