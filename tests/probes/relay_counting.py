@@ -4,20 +4,20 @@ import os
 
 from django.core.management import execute_from_command_line
 
-from app.taskruns.relay import Relay
+from app.taskruns.publisher import Publisher
 from tests.notes import note
 
-_publish = Relay.publish
+_publish = Publisher.publish
 
 
-def publish(self: Relay) -> int:
-    count = _publish(self)
+def publish(self: Publisher, windows: dict[str, int]) -> int:
+    count = _publish(self, windows)
     if count:
         note(os.environ["PUSHED_FILE"], str(count))
     return count
 
 
-Relay.publish = publish  # type: ignore[method-assign]
+Publisher.publish = publish  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     execute_from_command_line(["manage.py", "relay"])
