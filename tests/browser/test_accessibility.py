@@ -177,7 +177,13 @@ def path_of(where: str | Callable[[House], str], house: House) -> str:
     return where if isinstance(where, str) else where(house)
 
 
-@pytest.mark.parametrize("name", PAGES)
+# The API's documents hold thousands of elements: on a busy machine axe takes minutes for them.
+LONG = pytest.mark.timeout(900)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG if path in DOCUMENTS else ()) for name, path in PAGES.items()]
+)
 def test_a_page(house: House, page_in: Callable[..., Page], name: str) -> None:
     path = path_of(PAGES[name], house)
     page = page_in(path, next(iter(MODES)), status=STATUSES.get(name, 200))
