@@ -141,8 +141,8 @@ def test_a_lost_server_is_told_and_forgotten(house: House, opened: Opened) -> No
     page.unroute("**/*")
     page.clock.fast_forward(6_000)
     expect(page.locator("#updates")).to_be_empty()
-    # The browser's own word on the 503, and nothing else.
-    assert [told.partition(": ")[2][:23] for told in opened.told] == ["Failed to load resource"]  # type: ignore[attr-defined]
+    # The browser's own word on each 503, of which a slow machine's page gets more than one, and nothing else.
+    assert {told.partition(": ")[2][:23] for told in opened.told} == {"Failed to load resource"}  # type: ignore[attr-defined]
     opened.told.clear()  # type: ignore[attr-defined]
 
 
