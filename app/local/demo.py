@@ -154,7 +154,7 @@ def summarise(base_url: str) -> tuple[Api, Started]:
     page, _ = api.request("GET", f"{schedules}?q=send-daily-summary", 200)
     [number] = re.findall(r'name="_selected_action" value="(\d+)"', page.text)
     began = time.perf_counter()
-    api.submit(schedules, {"action": "run_tasks", "_selected_action": number})
+    api.submit(schedules, {"action": "run_now", "_selected_action": number})
     taken = (time.perf_counter() - began) * 1000
     tasks = [task for task in api.call("GET", summaries, 200)[0]["results"] if task["id"] not in before]
     if not tasks:

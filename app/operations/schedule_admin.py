@@ -9,13 +9,13 @@ import json
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django_celery_beat import admin as beat_admin
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from app.operations.schedules import schedulable, schedule_pause, schedule_resume
+from app.operations.schedules import schedulable, schedule_pause, schedule_resume, schedule_run_now
 from app.queues import QUEUES
 from app.taskruns.actions import NotPossible
 from app.taskruns.permissions import may_operate, may_view
@@ -90,7 +90,7 @@ class PeriodicTaskAdmin(ByOperators, beat_admin.PeriodicTaskAdmin):  # type: ign
     form = ScheduleForm
     change_form_template = None
     date_hierarchy = None
-    actions = ("pause", "resume")
+    actions = ("run_now", "pause", "resume")
     readonly_fields = ("last_run_at",)
     fieldsets = (
         (None, {"fields": ("name", "task", "enabled", "description")}),
@@ -98,6 +98,10 @@ class PeriodicTaskAdmin(ByOperators, beat_admin.PeriodicTaskAdmin):  # type: ign
         ("Arguments", {"fields": ("args", "kwargs")}),
         ("Calls", {"fields": ("expires", "expire_seconds", "queue", "priority")}),
     )
+
+    @admin.action(description="Run now", permissions=["change"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        self._each(request, queryset, schedule_run_now, "run")
 
     @admin.action(description="Pause", permissions=["change"])
     def pause(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
@@ -113,8 +117,8 @@ class PeriodicTaskAdmin(ByOperators, beat_admin.PeriodicTaskAdmin):  # type: ign
             try:
                 service(row=row, user=request.user)
                 count += 1
-            except NotPossible:
-                continue
+            except NotPossible as error:
+                self.message_user(request, f"{row.name}: {error}", messages.ERROR)
         self.message_user(request, f"{count} {done}.")
 
 

@@ -156,7 +156,9 @@ def test_a_schedule_that_may_not_be_is_refused_with_the_reason(
         assert add(site, role, interval, **change) == (200, False)
 
 
-@pytest.mark.parametrize("action", ["run_tasks", "enable_tasks", "disable_tasks", "toggle_tasks", "pause", "resume"])
+@pytest.mark.parametrize(
+    "action", ["run_tasks", "enable_tasks", "disable_tasks", "toggle_tasks", "run_now", "pause", "resume"]
+)
 def test_who_only_looks_starts_and_stops_nothing(site: Site, interval: IntervalSchedule, action: str) -> None:
     row = PeriodicTask.objects.create(name="x", task="app.payments.tasks.process_payment", interval=interval)
     before = TaskRun.objects.count()
@@ -176,6 +178,9 @@ def test_run_now_runs_what_may_be_scheduled(site: Site, interval: IntervalSchedu
         answer = site.browser("operator").post(reverse("operations:schedule_act", args=[row.pk]), {"action": "run-now"})
         assert answer.status_code == 302
         assert TaskRun.objects.count() == before + runs
+        url = reverse("admin:django_celery_beat_periodictask_changelist")
+        site.browser("operator").post(url, {"action": "run_now", "_selected_action": row.pk})
+        assert TaskRun.objects.count() == before + 2 * runs
 
 
 def test_messages_are_put_back_by_who_may_operate(site: Site, redis_server: Any) -> None:
