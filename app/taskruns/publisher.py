@@ -68,6 +68,12 @@ class Publisher:
             try:
                 self._push_together(together)
             except Exception as error:
+                if isinstance(error, redis.TimeoutError):
+                    # Most likely Redis hung. If one of these messages did it, that shows when each goes by itself.
+                    now = time.monotonic()
+                    runs = [push.row.run_id for pushes in together.values() for push in pushes][:MOST_REMEMBERED]
+                    self._refused_at = dict.fromkeys(runs, now) | self._refused_at
+                    raise
                 if _says_away(error) or not self._answers():
                     raise
                 logger.warning("a push failed, and Redis answers: once more, message by message: %s", error)
