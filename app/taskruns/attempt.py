@@ -100,7 +100,9 @@ class Attempt:
             self.verdict = Verdict(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
         except (SystemExit, KeyboardInterrupt, GreenletExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - MemoryError, CancelledError, …: Celery leaves them to whoever waits
+        except BaseException as error:  # MemoryError, CancelledError, …: Celery leaves them to whoever waits
+            if _is_limit_of_greenlets(error, self.running.request[HEADER].get("hard_limit")):
+                raise
             self._fail(self.running.raised or error)
         else:
             self.verdict = verdict_of(self._traced)
@@ -141,6 +143,14 @@ class Attempt:
             raise self._raised
         assert self._traced is not None
         return self._traced
+
+
+def _is_limit_of_greenlets(error: BaseException, hard_limit: float | None) -> bool:
+    """Whether the pool of greenlets raised it at the hard limit; the worker's main process then ends the run.
+
+    A body's own ``gevent.Timeout``, which it did not catch, has other seconds and is an error like any other.
+    """
+    return type(error).__module__ == "gevent.timeout" and getattr(error, "seconds", None) == hard_limit
 
 
 def perform(

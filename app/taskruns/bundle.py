@@ -169,7 +169,8 @@ class Bundle:
             raise
         # Not held while a body runs, as in `execution.execute`.
         give_back()
-        faults.reach("worker.exchanged")
+        if taken:
+            faults.reach("worker.exchanged")
         for one in held:
             claim = one.running.claim
             # The second: where the answer to the first try was lost.
@@ -225,7 +226,7 @@ class Bundle:
         properties = loads(taken.properties)
         args, kwargs, embed = loads(taken.body)
         request: dict[str, Any] = loads(taken.headers)
-        ours = {name: self._request[HEADER][name] for name in ("claim", "worker", "limited", "revoked")}
+        ours = {name: self._request[HEADER][name] for name in ("claim", "worker", "limited", "revoked", "hard_limit")}
         header = request[HEADER] | ours
         request |= {
             HEADER: header | {"id": str(taken.claim.run_id)},

@@ -130,6 +130,7 @@ class LedgerRequest(CountedRequest):
         header = self._request_dict.get(HEADER)
         if header is not None:
             header = {**header, "claim": str(uuid.uuid4()), "worker": identity.worker_id, **self._not_to_take()}
+            header["hard_limit"] = self.time_limits[0] or self._task.time_limit
             self._request_dict[HEADER] = header
         self.run: dict[str, Any] | None = header
         self._since = time.monotonic()

@@ -142,7 +142,7 @@ OBJECTS: dict[str, Callable[[APIClient], Waiting]] = {
     "app.blog.tasks.resize_cover": cover,
 }
 NOTHING_WAITS = {
-    "app.taskruns.tasks.prune", "app.taskruns.tasks.tell_end",
+    "app.taskruns.tasks.prune", "app.taskruns.tasks.tell_end", "app.taskruns.tasks.call_errbacks",
     "app.accounts.tasks.cleanup_expired_tokens", "app.accounts.tasks.send_welcome_email",
     "app.accounts.tasks.send_email_link", "app.accounts.tasks.send_password_reset_email",
     "app.accounts.tasks.send_password_changed_email", "app.accounts.tasks.send_email_changed_email",
