@@ -54,7 +54,7 @@ demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happe
 	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
 test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=4 at a time, ARGS="-k name")
-	@$(RUN) -m tests.debian
+	@$(RUN) -m tests.support.debian
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
@@ -62,13 +62,13 @@ test-unit: install $(GO_TOOLS) ## Run the quick tests only
 
 e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load; a short chaos
 	@$(RUN) -m tests.e2e.cluster
-	@$(RUN) -m tests.chaos --short
+	@$(RUN) -m tests.fault_injection.cluster --short
 
 e2e-autoscale: install $(HELM) ## Workers that follow their queue, on a cluster with KEDA, beside CPU and LLEN (TASKS=2000)
 	@$(RUN) -m tests.e2e.cluster.autoscale
 
 chaos: install $(HELM) ## Pods, nodes and networks go away on a cluster with KEDA, under load (SEED=, MINUTES=20, RATE=20)
-	@$(RUN) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
+	@$(RUN) -m tests.fault_injection.cluster $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
 
 backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
 	@BACKLOG_TASKS=50000 BACKLOG_SECONDS=600 $(RUN) -m pytest -s tests/reliability/test_backlog.py
@@ -88,7 +88,7 @@ bench-operations: install ## What the operations pages and a scrape cost with a 
 screenshots: install ## Write the pictures of the operations pages into docs/images/
 	@SCREENSHOTS=docs/images $(RUN) -m pytest -q tests/browser -k screenshots
 
-ORACLE = $(RUN) -m tests.oracle $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+ORACLE = $(RUN) -m tests.fault_injection.local $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(TASKS),--tasks $(TASKS))
 
 reliability: install ## Lose nothing while workers, relay, Redis and Postgres die (SEED=, MINUTES=10, TASKS=20000)

@@ -8,7 +8,7 @@ if os.environ.get("METRICS_PORT", "0") != "0":
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="pressroom-metrics-"))
     os.makedirs(os.environ["PROMETHEUS_MULTIPROC_DIR"], exist_ok=True)
 
-from app.gunicorn import Logger, child_exit, on_exit, post_worker_init, pre_fork, pre_request, when_ready
+from app.observability.gunicorn import Logger, child_exit, on_exit, post_worker_init, pre_fork, pre_request, when_ready
 
 __all__ = ["child_exit", "on_exit", "post_worker_init", "pre_fork", "pre_request", "when_ready"]
 

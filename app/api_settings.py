@@ -21,9 +21,9 @@ def description(domain_apps: Collection[str], static_url: str) -> dict[str, Any]
         "SWAGGER_UI_SETTINGS": "{deepLinking: true, plugins: [forScreenReaders]}",
         "SWAGGER_UI_FAVICON_HREF": f"/{static_url}site/favicon.svg",
         "REDOC_DIST": "SIDECAR",
-        "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.openapi.add_problems"],
+        "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.http.openapi.add_problems"],
         "ENUM_NAME_OVERRIDES": {
             **({"PostStatusEnum": "app.blog.models.Post.Status"} if "app.blog" in domain_apps else {}),
-            "TaskStatusEnum": "app.taskruns.api.STATUSES",
+            "TaskStatusEnum": "pressroom.http.task_api.STATUSES",
         },
     }

@@ -10,13 +10,15 @@ class ProjectConfig(AppConfig):
     verbose_name = "Pressroom"
 
     def ready(self) -> None:
-        from app import checks, checks_services, logs, text_fields
+        from app.checks import configuration, external_services
+        from app.http import text_fields
+        from app.observability import logs
 
-        checks.register()
+        configuration.register()
         text_fields.install()
         logs.follow_tasks()
-        if settings.SENTRY_DSN and not any(checks_services.sentry_settings()):
-            from app import sentry
+        if settings.SENTRY_DSN and not any(external_services.sentry_settings()):
+            from app.observability import sentry
 
             sentry.start(
                 dsn=settings.SENTRY_DSN,

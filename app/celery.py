@@ -1,8 +1,8 @@
-"""The Celery application: plain Celery on the outside, the ledger of ``app.taskruns`` underneath."""
+"""The Celery application: plain Celery on the outside, the ledger of ``pressroom`` underneath."""
 
 import os
 
-from app.taskruns.celery import LedgerCelery
+from pressroom.celery_app.app import LedgerCelery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "app.settings")
 

@@ -1,6 +1,6 @@
 """Settings read from the environment, where each number has its bounds. What is wrong is kept, for a check to say.
 
-Nothing here raises: with a value that cannot be used the default stands, and no process starts (``app/checks.py``).
+Nothing here raises: a value that cannot be used leaves the default, and no process starts (``app/checks/``).
 """
 
 from __future__ import annotations

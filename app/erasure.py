@@ -10,11 +10,11 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from app.parts import parts
+from pressroom.plugins import parts
 
 
 def erase(user: Any) -> None:
     """Remove the user's account and what belongs to it. The order does not matter: each sees the user as they were."""
     with transaction.atomic():
-        for module in parts("erasure", ["app.taskruns", *settings.DOMAIN_APPS]):
+        for module in parts("erasure", ["pressroom", *settings.DOMAIN_APPS]):
             module.erase(user)

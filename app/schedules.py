@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from app.parts import parts
+from pressroom.plugins import parts
 
 
 def schedules(apps: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Settings, all from the environment. Each name that is read is listed in README's table.
 
-What is wrong is told by ``manage.py check`` (``app/checks.py``), with a hint; nothing here raises.
+What is wrong is told by ``manage.py check`` (``app/checks/configuration.py``), with a hint; nothing here raises.
 """
 
 import logging
@@ -15,9 +15,9 @@ from urllib.parse import quote
 import django_stubs_ext
 
 from app.api_settings import description
-from app.email_url import EmailUrlError, email_settings
 from app.environment import Environment
-from app.logs import logging_config
+from app.mail.url import EmailUrlError, email_settings
+from app.observability.logs import logging_config
 from app.queues import DEFAULT_QUEUE, QUEUES
 from app.schedules import schedules
 
@@ -59,7 +59,7 @@ DOMAIN_APPS = [
 ]
 INSTALLED_APPS = [
     "app",  # first, so that its templates come before those of Django's admin and of the API's documents
-    "app.admin_config.AdminConfig",
+    "app.admin_site.config.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -73,32 +73,32 @@ INSTALLED_APPS = [
     "django_celery_beat",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "app.taskruns",
+    "pressroom",
     *DOMAIN_APPS,
-    "app.operations",
+    "pressroom.operations",
 ]
 
 MIDDLEWARE = [
-    "app.security.SecurityHeadersMiddleware",
-    "app.health.HealthMiddleware",
-    "app.logs.RequestLogMiddleware",
-    "app.problems.ProblemMiddleware",
+    "app.http.security_headers.SecurityHeadersMiddleware",
+    "app.http.health.HealthMiddleware",
+    "app.observability.logs.RequestLogMiddleware",
+    "app.http.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "app.preconditions.ConditionalGetMiddleware",
+    "pressroom.http.preconditions.ConditionalGetMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "app.taskruns.ownership.OwnershipMiddleware",
+    "pressroom.enqueue.ownership.OwnershipMiddleware",
     "app.accounts.middleware.ThrottledPageMiddleware",
-    "app.request_headers.RequestHeadersMiddleware",
+    "app.http.request_headers.RequestHeadersMiddleware",
 ]
 
 ROOT_URLCONF = "app.urls"
-CSRF_FAILURE_VIEW = "app.problems.csrf_failure"
+CSRF_FAILURE_VIEW = "app.http.problems.csrf_failure"
 WSGI_APPLICATION = "app.wsgi.application"
 TEMPLATES = [
     {
@@ -117,7 +117,7 @@ TEMPLATES = [
 # ---- Data -----------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASES = {"default": env.db_url_config(DATABASE_URL or "postgres://localhost:5432/pressroom")}
-DATABASES["default"]["ENGINE"] = "app.database"
+DATABASES["default"]["ENGINE"] = "pressroom.database"
 DATABASES["default"].setdefault("OPTIONS", {})
 # PgBouncer in transaction mode: no server-side cursors, no prepared statements kept on a server connection.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
@@ -186,13 +186,14 @@ if S3_BUCKET:
 
 # ---- Celery ---------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=redis_database(0))
-CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="app.taskruns.results:LedgerBackend")
+CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="pressroom.celery_app.result_backend:LedgerBackend")
 # A pod of Redis that went without a word answers nothing, not even to a new connection: for two minutes, by default.
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 2.0, "socket_timeout": 10.0, "health_check_interval": 10,
 } | env.json("CELERY_BROKER_TRANSPORT_OPTIONS", default={})  # fmt: skip
 CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0
 CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
+TASKRUNS_QUEUES = QUEUES
 CELERY_TASK_QUEUES = {queue.name: {"exchange": queue.name, "routing_key": queue.name} for queue in QUEUES}
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_SERIALIZER = "json"
@@ -201,7 +202,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_TRACK_STARTED = True
 # Celery's defaults. Each call asks for them, and to find that Django's settings do not have one takes longest.
 CELERY_TASK_ALWAYS_EAGER, CELERY_TASK_PROTOCOL, CELERY_TASK_REPR_MAXLEVELS = False, 2, 3
-CELERY_WORKER_CONSUMER = "app.taskruns.consumer:LedgerConsumer"
+CELERY_WORKER_CONSUMER = "pressroom.worker.consumer:LedgerConsumer"
 CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -211,9 +212,9 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # A Redis that refuses (read-only, full) is waited for like one that is away; and for as long as it takes.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-CELERY_BEAT_SCHEDULER = "app.taskruns.beat:LedgerScheduler"
+CELERY_BEAT_SCHEDULER = "pressroom.beat.scheduler:LedgerScheduler"
 # Made in the database where missing; edited in the admin from then on. Each app keeps its own in `schedule.py`.
-CELERY_BEAT_SCHEDULE = schedules(["app.taskruns", *DOMAIN_APPS])
+CELERY_BEAT_SCHEDULE = schedules(["pressroom", *DOMAIN_APPS])
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
 LANGUAGE_CODE = "en"
@@ -258,7 +259,7 @@ CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 if CORS_ALLOWED_ORIGINS:
     INSTALLED_APPS.append("corsheaders")
     # Before all that answers by itself: a browser shows its script no error without these headers.
-    MIDDLEWARE.insert(MIDDLEWARE.index("app.problems.ProblemMiddleware"), "corsheaders.middleware.CorsMiddleware")
+    MIDDLEWARE.insert(MIDDLEWARE.index("app.http.problems.ProblemMiddleware"), "corsheaders.middleware.CorsMiddleware")
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_HEADERS = [
     "accept", "authorization", "content-type", "idempotency-key", "if-match", "if-none-match", "last-event-id",
@@ -273,12 +274,12 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
-    "DEFAULT_RENDERER_CLASSES": ["app.renderers.SafeJSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["app.parsers.SafeJSONParser"],
-    "DEFAULT_FILTER_BACKENDS": ["app.filters.ListFilter"],
-    "DEFAULT_PAGINATION_CLASS": "app.pagination.NewestFirst",
-    "DEFAULT_SCHEMA_CLASS": "app.openapi.Schema",
-    "EXCEPTION_HANDLER": "app.problems.exception_handler",
+    "DEFAULT_RENDERER_CLASSES": ["pressroom.http.json_renderer.SafeJSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["app.http.parsers.SafeJSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["app.http.filters.ListFilter"],
+    "DEFAULT_PAGINATION_CLASS": "app.http.pagination.NewestFirst",
+    "DEFAULT_SCHEMA_CLASS": "app.http.openapi.Schema",
+    "EXCEPTION_HANDLER": "app.http.problems.exception_handler",
     # By user, or by address where there is none; counted in the cache, so without Redis nobody is held up.
     "DEFAULT_THROTTLE_RATES": {
         "register": env.str("THROTTLE_REGISTER", default="60/hour"),
@@ -338,7 +339,7 @@ SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("HSTS_INCLUDE_SUBDOMAINS", default=HTTPS)
 SECURE_HSTS_PRELOAD = env.bool("HSTS_PRELOAD", default=False)
 SILENCED_SYSTEM_CHECKS = [
-    # app.security redirects what came over http to the proxy, and not what comes from within the cluster.
+    # app.http.security_headers redirects what came over http to the proxy, and not what comes from within the cluster.
     "security.W008",
     # A domain is put on the browsers' list by its owner, who then sets HSTS_PRELOAD.
     "security.W021",
@@ -348,7 +349,7 @@ SILENCED_SYSTEM_CHECKS = [
 # smtp://, smtp+tls://user:password@host:587, consolemail://, sendgrid://:KEY@, ses://?region=…; none writes files in
 # local mode. What is wrong with it is told by a check.
 EMAIL_URL = env.str("EMAIL_URL", default="" if LOCAL else "smtp://localhost:25")
-EMAIL_BACKEND = "app.mail.FileBackend"
+EMAIL_BACKEND = "app.mail.send.FileBackend"
 EMAIL_FILE_PATH = str(VAR_DIR / "mail")
 if EMAIL_URL:
     with suppress(EmailUrlError):
@@ -388,7 +389,7 @@ DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
 # Where a worker, the relay and gunicorn's master serve /metrics, at all addresses; 0: nowhere.
 METRICS_PORT = env.int("METRICS_PORT", default=0, least=0, most=65_535)
 if METRICS_PORT:
-    MIDDLEWARE.insert(0, "app.metrics.MetricsMiddleware")
+    MIDDLEWARE.insert(0, "app.observability.web_metrics.MetricsMiddleware")
 
 # ---- Sentry ---------------------------------------------------------------------------------------------------------
 SENTRY_DSN = env.str("SENTRY_DSN", default="")

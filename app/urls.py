@@ -7,22 +7,22 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerSplitView
 
-from app.apidocs import from_here_only
-from app.parts import parts
+from app.http.csp import from_here_only
+from pressroom.plugins import parts
 
 admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "Pressroom"
 
-handler400, handler403 = "app.problems.bad_request", "app.problems.permission_denied"
-handler404, handler500 = "app.problems.page_not_found", "app.problems.server_error"
+handler400, handler403 = "app.http.problems.bad_request", "app.http.problems.permission_denied"
+handler404, handler500 = "app.http.problems.page_not_found", "app.http.problems.server_error"
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("admin/operations/", include("app.operations.urls")),
+    path("admin/operations/", include("pressroom.operations.urls")),
     path("admin/", admin.site.urls),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", from_here_only(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("api/redoc/", from_here_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
     # What browsers ask for beside a page that names none, as JSON does.
     path("favicon.ico", RedirectView.as_view(url=static("site/favicon.ico"))),
-    path("api/tasks/", include("app.taskruns.urls")),
+    path("api/tasks/", include("pressroom.http.urls")),
     *(path("", include(urls)) for urls in parts("urls", settings.DOMAIN_APPS)),
 ]

@@ -11,8 +11,8 @@ application = get_wsgi_application()
 
 from django.conf import settings  # noqa: E402 - these need Django's set-up above
 
-from app.checks import refuse_misconfiguration  # noqa: E402
-from app.database.base import DatabaseWrapper  # noqa: E402
+from pressroom.checks import refuse_misconfiguration  # noqa: E402
+from pressroom.database.base import DatabaseWrapper  # noqa: E402
 
 DatabaseWrapper.limit = settings.WEB_DATABASE_TIMEOUT
 refuse_misconfiguration(exit_code=3)  # of gunicorn: "failed to boot". With any other it would try again forever

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 from aiosmtpd.smtp import SMTP
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 from bench.stack import stack
 
 FLAT = 20
@@ -186,7 +186,7 @@ def prepare(recipients: int) -> int:
 
 def watch(worker: psutil.Process, recipients: int) -> tuple[float, float, float]:
     """Until all are told: seconds from the call to the end, the worker's MB after its first batch, and at most."""
-    from app.taskruns.models import LIVE, Status, TaskRun
+    from pressroom.models import LIVE, Status, TaskRun
 
     begin = most = 0.0
     done, at = 0, time.monotonic()

@@ -89,7 +89,7 @@ def fill(runs: int) -> None:
 
 def scrape() -> Callable[[], int]:
     """All that the exporter does for Prometheus, but for HTTP. For a second it tells again what it has told."""
-    from app.taskruns.exporter import Exporter
+    from pressroom.monitoring.exporter import Exporter
 
     exporter = Exporter()
 
@@ -107,7 +107,7 @@ def pages(runs: int) -> Iterator[tuple[str, Callable[[], int]]]:
     from django.contrib.auth import get_user_model
     from django.test import Client
 
-    from app.taskruns.models import Status, TaskRun
+    from pressroom.models import Status, TaskRun
 
     client = Client(SERVER_NAME="127.0.0.1")
     client.force_login(get_user_model().objects.create_superuser("root", "root@example.com"))

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from app.local.services import free_port
+from app.local.servers import free_port
 from app.local.up import web
 from bench.figures import Posts, percentile
 from bench.peers import PYTHON

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.local.services import Postgres, Valkey, data_folder
+from app.local.servers import Postgres, Valkey, data_folder
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 
 END_TIMEOUT = 20.0
 """Seconds after SIGTERM until a tree is killed."""

@@ -1,4 +1,4 @@
-"""Messages that no worker could make a task of; for runs and workers see `app.operations`."""
+"""Messages that no worker could make a task of; for runs and workers see `pressroom.operations`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from redis import RedisError
 
-from app.readonly import ReadOnly
-from app.taskruns import undeliverable
-from app.taskruns.models import Undeliverable
-from app.taskruns.permissions import may_operate, may_view
+from pressroom.celery_app import undeliverable
+from pressroom.http.permissions import may_operate, may_view
+from pressroom.models import Undeliverable
+from pressroom.operations.read_only import ReadOnly
 
 
 @admin.register(Undeliverable)

@@ -3,12 +3,14 @@
 from django.apps import AppConfig
 
 
-class TaskrunsConfig(AppConfig):
-    name = "app.taskruns"
+class PressroomConfig(AppConfig):
+    name = "pressroom"
     label = "taskruns"
     verbose_name = "Background work"
 
     def ready(self) -> None:
-        from app.taskruns import beat_saves
+        from pressroom import checks
+        from pressroom.beat import admin_edits
 
-        beat_saves.connect()
+        checks.register()
+        admin_edits.connect()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.taskruns.models import IdempotencyKey, TaskRun
+from pressroom.models import IdempotencyKey, TaskRun
 
 
 def erase(user: Any) -> None:

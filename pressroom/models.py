@@ -9,8 +9,8 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from app.taskruns.ids import uuid7
-from app.taskruns.ledger import SUSPECT_AFTER
+from pressroom.conf import SUSPECT_AFTER
+from pressroom.uuid7 import uuid7
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult

@@ -9,9 +9,10 @@ from typing import Any
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.db import transaction
 
-from app.taskruns import ends, ledger, outcomes, terminal
-from app.taskruns.models import LIVE, Status, TaskRun
-from app.taskruns.wake import waker
+from pressroom.enqueue.wakeup import waker
+from pressroom.execution import end_hooks, settle
+from pressroom.models import LIVE, Status, TaskRun
+from pressroom.sql import runs
 
 
 class NotPossible(Exception):
@@ -31,7 +32,7 @@ def run_cancel(*, run: TaskRun, user: Any) -> None:
 
 
 def _cancel(run_id: uuid.UUID) -> bool:
-    return bool(terminal.cancel_waiting(run_id) or ends.cancel_running(run_id))
+    return bool(settle.revoke_waiting(run_id) or runs.cancel_running(run_id))
 
 
 def _in_place_of(run: TaskRun) -> list[uuid.UUID]:
@@ -47,12 +48,12 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
     """A new run of what is dead, cancelled or expired, linked to it. Raises NotPossible for others."""
     with transaction.atomic():
         try:
-            new_id = ledger.repeat(run.pk)
-        except ledger.DuplicateTaskIdError as error:
+            new_id = runs.repeat(run.pk)
+        except runs.DuplicateTaskIdError as error:
             raise NotPossible("The task runs again already.") from error
         if new_id is None:
             raise NotPossible("Only what is dead, cancelled or expired can run again.")
-        outcomes.tell_row(ledger.as_ended(new_id), outcome=outcomes.Outcome.RESTARTED)
+        end_hooks.tell_row(runs.as_ended(new_id), outcome=end_hooks.Outcome.RESTARTED)
         _record(user, run, CHANGE, f"run again as {new_id}")
         transaction.on_commit(waker.wake)
         return TaskRun.objects.get(pk=new_id)
@@ -63,7 +64,7 @@ def run_discard(*, run: TaskRun, user: Any) -> None:
     with transaction.atomic():
         if not TaskRun.objects.select_for_update().only("id").filter(pk=run.pk, status=Status.DEAD).first():
             raise NotPossible("Only a dead letter can be discarded.")
-        outcomes.tell_row(ledger.as_ended(run.pk), outcome=outcomes.Outcome.DISCARDED)
+        end_hooks.tell_row(runs.as_ended(run.pk), outcome=end_hooks.Outcome.DISCARDED)
         TaskRun.objects.filter(pk=run.pk).delete()
         _record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
 

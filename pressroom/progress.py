@@ -2,9 +2,10 @@
 
 import uuid
 
-from app.taskruns import ends, execution, ledger
-from app.taskruns.models import TaskRun
-from app.text import carried
+from pressroom import context
+from pressroom.models import TaskRun
+from pressroom.sql import runs
+from pressroom.text import carried
 
 
 def report_progress(current: int, total: int | None = None, message: str = "") -> None:
@@ -12,7 +13,7 @@ def report_progress(current: int, total: int | None = None, message: str = "") -
 
     One small UPDATE: call it per chunk, not per item. Raises ValueError for numbers that are none of units.
     """
-    running = execution.current()
+    running = context.current()
     if running is None:
         return
     current, total, message = _unit(current), None if total is None else _unit(total), carried(message)
@@ -20,7 +21,7 @@ def report_progress(current: int, total: int | None = None, message: str = "") -
         # Not its row, which would be locked until the task ends. Others see nothing of it before that anyway.
         running.progress = current, total, message
     else:
-        ledger.progress(running.claim, current, total, message)
+        runs.progress(running.claim, current, total, message)
 
 
 def is_cancel_requested() -> bool:
@@ -29,8 +30,8 @@ def is_cancel_requested() -> bool:
     Processes and greenlets are ended without asking. A thread cannot be: a long task there asks, per chunk, and ends
     by ``raise Ignore()``, which makes it cancelled. One small SELECT; False outside a run of the ledger.
     """
-    running = execution.current()
-    return running is not None and ends.is_cancel_requested(running.claim)
+    running = context.current()
+    return running is not None and runs.is_cancel_requested(running.claim)
 
 
 def report_progress_of(run_id: uuid.UUID, current: int, total: int | None = None, message: str = "") -> None:

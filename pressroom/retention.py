@@ -11,9 +11,9 @@ from django.db import DatabaseError, transaction
 from django.db.models import Model, Q
 from django.utils import timezone
 
-from app.postgres import is_no_answer
-from app.taskruns.ids import uuid7_at
-from app.taskruns.models import Status, StoredResult, TaskGroup, TaskRun, Undeliverable, Worker
+from pressroom.database.errors import is_no_answer
+from pressroom.models import Status, StoredResult, TaskGroup, TaskRun, Undeliverable, Worker
+from pressroom.uuid7 import uuid7_at
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 """When the ledger tidies up."""
 
 SCHEDULE = {
-    "prune-task-runs": {"task": "app.taskruns.tasks.prune", "schedule": 600},
+    "prune-task-runs": {"task": "pressroom.tasks.prune", "schedule": 600},
 }

@@ -4,7 +4,8 @@ from typing import Any
 
 from celery import current_app, shared_task
 
-from app.taskruns import outcomes, retention
+from pressroom import retention
+from pressroom.execution import end_hooks
 
 
 @shared_task(queue="default", ignore_result=True)
@@ -19,10 +20,10 @@ def prune() -> int:
 )  # fmt: skip
 def tell_end(end: dict[str, Any]) -> bool:
     """Tell once more of an end whose ``on_end`` failed; for about two hours. Returns whether somebody waits for it."""
-    told = outcomes.End(**end | {"outcome": outcomes.Outcome(end["outcome"])})
-    hook = outcomes.hook_of(told.name)
+    told = end_hooks.End(**end | {"outcome": end_hooks.Outcome(end["outcome"])})
+    hook = end_hooks.hook_of(told.name)
     if hook is not None:
-        outcomes.call_hook(hook, told)
+        end_hooks.call_hook(hook, told)
     return hook is not None
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.test.utils import setup_databases, teardown_databases
 
-from tests.processes import Stack, stack_in
+from tests.support.processes import Stack, stack_in
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,8 @@ from app.accounts.links import LONGEST, BadLink
 from app.accounts.models import User
 from app.accounts.tasks import send_email_link, send_password_changed_email
 from app.erasure import erase
-from app.openapi import examples
-from app.taskruns.idempotency import idempotent
+from pressroom.http.idempotency import idempotent
+from pressroom.http.openapi import examples
 
 TOKEN = "eyJ1c2VyIjo0Mn0:1vXw3b:…"  # noqa: S105 - an example
 NEW_PASSWORD = "another-horse-battery"  # noqa: S105 - an example

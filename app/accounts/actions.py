@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from app.accounts import services
 from app.accounts.limits import forgive, reset_allowed
 from app.accounts.tasks import send_email_changed_email, send_password_changed_email, send_password_reset_email
-from app.taskruns.ownership import owned_by
+from pressroom.enqueue.ownership import owned_by
 
 
 def set_password(request: HttpRequest, *, token: str, password: str) -> None:

@@ -26,11 +26,11 @@ from app.accounts.models import SignIn, User
 from app.accounts.services import RegistrationClosed, user_register
 from app.accounts.tasks import send_welcome_email
 from app.accounts.tokens import RefreshToken, SpentToken, sign_in_end, token_user
-from app.openapi import examples
-from app.problems import CONTENT_TYPE
-from app.taskruns.api import TaskRunSerializer, run_payloads, task_example
-from app.taskruns.idempotency import idempotent
-from app.taskruns.ownership import owned_by
+from app.http.problems import CONTENT_TYPE
+from pressroom.enqueue.ownership import owned_by
+from pressroom.http.idempotency import idempotent
+from pressroom.http.openapi import examples
+from pressroom.http.task_api import TaskRunSerializer, run_payloads, task_example
 
 KIM = {"id": 42, "username": "kim", "email": "kim@example.com", "date_joined": "2026-03-02T09:00:00.397714+09:00"}
 PASSWORD = "correct-horse-battery"  # noqa: S105 - an example

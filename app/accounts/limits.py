@@ -23,7 +23,7 @@ from rest_framework.throttling import BaseThrottle
 
 from app.accounts.models import KnownAddress, Limit, User
 from app.accounts.names import fold
-from app.rates import parse_rate
+from app.http.rates import parse_rate
 
 KNOWN_FOR = timedelta(days=90)
 BATCH = 1_000

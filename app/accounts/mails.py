@@ -1,4 +1,4 @@
-"""The mails about an account. Each raises what ``app.mail.send`` does; ``key`` names the mail for ever."""
+"""The mails about an account. Each raises what ``app.mail.send.send`` does; ``key`` names the mail for ever."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from app.accounts.links import EMAIL, RESET, link_token
 from app.accounts.models import User
-from app.mail import compose, send
+from app.mail.send import compose, send
 
 
 def welcome_send(*, user: User, key: str) -> None:

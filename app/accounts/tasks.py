@@ -11,8 +11,8 @@ from celery import shared_task
 from app.accounts import mails
 from app.accounts.models import User
 from app.accounts.services import tokens_cleanup
-from app.mail import MailPutOff, MailRefused, MailUnavailable
-from app.taskruns.execution import current_run_id
+from app.mail.send import MailPutOff, MailRefused, MailUnavailable
+from pressroom.context import current_run_id
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,6 @@ def send_email_changed_email(self: Any, user_id: int, email: str) -> bool:
 def cleanup_expired_tokens() -> int:
     """Delete expired tokens, idempotency keys past their day, and limits that no longer count. Returns how many."""
     from app.accounts.limits import limits_cleanup  # these load Django REST framework, which few processes need
-    from app.taskruns.idempotency import keys_cleanup
+    from pressroom.http.idempotency import keys_cleanup
 
     return tokens_cleanup() + keys_cleanup() + limits_cleanup()

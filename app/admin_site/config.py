@@ -15,7 +15,7 @@ from django.core import checks
 class AdminConfig(SimpleAdminConfig):
     """In the place of ``django.contrib.admin``; ``app.urls`` calls ``autodiscover``."""
 
-    default_site = "app.admin_site.PressroomAdminSite"
+    default_site = "app.admin_site.site.PressroomAdminSite"
 
     def ready(self) -> None:
         checks.register(check_dependencies, checks.Tags.admin)

@@ -22,14 +22,14 @@ from app.blog import changes, search, services
 from app.blog.covers_api import CoverActions, cover_urls
 from app.blog.models import Cover, Notification, Post
 from app.blog.tasks import invalidate_caches, notify_subscribers, record_view, reindex_post, resize_cover
-from app.openapi import examples
-from app.pagination import NewestFirst
-from app.permissions import may
-from app.permissions_api import OwnerOrPermitted
-from app.preconditions import ConditionalMixin
-from app.taskruns.about import tasks_about
-from app.taskruns.api import NOTIFY, POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
-from app.taskruns.idempotency import idempotent
+from app.http.api_permissions import OwnerOrPermitted
+from app.http.pagination import NewestFirst
+from app.http.permissions import may
+from pressroom.http.idempotency import idempotent
+from pressroom.http.openapi import examples
+from pressroom.http.preconditions import ConditionalMixin
+from pressroom.http.subjects import tasks_about
+from pressroom.http.task_api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
 
 WRITTEN = {"title": "Why queues need a ledger", "body": "A list forgets, a table does not."}
 DRAFT = {
@@ -124,7 +124,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
         response=PUBLISHED
         | {
             "tasks": [
-                task_example(*NOTIFY),
+                task_example("app.blog.tasks.notify_subscribers", "emails"),
                 task_example("app.blog.tasks.reindex_post", "default"),
                 task_example("app.blog.tasks.invalidate_caches", "default"),
             ]
@@ -271,7 +271,11 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
         row = Notification.objects.filter(post=post).first() or Notification(post=post, total=0)
         return Response(NotificationSerializer(row).data)
 
-    @extend_schema(request=None, responses={202: TaskRunSerializer}, examples=examples(response=task_example(*NOTIFY)))
+    @extend_schema(
+        request=None,
+        responses={202: TaskRunSerializer},
+        examples=examples(response=task_example("app.blog.tasks.notify_subscribers", "emails")),
+    )
     @notification.mapping.post
     @idempotent
     def resume_notification(self, request: Request, pk: str) -> Response:

@@ -22,9 +22,9 @@ from rest_framework.response import Response
 from app.blog import covers
 from app.blog.models import Cover, Post
 from app.blog.tasks import resize_cover
-from app.openapi import examples
-from app.taskruns.api import POLL_AFTER, TaskRunSerializer, run_payloads, task_example
-from app.taskruns.idempotency import idempotent
+from pressroom.http.idempotency import idempotent
+from pressroom.http.openapi import examples
+from pressroom.http.task_api import POLL_AFTER, TaskRunSerializer, run_payloads, task_example
 
 A_YEAR = 365 * 24 * 3600
 

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from app.blog.models import Delivery, Notification, Post, Subscriber
-from app.mailing import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
+from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 
 ROUNDS = 8
 """Tries at a subscriber whose mail is put off, before it counts as refused."""
@@ -40,7 +40,7 @@ def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, i
 
     Calls ``progress(told, total)`` after each hundred or batch. A subscriber is recorded once the mail server has taken
     the mail, or refused the address: killed in between, the one batch in flight (one mail by SMTP) is sent again.
-    Raises app.mail.MailUnavailable when the server takes no mail now; the next call goes on where this one stopped,
+    Raises MailUnavailable when the server takes no mail now; the next call goes on where this one stopped,
     with NoneTaken after those who were not taken: they have a later round.
     """
     notification = Notification.objects.filter(post=post).first()

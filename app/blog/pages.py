@@ -27,8 +27,8 @@ from rest_framework.throttling import ScopedRateThrottle
 from app.blog import services
 from app.blog.models import Post, Subscriber
 from app.blog.tasks import record_view
-from app.permissions import may
-from app.text import carried
+from app.http.permissions import may
+from pressroom.text import carried
 
 CACHED_FOR = 300
 """Seconds that a rendered feed or sitemap lives at most."""

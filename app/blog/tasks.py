@@ -11,9 +11,9 @@ from django.utils.dateparse import parse_datetime
 
 from app.blog import notifications, search, services, statistics
 from app.blog.models import Cover, Post
-from app.mail import MailUnavailable
-from app.taskruns.outcomes import End, Outcome
-from app.taskruns.progress import report_progress
+from app.mail.send import MailUnavailable
+from pressroom.execution.end_hooks import End, Outcome
+from pressroom.progress import report_progress
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What is wrong with how the servers outside are named: mail, search. Part of ``app/checks.py``."""
+"""What is wrong with how the servers outside are named: mail, search. Part of ``app/checks/configuration.py``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
-from app.email_url import EmailUrlError, email_settings
+from app.mail.url import EmailUrlError, email_settings
 
 
 def mail_transport(**_: object) -> Iterator[checks.CheckMessage]:

@@ -1,4 +1,4 @@
-"""What would let the wrong people in, and settings that are not what they should be. Part of ``app/checks.py``."""
+"""System checks of what would let the wrong people in, and of settings that are not what they should be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from app.rates import parse_rate
+from app.http.rates import parse_rate
 
 REGISTRATIONS = ("open", "authors", "closed")
 SHORTEST_KEY, FEWEST_CHARACTERS = 50, 10

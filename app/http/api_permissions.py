@@ -1,4 +1,4 @@
-"""The rules of `app.permissions` for Django REST framework."""
+"""The rules of `app.http.permissions` for Django REST framework."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import permissions
 from rest_framework.request import Request
 
-from app.permissions import may
+from app.http.permissions import may
 
 
 class OwnerOrPermitted(permissions.BasePermission):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-from app import schema
+from pressroom.database import readiness
 
 Answer = Callable[[HttpRequest], HttpResponse]
 
@@ -30,7 +30,7 @@ class HealthMiddleware:
         return self.get_response(request)
 
     def _readiness(self) -> HttpResponse:
-        if not self._ready and (why := schema.missing()) is not None:
+        if not self._ready and (why := readiness.missing()) is not None:
             return HttpResponse(f"{why}\n", content_type="text/plain", status=503)
         self._ready = True
         return HttpResponse("ready\n", content_type="text/plain")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 
-from app.problems import CONTENT_TYPE
-
-Handler = TypeVar("Handler", bound=Callable[..., Any])
+from app.http.problems import CONTENT_TYPE
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -33,19 +30,6 @@ IF_NONE_MATCH = OpenApiParameter(
     OpenApiParameter.HEADER,
     description="The ETag of what the client has: where nothing has changed the answer is 304.",
 )
-
-
-def examples(*, request: Any = None, response: Any = None) -> list[OpenApiExample]:
-    """What a request and its answer look like, for ``@extend_schema_serializer(examples=examples(…))``.
-
-    Given to ``@extend_schema`` it is for one operation, and stands in the place of the serializer's.
-    """
-    shown = []
-    if request is not None:
-        shown.append(OpenApiExample("Request", request, request_only=True))
-    if response is not None:
-        shown.append(OpenApiExample("Answer", response, response_only=True, status_codes=["200", "201", "202"]))
-    return shown
 
 
 class Schema(AutoSchema):
@@ -110,7 +94,7 @@ class Schema(AutoSchema):
         if self.method in ("POST", "PUT", "PATCH"):
             statuses.add(415)
         if self.method != "GET":
-            # Lost races, too: app/problems.py.
+            # Lost races, too: app/http/problems.py.
             statuses.add(409)
         if self._is_idempotent:
             statuses.add(422)
@@ -159,16 +143,6 @@ HEADERS = {
     "Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer", "minimum": 0}},
     "WWW-Authenticate": {"description": "How to sign in.", "schema": {"type": "string"}},
 }
-
-
-def response_headers(*names: str) -> Callable[[Handler], Handler]:
-    """For a view's method: what its answer of 200 carries besides, in the OpenAPI description."""
-
-    def noted(handler: Handler) -> Handler:
-        handler.response_headers = names  # type: ignore[attr-defined]  # an attribute of ours
-        return handler
-
-    return noted
 
 
 PROBLEM = {

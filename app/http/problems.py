@@ -21,8 +21,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from app.error_pages import EXPIRED_FORM, error_page, wants_page
-from app.postgres import is_no_answer, is_passing
+from app.http.error_pages import EXPIRED_FORM, error_page, wants_page
+from pressroom.database.errors import is_no_answer, is_passing
 
 logger = logging.getLogger(__name__)
 

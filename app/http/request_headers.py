@@ -8,7 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from app.problems import problem
+from app.http.problems import problem
 
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 

@@ -1,6 +1,6 @@
 """Text from outside: what an outlet (XML, mail, PDF, a terminal) cannot carry is refused where it comes in.
 
-`app.text.carried` is for what was stored before.
+`pressroom.text.carried` is for what was stored before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import ProhibitNullCharactersValidator
 
-from app.text import is_carried
+from pressroom.text import is_carried
 
 CODE = "characters_not_carried"
 NONCHARACTERS = re.compile(

@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from app.integrations.models import Ping
-from app.readonly import ReadOnlyAdmin
+from pressroom.operations.read_only import ReadOnlyAdmin
 
 
 @admin.register(Ping)

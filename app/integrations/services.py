@@ -22,7 +22,7 @@ from slack_sdk.webhook import WebhookClient
 
 from app.integrations.guard import Budget, GuardedBackend, Network, Refused, Resolve, system_resolve
 from app.integrations.models import Ping
-from app.text import carried
+from pressroom.text import carried
 
 TOTAL = 30.0
 """Seconds that a call may take, redirects and all."""

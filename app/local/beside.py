@@ -8,7 +8,7 @@ import sys
 from urllib.parse import unquote, urlsplit
 
 from app.local import running
-from app.local.services import ServiceError, psql_binary
+from app.local.servers import ServiceError, psql_binary
 
 
 def psql(url: str) -> tuple[list[str], dict[str, str]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from app.local.dashboard import dashboard_json
 from app.local.up import worker
-from app.queues import QUEUES, Queue
+from app.queues import QUEUES
+from pressroom.queues import Queue
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 

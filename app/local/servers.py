@@ -27,7 +27,7 @@ from typing import TypedDict
 import psycopg
 import redis
 
-from app.redis import redis_client
+from pressroom.database.redis import redis_client
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT = 60.0

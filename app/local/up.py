@@ -16,9 +16,10 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from app.local import running
-from app.local.services import PROJECT, Postgres, Service, ServiceError, Valkey, data_folder, free_port
+from app.local.servers import PROJECT, Postgres, Service, ServiceError, Valkey, data_folder, free_port
 from app.local.supervisor import Ended, Guardian, Printer, Supervisor
-from app.queues import QUEUES, Queue
+from app.queues import QUEUES
+from pressroom.queues import Queue
 
 READY_TIMEOUT = 120.0
 """Seconds: a hang guard, all is up in a few."""

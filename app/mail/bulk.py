@@ -21,8 +21,8 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.message import sanitize_address
 from django.core.validators import validate_email
 
-from app.email_url import SENDGRID, SES
-from app.mail import MailPutOff, MailRefused, MailUnavailable, message_id, rendered, rendered_line, send
+from app.mail.send import MailPutOff, MailRefused, MailUnavailable, message_id, rendered, rendered_line, send
+from app.mail.url import SENDGRID, SES
 
 if TYPE_CHECKING:
     from anymail.exceptions import AnymailRequestsAPIError

@@ -17,7 +17,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.core.mail.message import EmailMessage
 from django.template.loader import render_to_string
 
-from app.text import carried
+from pressroom.text import carried
 
 SERVICE_CLOSING = 421
 """The one reply to a recipient that is about the server, RFC 5321, 3.8."""

@@ -13,8 +13,8 @@ from gunicorn.glogging import Logger as GunicornLogger
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from app.metrics_server import Answer, MetricsServer, exposition
-from app.taskruns.memory import share
+from pressroom.monitoring.server import Answer, MetricsServer, exposition
+from pressroom.worker.memory import share
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -50,7 +50,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Streams of events end when their process is told to: it would wait for them."""
-    from app.taskruns import event_stream  # needs Django, which the application has set up by now
+    from pressroom.http import event_stream  # needs Django, which the application has set up by now
 
     event_stream.stopping = lambda: not worker.alive
 

@@ -22,7 +22,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 from django_structlog.middlewares import RequestMiddleware
 
-from app.text import carried
+from pressroom.text import carried
 
 if TYPE_CHECKING:
     from celery import Task
@@ -92,7 +92,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "httpx": {"level": "WARNING"},
             "slack_sdk": {"level": "WARNING"},
             # Others wait for its word that it is ready, at any level.
-            "app.taskruns.management": {"level": "INFO"},
+            "pressroom.management": {"level": "INFO"},
         },
     }
 

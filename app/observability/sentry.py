@@ -18,8 +18,8 @@ from sentry_sdk.integrations.django import DjangoIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.scrubber import EventScrubber
 
-from app.logs import PERSONAL
-from app.taskruns.signals import run_lost
+from app.observability.logs import PERSONAL
+from pressroom.signals import run_lost
 
 QUERY = re.compile(r"(?<=://)([^\s?]++)\?\S*")
 

@@ -1,4 +1,4 @@
-"""What the web processes count. gunicorn's master puts it together and serves it: see ``app.gunicorn``."""
+"""What the web processes count. gunicorn's master sums it up and serves it: see ``app.observability.gunicorn``."""
 
 from __future__ import annotations
 

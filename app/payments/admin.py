@@ -3,7 +3,7 @@
 from django.contrib import admin
 
 from app.payments.models import Order
-from app.readonly import ReadOnlyAdmin
+from pressroom.operations.read_only import ReadOnlyAdmin
 
 
 @admin.register(Order)

@@ -18,19 +18,19 @@ from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
-from app.openapi import examples
-from app.pagination import NewestFirst
+from app.http.api_permissions import OwnerOrPermitted
+from app.http.pagination import NewestFirst
+from app.http.permissions import may
 from app.payments import services
 from app.payments.models import Order
 from app.payments.prices import PLANS
 from app.payments.tasks import process_payment
-from app.permissions import may
-from app.permissions_api import OwnerOrPermitted
-from app.preconditions import ConditionalMixin
-from app.taskruns.about import tasks_about
-from app.taskruns.api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads
-from app.taskruns.idempotency import idempotent
-from app.taskruns.models import TaskRun
+from pressroom.http.idempotency import idempotent
+from pressroom.http.openapi import examples
+from pressroom.http.preconditions import ConditionalMixin
+from pressroom.http.subjects import tasks_about
+from pressroom.http.task_api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads
+from pressroom.models import TaskRun
 
 BOUGHT = {
     "id": "0b6f2c9e-6a7e-4c55-8f0e-3a1d6f1f2f10",

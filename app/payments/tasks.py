@@ -8,7 +8,7 @@ from uuid import UUID
 from celery import shared_task
 
 from app.payments import transitions
-from app.taskruns.outcomes import End, Outcome
+from pressroom.execution.end_hooks import End, Outcome
 
 
 def payment_ended(end: End) -> None:

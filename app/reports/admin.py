@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from app.readonly import ReadOnly
 from app.reports import services
 from app.reports.models import Report, ReportSection, SummaryMail
+from pressroom.operations.read_only import ReadOnly
 
 
 class SectionInline(ReadOnly, admin.TabularInline[ReportSection, Report]):

@@ -21,17 +21,17 @@ from rest_framework.reverse import reverse
 from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
-from app.openapi import examples, response_headers
-from app.pagination import NewestFirst
-from app.permissions_api import OwnerOrPermitted
-from app.preconditions import ConditionalMixin
+from app.http.api_permissions import OwnerOrPermitted
+from app.http.pagination import NewestFirst
 from app.reports import services
 from app.reports.models import Report, ReportSection
 from app.reports.periods import Period
 from app.reports.tasks import assemble_report, build_report, build_section
-from app.taskruns.about import tasks_about
-from app.taskruns.api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
-from app.taskruns.idempotency import idempotent
+from pressroom.http.idempotency import idempotent
+from pressroom.http.openapi import examples, response_headers
+from pressroom.http.preconditions import ConditionalMixin
+from pressroom.http.subjects import tasks_about
+from pressroom.http.task_api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
 
 ORDER = {"type": "activity", "period": "2026-01", "format": "pdf"}
 REPORT_URL = "https://press.example.com/api/reports/6f0c9c0e-6f3f-4c49-8a4e-0f6a3f3a9d5b/"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from app.reports.sections import Section
-from app.text import carried
+from pressroom.text import carried
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is a formula to spreadsheets, and its text may be anybody's."""

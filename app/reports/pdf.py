@@ -24,7 +24,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
 from app.reports.sections import Chart, Column, Section
-from app.text import carried
+from pressroom.text import carried
 
 PLAIN, BOLD = "NanumGothic", "NanumGothicBold"
 INK, GREY, ACCENT, RULE, STRIPE = map(HexColor, ("#1d2430", "#66707f", "#8a2b06", "#d9d5cd", "#f6f4ef"))

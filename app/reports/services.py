@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.dateformat import format as date_format
 
-from app.permissions import may
+from app.http.permissions import may
 from app.reports.csvfile import write_csv
 from app.reports.models import Report, ReportSection
 from app.reports.periods import Period

@@ -10,7 +10,7 @@ from django.core.mail import get_connection
 from django.utils import timezone
 
 from app.accounts import services as accounts
-from app.mail import MailPutOff, MailRefused, MailUnavailable, compose, send
+from app.mail.send import MailPutOff, MailRefused, MailUnavailable, compose, send
 from app.reports.models import Report, SummaryMail
 from app.reports.periods import Period
 from app.reports.sections import BY_REPORT, made, overview, titled

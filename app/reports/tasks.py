@@ -16,12 +16,12 @@ from celery import chord, shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from django.urls import reverse
 
-from app.mail import MailUnavailable
+from app.mail.send import MailUnavailable
 from app.reports import services, summaries
 from app.reports.models import Report, ReportSection
-from app.taskruns.models import TaskRun
-from app.taskruns.outcomes import End, Outcome
-from app.taskruns.progress import report_progress_of
+from pressroom.execution.end_hooks import End, Outcome
+from pressroom.models import TaskRun
+from pressroom.progress import report_progress_of
 
 logger = logging.getLogger(__name__)
 

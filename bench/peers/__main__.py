@@ -34,7 +34,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from app.local.services import PROJECT, Postgres, Valkey
+from app.local.servers import PROJECT, Postgres, Valkey
 from bench import page
 from bench.figures import Figures, Posts, asked
 from bench.peers import SETTINGS

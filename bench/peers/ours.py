@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from celery import shared_task
 
-from app.local.services import free_port
+from app.local.servers import free_port
 from app.local.up import worker
 from app.queues import BY_NAME, DEFAULT_QUEUE
 from bench.peers import PYTHON, Peer, effect

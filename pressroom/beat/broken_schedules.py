@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from django.utils import timezone
 
-from app.taskruns.models import BrokenSchedule
-from app.text import carried
+from pressroom.models import BrokenSchedule
+from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from django_celery_beat.schedulers import ModelEntry
 from django_celery_beat.utils import NEVER_CHECK_TIMEOUT
 from kombu.utils.json import loads
 
-from app.postgres import is_no_answer
-from app.taskruns import arguments
-from app.taskruns.beat_crontab import ZonedCrontab
+from pressroom.beat.crontab import ZonedCrontab
+from pressroom.database.errors import is_no_answer
+from pressroom.enqueue import arguments
 
 SHORTEST = datetime.timedelta(milliseconds=10)
 """Of an interval: with a shorter one beat would do nothing else."""

@@ -23,14 +23,14 @@ from django.db import connection, transaction
 from django.db.models import F
 from django_celery_beat.schedulers import SCHEDULE_SYNC_MAX_INTERVAL, DatabaseScheduler
 
-from app import schema
-from app.postgres import is_no_answer, is_passing
-from app.taskruns import alive
-from app.taskruns.beat_entry import LedgerEntry, code_schedules, read_schedules
-from app.taskruns.beat_marks import Marks, Stage
-from app.taskruns.celery import NO_PRODUCER
-from app.taskruns.models import CodeSchedule
-from app.taskruns.ticks import Ticker
+from pressroom.beat.broken_schedules import Marks, Stage
+from pressroom.beat.entry import LedgerEntry, code_schedules, read_schedules
+from pressroom.celery_app.app import NO_PRODUCER
+from pressroom.database import readiness
+from pressroom.database.errors import is_no_answer, is_passing
+from pressroom.models import CodeSchedule
+from pressroom.process import alive_file
+from pressroom.sql.rounds import Ticker
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
     def setup_schedule(self) -> None:
         """Wait for the schema, then bring the code's schedules into it."""
-        alive.start()
-        schema.wait()
+        alive_file.start()
+        readiness.wait()
         while True:
             try:
                 self.marks.read()
@@ -67,7 +67,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
                 connection.close()
                 time.sleep(PAUSE)
             else:
-                alive.ready()
+                alive_file.ready()
                 return
 
     # ---- What there is ----

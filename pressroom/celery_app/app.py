@@ -12,7 +12,9 @@ from django.apps import apps
 from django.db import transaction
 from kombu.utils.objects import cached_property
 
-from app.taskruns import arguments, execution, transport
+from pressroom import context
+from pressroom.celery_app import transport
+from pressroom.enqueue import arguments
 
 
 class NoConnection:
@@ -40,16 +42,16 @@ _Celery: Any = Celery
 class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     """Celery, whose tasks are stored before they are sent. Everything else is Celery's own."""
 
-    amqp_cls = "app.taskruns.outbox:LedgerAMQP"
-    control_cls = "app.taskruns.control:LedgerControl"
-    task_cls = "app.taskruns.task:LedgerTask"
-    builtin_fixups = {"app.taskruns.fixup:fixup"}
+    amqp_cls = "pressroom.enqueue.amqp:LedgerAMQP"
+    control_cls = "pressroom.celery_app.control:LedgerControl"
+    task_cls = "pressroom.execution.task:LedgerTask"
+    builtin_fixups = {"pressroom.worker.django_fixup:fixup"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         transport.install()
         # By name: who is no worker does not load it.
-        self.steps["worker"].add("app.taskruns.worker:LedgerStep")
+        self.steps["worker"].add("pressroom.worker.bootstep:LedgerStep")
 
     def set_up_django(self) -> None:
         """Set Django up and load all tasks, where nobody has: Celery's commands know the application, and no more.
@@ -82,12 +84,12 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     @property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """The program behind `celery beat`."""
-        return self.subclass_with_self("app.taskruns.beat_command:LedgerBeat")
+        return self.subclass_with_self("pressroom.beat.command:LedgerBeat")
 
     def _get_backend(self) -> Any:
         self.set_up_django()
         # `redis://` as Celery spells it, with chords that outlive Redis.
-        ours = "app.taskruns.results:RedisLedgerBackend"
+        ours = "pressroom.celery_app.result_backend:RedisLedgerBackend"
         self.loader.override_backends = {"redis": ours, "rediss": ours}
         return super()._get_backend()
 
@@ -104,7 +106,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[NoProducer]:
-        running = execution.current()
+        running = context.current()
         # After the body they are held back for the finish anyway; eager ones are never stored.
         held_back = running is not None and running.finishing
         with nullcontext() if held_back or self.conf.task_always_eager else transaction.atomic():
@@ -132,7 +134,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
 def _in_ledger(kind: type) -> type:
     """The class itself, or one made of it and the ledger's: every task needs the ledger's tracer."""
-    from app.taskruns.task import LedgerTask
+    from pressroom.execution.task import LedgerTask
 
     if issubclass(kind, LedgerTask):
         return kind

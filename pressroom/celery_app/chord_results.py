@@ -20,12 +20,13 @@ from celery.exceptions import ChordError, NotRegistered
 from celery.result import allow_join_result, result_from_tuple
 from django.db import transaction
 
-from app.taskruns import execution, groups
-from app.taskruns.messages import HEADER
-from app.taskruns.models import TaskRun
-from app.text import is_carried
+from pressroom import context
+from pressroom.enqueue.envelope import HEADER
+from pressroom.models import TaskRun
+from pressroom.sql import chords
+from pressroom.text import is_carried
 
-CALL_ERRBACKS = "app.taskruns.tasks.call_errbacks"
+CALL_ERRBACKS = "pressroom.tasks.call_errbacks"
 MOST_ERROR = 10_000
 """Characters of an error and its traceback, as JSON, that a message carries."""
 
@@ -51,14 +52,14 @@ class ChordsInPostgres:
         if isinstance(results, list | tuple) and any(hasattr(result, "results") for result in results):
             result = self.app.GroupResult(*header_result_args)
             structure = self.encode(result.as_tuple())
-        groups.save(group_id, structure)
+        chords.save(group_id, structure)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
-        groups.set_size(group_id, chord_size)
+        chords.set_size(group_id, chord_size)
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:
         """A running part of the header adds another one."""
-        groups.enlarge(chord_id)
+        chords.enlarge(chord_id)
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **options: Any) -> None:
         """A part of a chord's header has ended: counted with its finish; the last one calls the body."""
@@ -70,7 +71,7 @@ class ChordsInPostgres:
 
         def count() -> None:
             position = request.group_index if request.group_index is not None else float("inf")
-            if groups.count(request.group, request.id, position, state, encoded):
+            if chords.count(request.group, request.id, position, state, encoded):
                 # The tracer has ended by then: for Celery the body is called by the last part all the same.
                 with _as_current(task, context):
                     self._call_body(request)
@@ -92,8 +93,8 @@ class ChordsInPostgres:
 
     def _header_results(self, group_id: str) -> list[Any]:
         """In the header's order. Raises ChordError naming the first part that failed."""
-        structure = groups.structure(group_id)
-        parts = groups.parts(group_id)
+        structure = chords.structure(group_id)
+        parts = chords.parts(group_id)
         for celery_id, state, result in parts:
             if state in states.PROPAGATE_STATES:
                 error = self.exception_to_python(self.decode(result))
@@ -159,15 +160,15 @@ class ChordsInPostgres:
             )
 
     def save_group(self, group_id: str, result: Any) -> Any:
-        groups.save(group_id, self.encode(result.as_tuple()))
+        chords.save(group_id, self.encode(result.as_tuple()))
         return result
 
     def restore_group(self, group_id: str, cache: bool = True) -> Any:
-        structure = groups.structure(group_id) if is_carried(group_id) else None
+        structure = chords.structure(group_id) if is_carried(group_id) else None
         return None if structure is None else result_from_tuple(self.decode(structure), app=self.app)
 
     def delete_group(self, group_id: str) -> None:
-        groups.delete(group_id)
+        chords.delete(group_id)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Nothing: who asks for a result subscribes then; a caller must not wait for Redis."""
@@ -175,7 +176,7 @@ class ChordsInPostgres:
 
 def write_with_finish(write: Callable[[], object]) -> None:
     """With the finish of the run that this thread executes, or now, in one transaction."""
-    running = execution.current()
+    running = context.current()
     if running is not None and running.finishing:
         running.with_finish(write)
         return

@@ -8,9 +8,10 @@ from typing import Any
 from celery.app.control import Control
 from celery.utils.functional import maybe_list
 
-from app.taskruns import ends, terminal
-from app.taskruns.models import LIVE, WAITING, TaskRun
-from app.text import is_carried
+from pressroom.execution import settle
+from pressroom.models import LIVE, WAITING, TaskRun
+from pressroom.sql import runs
+from pressroom.text import is_carried
 
 BATCH = 1_000
 REFUSED = {
@@ -30,8 +31,8 @@ class LedgerControl(Control):
         ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and is_carried(one)]
         known = dict(TaskRun.objects.filter(celery_id__in=ids, status__in=LIVE).values_list("celery_id", "pk"))
         for run_id in known.values():
-            if not terminal.cancel_waiting(run_id) and terminate:
-                ends.cancel_running(run_id)
+            if not settle.revoke_waiting(run_id) and terminate:
+                runs.cancel_running(run_id)
         others = [one for one in ids if one not in known and not TaskRun.objects.filter(celery_id=one).exists()]
         if not others:
             return None
@@ -58,7 +59,7 @@ def cancel_queue(queue: str) -> tuple[int, int]:
         if not rows:
             break
         for run_id, published_at in rows:
-            done = terminal.cancel_waiting(run_id)
+            done = settle.revoke_waiting(run_id)
             cancelled += done
             published += done and published_at is not None
         position = rows[-1][0]

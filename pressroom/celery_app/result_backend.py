@@ -18,25 +18,19 @@ from celery.exceptions import TimeoutError as CeleryTimeoutError
 from django.db import connection, transaction
 from kombu.exceptions import EncodeError
 
-from app.taskruns import arguments, execution, groups, outcomes
-from app.taskruns.chords import ChordsInPostgres, write_with_finish
-from app.taskruns.ledger import LONGEST_ERROR
-from app.taskruns.messages import HEADER
-from app.taskruns.models import Status, StoredResult, TaskRun, Worker
-from app.taskruns.redis_copy import RedisCopy
-from app.taskruns.uncommitted import refuse_uncommitted
-from app.text import carried, is_carried
+from pressroom import context
+from pressroom.celery_app.chord_results import ChordsInPostgres, write_with_finish
+from pressroom.celery_app.redis_copy import RedisCopy
+from pressroom.celery_app.uncommitted import refuse_uncommitted
+from pressroom.enqueue import arguments
+from pressroom.enqueue.envelope import HEADER
+from pressroom.execution import end_hooks
+from pressroom.execution.outcome import CELERY_STATES
+from pressroom.models import Status, StoredResult, TaskRun, Worker
+from pressroom.sql import chords
+from pressroom.sql.runs import LONGEST_ERROR
+from pressroom.text import carried, is_carried
 
-CELERY_STATES = {
-    Status.QUEUED: states.PENDING,
-    Status.RUNNING: states.STARTED,
-    Status.RETRYING: states.RETRY,
-    Status.SUCCEEDED: states.SUCCESS,
-    Status.DEAD: states.FAILURE,
-    Status.CANCELLED: states.REVOKED,
-    Status.EXPIRED: states.REVOKED,
-    Status.REPLACED: states.STARTED,
-}
 # The stubs know half of this class, and that half differently.
 _Base: Any = BaseBackend
 LONGEST_POLL = 0.5
@@ -55,27 +49,27 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
         if not _is_ours_to_tell(request):
             return
         super().mark_as_failure(task_id, exc, traceback=traceback, request=request, **options)
-        _tell_unrun(request, exc, outcomes.Outcome.FAILED)
+        _tell_unrun(request, exc, end_hooks.Outcome.FAILED)
 
     def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, **options: Any) -> None:
         if not _is_ours_to_tell(request):
             return
         super().mark_as_revoked(task_id, reason, request=request, **options)
-        _tell_unrun(request, TaskRevokedError(reason), outcomes.Outcome.CANCELLED)
+        _tell_unrun(request, TaskRevokedError(reason), end_hooks.Outcome.CANCELLED)
 
     def chord_error_from_stack(self, callback: Any, exc: Any = None) -> Any:
         """As Celery's; what waits for the body, or for what comes after it, learns that it never runs."""
         told = super().chord_error_from_stack(callback, exc)
-        steps = outcomes.waited_for([callback])
+        steps = end_hooks.waited_for([callback])
         if steps:
             root_id = callback.options.get("root_id") or callback.id or ""
-            write_with_finish(lambda: outcomes.tell_unrun(steps, root_id, exc, outcomes.Outcome.FAILED))
+            write_with_finish(lambda: end_hooks.tell_unrun(steps, root_id, exc, end_hooks.Outcome.FAILED))
         return told
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        running = execution.current()
+        running = context.current()
         if running is not None and running.celery_id == task_id and running.finishing:
             if state in states.READY_STATES or state == states.RETRY:
                 running.result = self._encoded(running.task.name, result, state)
@@ -88,7 +82,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
             encoded = self._encoded(str(task_id), result, state)
             text = carried(traceback or "")
             children = self.encode(self.current_task_children(request))
-            write_with_finish(lambda: groups.store(task_id, state, encoded, text, children))
+            write_with_finish(lambda: chords.store(task_id, state, encoded, text, children))
         return result
 
     def _encoded(self, name: str, result: Any, state: str) -> str:
@@ -118,7 +112,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
             return decoded
         if run is None:
             return meta | {"status": states.PENDING}
-        meta |= {"status": CELERY_STATES[Status(run.status)], "traceback": run.traceback or None}
+        meta |= {"status": CELERY_STATES[run.status], "traceback": run.traceback or None}
         meta |= {"date_done": run.finished_at, "result": self._result_of(run, meta["status"])}
         if run.children is not None:
             meta["children"] = self.decode(run.children)
@@ -232,7 +226,7 @@ class RedisLedgerBackend(LedgerBackend):
 
 def _after_commit(write: Callable[[], None]) -> None:
     """After the finish of the run that this thread executes, or the commit of the transaction that is open, or now."""
-    running = execution.current()
+    running = context.current()
     if running is not None and running.finishing:
         running.after_finish(write)
     elif connection.in_atomic_block:
@@ -241,16 +235,16 @@ def _after_commit(write: Callable[[], None]) -> None:
         write()
 
 
-def _tell_unrun(request: Any, error: BaseException, outcome: outcomes.Outcome) -> None:
+def _tell_unrun(request: Any, error: BaseException, outcome: end_hooks.Outcome) -> None:
     """The rest of a chain, and what was linked to a task, will never run."""
-    steps = outcomes.waited_for([getattr(request, "chain", None), getattr(request, "callbacks", None)])
+    steps = end_hooks.waited_for([getattr(request, "chain", None), getattr(request, "callbacks", None)])
     if steps:
         root_id = request.root_id or request.id or ""
-        write_with_finish(lambda: outcomes.tell_unrun(steps, root_id, error, outcome))
+        write_with_finish(lambda: end_hooks.tell_unrun(steps, root_id, error, outcome))
 
 
 def _is_ours_to_tell(request: Any) -> bool:
     """Of a run's end, only its execution and `terminal.tell` speak; Celery's main process has not asked the fence."""
     if getattr(request, HEADER, None) is None:
         return True
-    return execution.current() is not None or getattr(request, "told_by_ledger", False)
+    return context.current() is not None or getattr(request, "told_by_ledger", False)

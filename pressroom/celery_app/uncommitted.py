@@ -7,8 +7,8 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 
-from app.taskruns import execution
-from app.taskruns.models import LIVE, TaskRun
+from pressroom import context
+from pressroom.models import LIVE, TaskRun
 
 
 def refuse_uncommitted(result: Any) -> None:
@@ -16,7 +16,7 @@ def refuse_uncommitted(result: Any) -> None:
 
     ``result``: an AsyncResult that is not ready, or a set of them; what came before it in a chain or chord counts too.
     """
-    running = execution.current()
+    running = context.current()
     if running is None and not connection.in_atomic_block:
         return
     ids = _ids_behind(result)

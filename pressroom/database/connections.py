@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, close_old_connections, connection, connections, transaction
 
 logger = logging.getLogger(__name__)
-_connection: Any = connection  # app.database's, which the stubs take for Django's
+_connection: Any = connection  # pressroom.database's, which the stubs take for Django's
 
 
 def pool_connections(worker: Any) -> None:

@@ -17,15 +17,17 @@ from celery.exceptions import ImproperlyConfigured
 from celery.utils.text import truncate
 from kombu import Queue
 
-from app.queues import BY_NAME
-from app.taskruns import arguments, batch, execution, ledger
-from app.taskruns.messages import HEADER, envelope
-from app.taskruns.ownership import current_owner_id
-from app.taskruns.routing import LedgerRouter
-from app.taskruns.wake import waker
+from pressroom import context
+from pressroom.conf import declared_queues
+from pressroom.enqueue import arguments, buffer
+from pressroom.enqueue.envelope import HEADER, envelope
+from pressroom.enqueue.ownership import current_owner_id
+from pressroom.enqueue.routing import LedgerRouter
+from pressroom.enqueue.wakeup import waker
+from pressroom.sql import runs
 
 if TYPE_CHECKING:
-    from app.taskruns.celery import LedgerCelery
+    from pressroom.celery_app.app import LedgerCelery
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +130,7 @@ class LedgerAMQP(AMQP):
 
     def _as_row(
         self, name: str, queue: str, headers: dict[str, Any], body: Any, properties: dict[str, Any]
-    ) -> ledger.Message:
+    ) -> runs.Message:
         relative = headers.pop(HEADER)
         # Times stay in the row: a message that carries them would be held, or dropped, by the worker itself.
         headers[HEADER] = {"eta": headers["eta"]}
@@ -139,7 +141,7 @@ class LedgerAMQP(AMQP):
         texts = [arguments.encoded(name, part) for part in (headers, body, properties)]
         arguments.check_size(name, *texts)
         arguments.check_signatures(name, body[2])
-        return ledger.Message(
+        return runs.Message(
             celery_id=headers["id"],
             name=name,
             queue=queue,
@@ -156,36 +158,36 @@ class LedgerAMQP(AMQP):
 
     def _time_limits(self, name: str, queue: str, given: list[float | None]) -> list[float | None]:
         """Hard and soft limit in seconds: the call's, else the task's, else the queue's."""
-        task, table = self.app.tasks.get(name), BY_NAME.get(queue)
+        task, table = self.app.tasks.get(name), declared_queues().get(queue)
         hard = given[0] or getattr(task, "time_limit", None) or getattr(table, "time_limit", None)
         soft = given[1] or getattr(task, "soft_time_limit", None) or getattr(table, "soft_time_limit", None)
         return [hard, soft if not hard or not soft or soft < hard else None]
 
-    def _is_durable(self, row: ledger.Message, headers: dict[str, Any]) -> bool:
+    def _is_durable(self, row: runs.Message, headers: dict[str, Any]) -> bool:
         """Whether the call is stored: all are, but plain calls of a task that says ``durable=False``.
 
         One that is due later, is a part of a group or goes on with a stored run is stored all the same.
         """
         if getattr(self.app.tasks.get(row.name), "durable", True):
             return True
-        running = execution.current()
+        running = context.current()
         goes_on = running is not None and running.celery_id == row.celery_id
         return goes_on or row.eta is not None or row.countdown is not None or headers["group"] is not None
 
-    def _record(self, row: ledger.Message, has_new_id: bool) -> None:
-        running = execution.current()
+    def _record(self, row: runs.Message, has_new_id: bool) -> None:
+        running = context.current()
         if running is None or not running.keep(row):
-            batch.store(row, hold=has_new_id)
+            buffer.store(row, hold=has_new_id)
 
-    def _send(self, row: ledger.Message, headers: dict[str, Any]) -> None:
+    def _send(self, row: runs.Message, headers: dict[str, Any]) -> None:
         """Straight to Redis once the caller's transaction is committed; lost where Redis does not take it."""
         plain = {name: value for name, value in headers.items() if name != HEADER}
         message = envelope(row.queue, arguments.encoded(row.name, plain), row.body, row.properties)
-        running = execution.current()
+        running = context.current()
         if running is not None and running.finishing:
             running.after_finish(lambda: waker.send(row.queue, message))
         else:
-            batch.after_commit(lambda: waker.send(row.queue, message))
+            buffer.after_commit(lambda: waker.send(row.queue, message))
 
 
 def _flat_repr(values: Any, most: int) -> str | None:

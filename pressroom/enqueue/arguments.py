@@ -16,8 +16,8 @@ from django.utils.dateparse import parse_datetime
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps, loads
 
-from app.taskruns.messages import HEADER
-from app.text import MOST_DEPTH, carried, is_carried, is_deeper_than
+from pressroom.enqueue.envelope import HEADER
+from pressroom.text import MOST_DEPTH, carried, is_carried, is_deeper_than
 
 LONGEST_ID = 255
 """Characters of a task id: as much as other result backends of Celery keep."""

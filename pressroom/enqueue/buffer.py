@@ -10,12 +10,13 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from app.taskruns import faults, ledger
-from app.taskruns.wake import waker
+from pressroom.enqueue.wakeup import waker
+from pressroom.process import kill_points
+from pressroom.sql import runs
 
 MOST = 500
 """Calls in one statement."""
-# app.database's, which the stubs take for Django's.
+# pressroom.database's, which the stubs take for Django's.
 _connection: Any = connection
 
 
@@ -23,13 +24,13 @@ class Batch:
     """Calls of the transaction that is open."""
 
     def __init__(self) -> None:
-        self.rows: list[ledger.Message] = []
+        self.rows: list[runs.Message] = []
 
     def __call__(self) -> None:
         _insert(self.rows)
 
 
-def store(row: ledger.Message, hold: bool) -> None:
+def store(row: runs.Message, hold: bool) -> None:
     """Store a call, with ``hold`` perhaps later in its transaction. Wakes the relay once it is committed.
 
     Raises DuplicateTaskIdError where a live run has the call's id; a call that may have such a one is not to be held.
@@ -56,11 +57,11 @@ def after_commit(call: Callable[[], None]) -> None:
         call()
 
 
-def _insert(rows: list[ledger.Message]) -> None:
-    ledger.insert(rows)
-    faults.reach("call.stored")
+def _insert(rows: list[runs.Message]) -> None:
+    runs.insert(rows)
+    kill_points.reach("call.stored")
 
 
 def _committed() -> None:
-    faults.reach("call.committed")
+    kill_points.reach("call.committed")
     waker.wake()

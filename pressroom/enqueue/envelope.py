@@ -62,7 +62,7 @@ def run_named_in(headers: Any) -> tuple[uuid.UUID, int | None] | None:
 def run_id_in(message: bytes | str) -> uuid.UUID | None:
     """The run that a message in Redis names, or None for a message that is not ours."""
     try:
-        decoded: Any = json.loads(message)
-        return uuid.UUID(decoded["headers"][HEADER]["id"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        named = run_named_in(json.loads(message)["headers"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return named[0] if named else None

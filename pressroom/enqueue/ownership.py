@@ -9,7 +9,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-from app.taskruns import execution
+from pressroom import context
 
 _request: ContextVar[HttpRequest | None] = ContextVar("taskruns_request", default=None)
 _owner: ContextVar[tuple[int | None] | None] = ContextVar("taskruns_owner", default=None)
@@ -48,7 +48,7 @@ def current_owner_id() -> int | None:
     block = _owner.get()
     if block is not None:
         return block[0]
-    running = execution.current()
+    running = context.current()
     if running is not None:
         return running.claim.owner_id
     request = _request.get()

@@ -16,7 +16,7 @@ from collections import deque
 import redis
 from django.conf import settings
 
-from app.redis import redis_client
+from pressroom.database.redis import redis_client
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ LAST_CALL = 1.0
 
 
 def broker_client(socket_timeout: float) -> redis.Redis:
-    """A client of the broker's database; see ``app.redis``."""
+    """A client of the broker's database; see ``pressroom.database.redis``."""
     return redis_client(settings.CELERY_BROKER_URL, socket_timeout)
 
 

@@ -15,13 +15,16 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from django.db import DatabaseError, connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 
-from app.postgres import is_no_answer, is_passing
-from app.taskruns import faults, ledger, outcomes, terminal
-from app.taskruns.databases import give_back, prepare_connection
-from app.taskruns.execution import Execution, executing
-from app.taskruns.messages import HEADER
-from app.taskruns.verdict import Verdict, describe, info_of, verdict_of
-from app.text import carried
+from pressroom.context import executing
+from pressroom.database.connections import give_back, prepare_connection
+from pressroom.database.errors import is_no_answer, is_passing
+from pressroom.enqueue.envelope import HEADER
+from pressroom.execution import end_hooks, settle
+from pressroom.execution.execution import Execution
+from pressroom.execution.outcome import Verdict, describe, info_of, verdict_of
+from pressroom.process import kill_points
+from pressroom.sql import ends, runs
+from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -54,7 +57,7 @@ def execute(
     run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
     prepare_connection()
     try:
-        claim = until_written(lambda: ledger.claim(run_id, token, header["worker"], header.get("attempt")))
+        claim = until_written(lambda: runs.claim(run_id, token, header["worker"], header.get("attempt")))
         # Not held while the body runs, which may be slow and not need it.
         give_back()
         if claim is None:
@@ -70,7 +73,7 @@ def execute(
     except GreenletExit:
         # Ended from outside, perhaps in the middle of a statement.
         connection.close()
-        until_written(lambda: terminal.cancel_claim(run_id, token, only_if_requested=True))
+        until_written(lambda: settle.revoke_claimed(run_id, token, only_if_requested=True))
         raise
     finally:
         give_back()
@@ -113,7 +116,7 @@ class Attempt:
             elif self.verdict.state == states.REJECTED and not self.verdict.requeue and info is not None:
                 # Celery leaves this to the worker's main process, which does not hold the claim.
                 self._mark_as_failure(info.retval)
-        faults.reach("worker.ran")
+        kill_points.reach("worker.ran")
         assert self.verdict is not None
         return self.verdict
 
@@ -160,7 +163,7 @@ def perform(
 ) -> Attempt:
     """Run what was claimed and write how it ended: an atomic task's end with what it did, any other's by ``finish``."""
     with executing(running):
-        faults.reach("worker.claimed")
+        kill_points.reach("worker.claimed")
         attempt = Attempt(running, trace)
         if running.atomic:
             _in_one_transaction(attempt)
@@ -168,7 +171,7 @@ def perform(
             verdict = attempt.run()
             running.guard.leave()
             (finish or write_end)(running, verdict)
-        faults.reach("worker.finished")
+        kill_points.reach("worker.finished")
         return attempt
 
 
@@ -195,10 +198,10 @@ def _in_one_transaction(attempt: Attempt) -> None:
             undone = describe(error)
 
             def write() -> None:
-                if ledger.ended(claim):
+                if runs.ended(claim):
                     running.committed()
                 else:
-                    terminal.lose_claim(claim.run_id, claim.token, undone)
+                    settle.record_lost_attempt(claim.run_id, claim.token, undone)
 
             until_written(write)
         else:
@@ -227,7 +230,7 @@ def write_end(running: Execution, verdict: Verdict) -> None:
     def write() -> bool:
         if running.finish(verdict):
             return True
-        if not ledger.ended(running.claim):
+        if not runs.ended(running.claim):
             return False
         # The answer to the commit was lost.
         running.committed()
@@ -246,19 +249,19 @@ def _refused(running: Execution, error: Exception) -> None:
     """An outcome that Postgres refuses (say, a callback owned by a user just deleted) is a failure, not a hang."""
     logger.error("%s[%s] the outcome could not be written", running.task.name, running.claim.run_id, exc_info=error)
     try:
-        written = until_written(lambda: terminal.fail(running.claim, error) or ledger.ended(running.claim))
+        written = until_written(lambda: settle.fail_claimed(running.claim, error) or runs.ended(running.claim))
     except Exception:
         logger.exception("%s[%s] nor can its errbacks be called", running.task.name, running.claim.run_id)
         failure = describe(error)
 
         def fail() -> bool:
             with transaction.atomic():
-                failed = ledger.fail(running.claim, failure, None)
+                failed = ends.fail(running.claim, failure, None)
                 if failed:
-                    outcomes.tell_row(ledger.as_ended(running.claim.run_id), failure)
+                    end_hooks.tell_row(runs.as_ended(running.claim.run_id), failure)
             return failed
 
-        written = until_written(lambda: fail() or ledger.ended(running.claim))
+        written = until_written(lambda: fail() or runs.ended(running.claim))
     if not written:
         log_lost(running)
 

@@ -20,12 +20,14 @@ from django.db import connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
 from kombu.utils.json import loads
 
-from app.taskruns import exchange, faults, ledger, terminal
-from app.taskruns.attempt import DROPPED, Attempt, log_lost, perform, until_written, write_end
-from app.taskruns.databases import give_back, prepare_connection
-from app.taskruns.execution import Execution
-from app.taskruns.messages import HEADER
-from app.taskruns.verdict import Verdict
+from pressroom.database.connections import give_back, prepare_connection
+from pressroom.enqueue.envelope import HEADER
+from pressroom.execution import settle
+from pressroom.execution.attempt import DROPPED, Attempt, log_lost, perform, until_written, write_end
+from pressroom.execution.execution import Execution
+from pressroom.execution.outcome import Verdict
+from pressroom.process import kill_points
+from pressroom.sql import backlog, runs
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +94,7 @@ class Bundle:
         self._task = task
         self._request = request
         self._worker_id = header["worker"]
-        self._first = ledger.Claim.of(header)
+        self._first = runs.Claim.of(header)
         tasks, limited = task.app.tasks, header["limited"]
         self._revoked: list[str] = header["revoked"]
         self._names = [
@@ -139,14 +141,14 @@ class Bundle:
 
         def release() -> None:
             with transaction.atomic():
-                ledger.release(self._worker_id, token=self._first.token, but=but)
+                runs.release(self._worker_id, token=self._first.token, but=but)
                 if but is None:
                     # What is left of them is to be cancelled.
-                    terminal.lose_bundle(self._worker_id, self._first.token)
+                    settle.record_lost_bundle(self._worker_id, self._first.token)
 
         until_written(release)
 
-    def _exchange(self, most: int) -> list[exchange.Taken]:
+    def _exchange(self, most: int) -> list[backlog.Taken]:
         """Write the ends of those that were held back, and claim others."""
         held, self._held = self._held, []
         if not held and not most:
@@ -154,10 +156,10 @@ class Bundle:
         prepare_connection()
         names = self._names if most == 1 else [self._task.name]
 
-        def write() -> tuple[set[uuid.UUID], list[exchange.Taken]]:
+        def write() -> tuple[set[uuid.UUID], list[backlog.Taken]]:
             now = time.monotonic()
             successes = [one.as_success(now) for one in held]
-            return exchange.exchange(self._first, self._worker_id, successes, names, self._revoked, self._limits, most)
+            return backlog.exchange(self._first, self._worker_id, successes, names, self._revoked, self._limits, most)
 
         try:
             ended, taken = until_written(write)
@@ -170,18 +172,18 @@ class Bundle:
         # Not held while a body runs, as in `execution.execute`.
         give_back()
         if taken:
-            faults.reach("worker.exchanged")
+            kill_points.reach("worker.exchanged")
         for one in held:
             claim = one.running.claim
             # The second: where the answer to the first try was lost.
-            if claim.run_id in ended or until_written(partial(ledger.ended, claim)):
+            if claim.run_id in ended or until_written(partial(runs.ended, claim)):
                 one.running.committed()
             else:
                 log_lost(one.running)
             self._note(one)
         return taken
 
-    def _perform(self, taken: exchange.Taken) -> None:
+    def _perform(self, taken: backlog.Taken) -> None:
         self._task = task = self._task.app.tasks[taken.name]
         if task.celery_tracer is None:  # as Celery does, where no child was forked
             task.__trace__ = build_tracer(task.name, task, app=task.app)
@@ -221,7 +223,7 @@ class Bundle:
             )
         )
 
-    def _request_of(self, taken: exchange.Taken) -> dict[str, Any]:
+    def _request_of(self, taken: backlog.Taken) -> dict[str, Any]:
         """As the main process makes it of a message."""
         properties = loads(taken.properties)
         args, kwargs, embed = loads(taken.body)
@@ -257,7 +259,7 @@ class _Run:
         if attempt.verdict is not None:
             self.verdict = attempt.verdict
 
-    def as_success(self, now: float) -> exchange.Success:
+    def as_success(self, now: float) -> backlog.Success:
         """To be written at ``now``."""
         running = self.running
-        return exchange.Success(running.claim, running.result, running.children, now - self.began, now - self.ended)
+        return backlog.Success(running.claim, running.result, running.children, now - self.began, now - self.ended)

@@ -19,13 +19,13 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, transaction
 from django.utils.module_loading import autodiscover_modules
 
-from app.taskruns.ledger import Ended, Failure
-from app.text import carried
+from pressroom.sql.runs import Ended, Failure
+from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
 
-_connection: Any = connection  # app.database's, which the stubs take for Django's
-TELL_END = "app.taskruns.tasks.tell_end"
+_connection: Any = connection  # pressroom.database's, which the stubs take for Django's
+TELL_END = "pressroom.tasks.tell_end"
 
 
 class Outcome(StrEnum):

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from typing import Any
 
 from celery import states
 from celery.exceptions import Ignore, Reject, Retry
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
-from app.postgres import is_no_answer
-from app.taskruns import ledger, outcomes, terminal
-from app.taskruns.databases import Guard, OpenTransactions
-from app.taskruns.verdict import Verdict
-from app.taskruns.wake import waker
+from pressroom.database.connections import Guard, OpenTransactions
+from pressroom.database.errors import is_no_answer
+from pressroom.enqueue.wakeup import waker
+from pressroom.execution import end_hooks, settle
+from pressroom.execution.outcome import Verdict
+from pressroom.sql import ends, runs
 
 logger = logging.getLogger(__name__)
-
-_current: ContextVar[Execution | None] = ContextVar("taskruns_execution", default=None)
 
 
 class Execution:
     """A claimed run while its task executes in this thread."""
 
-    def __init__(self, claim: ledger.Claim, celery_id: str, task: Any, request: dict[str, Any]) -> None:
+    def __init__(self, claim: runs.Claim, celery_id: str, task: Any, request: dict[str, Any]) -> None:
         self.claim = claim
         self.request = request
         self.celery_id = celery_id
@@ -46,14 +43,14 @@ class Execution:
         self._body_ended = False
         self._in_finish = False
         self.children: str | None = None
-        self._next: ledger.Message | None = None
+        self._next: runs.Message | None = None
         self._writes: list[Callable[[], object]] = []
         self._after: list[Callable[[], object]] = []
-        self._calls: list[ledger.Message] = []
+        self._calls: list[runs.Message] = []
         self.guard: Guard | OpenTransactions = Guard() if self.atomic else OpenTransactions()
         """Keeps what handlers and hooks do to the connection from the run's own transaction."""
 
-    def keep(self, message: ledger.Message) -> bool:
+    def keep(self, message: runs.Message) -> bool:
         """Hold back a call until the finish, where it belongs to it. False: it is to be stored now.
 
         A call with our own Celery id is the run's next form (``retry``, ``replace``). What is called after the
@@ -137,7 +134,7 @@ class Execution:
         # One statement is a transaction by itself, and an atomic task's is open.
         with nullcontext() if self.is_single or connection.in_atomic_block else transaction.atomic():
             if self.progress is not None:
-                ledger.progress(self.claim, *self.progress)
+                runs.progress(self.claim, *self.progress)
             if not self._write(verdict):
                 return bool(self._next or verdict.state == states.IGNORED) and self._is_stopped()
             self._tell(verdict)
@@ -150,7 +147,7 @@ class Execution:
 
     def _is_stopped(self) -> bool:
         """A run that was to be cancelled does not go on by a retry, nor as what replaced it."""
-        return bool(terminal.cancel_claim(self.claim.run_id, self.claim.token, only_if_requested=True))
+        return bool(settle.revoke_claimed(self.claim.run_id, self.claim.token, only_if_requested=True))
 
     def start_over(self) -> None:
         """Forget what was to be written with the finish: it is another one."""
@@ -175,48 +172,27 @@ class Execution:
     def _write(self, verdict: Verdict) -> bool:
         failure = verdict.failure
         if self._next is not None:
-            return ledger.reschedule(
+            return ends.reschedule(
                 self.claim, self._next, failure if verdict.state == states.RETRY else None, self.result
             )
         if verdict.requeue:
-            return bool(terminal.lose_claim(self.claim.run_id, self.claim.token, failure or ledger.LOST))
+            return bool(settle.record_lost_attempt(self.claim.run_id, self.claim.token, failure or runs.LOST))
         if failure is not None:
-            return ledger.fail(self.claim, failure, self.result, self.children)
+            return ends.fail(self.claim, failure, self.result, self.children)
         if verdict.state == states.IGNORED:
-            return ledger.ignore(self.claim)
-        return ledger.succeed(self.claim, self.result, self.children)
+            return ends.ignore(self.claim)
+        return ends.succeed(self.claim, self.result, self.children)
 
     def _tell(self, verdict: Verdict) -> None:
         """Tell who waits for the task of its end, where it has ended and nobody else has told it."""
         if self.task.on_end and self._next is None and not verdict.requeue and verdict.state != states.IGNORED:
-            outcome = outcomes.Outcome.FAILED if verdict.failure else outcomes.Outcome.SUCCEEDED
+            outcome = end_hooks.Outcome.FAILED if verdict.failure else end_hooks.Outcome.SUCCEEDED
             claim = self.claim
-            outcomes.tell_run(self.task.name, claim.run_id, self.celery_id, self.request, outcome, verdict.failure)
+            end_hooks.tell_run(self.task.name, claim.run_id, self.celery_id, self.request, outcome, verdict.failure)
 
     def _store_calls(self) -> None:
         try:
-            ledger.insert(self._calls)
-        except ledger.DuplicateTaskIdError:
+            runs.insert(self._calls)
+        except runs.DuplicateTaskIdError:
             # The finish stands all the same: a duplicate id is its caller's mistake, and it runs already.
             logger.exception("%s[%s] called a task whose id is live", self.task.name, self.claim.run_id)
-
-
-@contextmanager
-def executing(running: Execution) -> Iterator[None]:
-    """This thread executes the run meanwhile."""
-    reset = _current.set(running)
-    try:
-        yield
-    finally:
-        _current.reset(reset)
-
-
-def current() -> Execution | None:
-    """The run that this thread executes, or None outside of one."""
-    return _current.get()
-
-
-def current_run_id() -> uuid.UUID | None:
-    """The run's key, the same in every attempt: an ``Idempotency-Key`` for the world outside. None outside a run."""
-    running = _current.get()
-    return running.claim.run_id if running is not None else None

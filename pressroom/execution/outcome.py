@@ -10,8 +10,20 @@ from celery import states
 from celery.app.trace import trace_ok_t
 from celery.exceptions import Reject, Retry
 
-from app.taskruns import ledger
-from app.text import carried
+from pressroom.sql import runs
+from pressroom.text import carried
+
+CELERY_STATES = {
+    "queued": states.PENDING,
+    "running": states.STARTED,
+    "retrying": states.RETRY,
+    "succeeded": states.SUCCESS,
+    "dead": states.FAILURE,
+    "cancelled": states.REVOKED,
+    "expired": states.REVOKED,
+    "replaced": states.STARTED,
+}
+"""Celery's state for each status of a run."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -20,7 +32,7 @@ class Verdict:
 
     state: str
     """Celery's."""
-    failure: ledger.Failure | None = None
+    failure: runs.Failure | None = None
     requeue: bool = False
     """The message was handed back: the run is to be had again."""
 
@@ -46,10 +58,10 @@ def info_of(error: BaseException) -> ExceptionInfo:
     return ExceptionInfo((type(error), error, error.__traceback__))
 
 
-def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> ledger.Failure:
+def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> runs.Failure:
     """An exception as the ledger keeps it."""
-    return ledger.Failure(type(error).__name__, carried(error), str(einfo.traceback) if einfo is not None else "")
+    return runs.Failure(type(error).__name__, carried(error), str(einfo.traceback) if einfo is not None else "")
 
 
-def _from_einfo(einfo: ExceptionInfo) -> ledger.Failure:
-    return ledger.Failure(getattr(einfo.type, "__name__", "Exception"), carried(einfo.exception), str(einfo.traceback))
+def _from_einfo(einfo: ExceptionInfo) -> runs.Failure:
+    return runs.Failure(getattr(einfo.type, "__name__", "Exception"), carried(einfo.exception), str(einfo.traceback))

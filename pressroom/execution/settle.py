@@ -19,42 +19,43 @@ from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 from django.conf import settings
 from django.db import connection, transaction
 
-from app.postgres import is_no_answer
-from app.taskruns import dispatches, ends, exchange, ledger, outcomes
-from app.taskruns.ledger import Claim, Ended, Failure
-from app.taskruns.messages import HEADER
-from app.taskruns.signals import run_lost
-from app.text import carried
+from pressroom.database.errors import is_no_answer
+from pressroom.enqueue.envelope import HEADER
+from pressroom.execution import end_hooks
+from pressroom.signals import run_lost
+from pressroom.sql import backlog, ends, failed_dispatches, runs
+from pressroom.sql.runs import Claim, Ended, Failure
+from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
 
 
-def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = ledger.LOST) -> int:
+def record_lost_attempt(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = runs.LOST) -> int:
     """An attempt that ended without a verdict. Returns 1, or 0 where it had ended otherwise."""
-    return len(_told(lambda: ledger.lose_claim(run_id, token, failure)))
+    return len(_told(lambda: ends.lose_claim(run_id, token, failure)))
 
 
-def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = ledger.LOST) -> list[Ended]:
+def record_lost_bundle(worker_id: int, token: uuid.UUID, failure: Failure = runs.LOST) -> list[Ended]:
     """Every attempt under a token. Returns what became of their runs."""
-    return _told(lambda: ledger.lose_bundle(worker_id, token, failure))
+    return _told(lambda: ends.lose_bundle(worker_id, token, failure))
 
 
-def lose_orphans() -> int:
+def rescue_orphans() -> int:
     """Every attempt whose worker is dead. Returns how many."""
-    return len(_told(ledger.lose_orphans))
+    return len(_told(ends.lose_orphans))
 
 
-def expire() -> int:
+def expire_overdue() -> int:
     """Waiting runs past their expiry. Returns how many."""
     return len(_told(ends.expire))
 
 
-def cancel_waiting(run_id: uuid.UUID) -> int:
+def revoke_waiting(run_id: uuid.UUID) -> int:
     """A run that has not begun. Returns 1, or 0 where it has."""
     return len(_told(lambda: ends.cancel_waiting(run_id)))
 
 
-def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
+def defer_unknown_task(run_id: uuid.UUID, name: str) -> int:
     """A run whose task a worker did not know. Returns 1, or 0 where it does not wait any more."""
     pause, limit = settings.TASKRUNS_UNKNOWN_PAUSE, settings.TASKRUNS_UNKNOWN_LIMIT
     error = NotRegistered(name)
@@ -62,37 +63,37 @@ def postpone_unknown(run_id: uuid.UUID, name: str) -> int:
     return len(_told(lambda: ends.postpone_unknown(run_id, failure, _encoded(error), pause, limit), error))
 
 
-def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> int:
+def revoke_claimed(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> int:
     """A run that was stopped to cancel it. Returns 1, or 0 where it had ended otherwise, or nobody wanted that."""
     return len(_told(lambda: ends.cancel_claim(run_id, token, only_if_requested), was_running=True))
 
 
-def miss(run_ids: Collection[uuid.UUID], reason: str, attempt: int | None = None) -> int:
+def count_missed_dispatch(run_ids: Collection[uuid.UUID], reason: str, attempt: int | None = None) -> int:
     """Dispatches that ended without a claim, as their reader died. Returns how many were counted."""
     error = WorkerLostError(reason)
-    return len(_told(lambda: dispatches.missed(run_ids, _failure(error), attempt), error))
+    return len(_told(lambda: failed_dispatches.missed(run_ids, _failure(error), attempt), error))
 
 
-def refuse(run_id: uuid.UUID, error: Exception, counts: bool) -> int:
+def count_refused_dispatch(run_id: uuid.UUID, error: Exception, counts: bool) -> int:
     """A dispatch that Redis refused. Returns 1, or 0 where the run does not wait any more."""
-    return len(_told(lambda: dispatches.refused(run_id, _failure(error), counts), error))
+    return len(_told(lambda: failed_dispatches.refused(run_id, _failure(error), counts), error))
 
 
-def fail_waiting(run_id: uuid.UUID, error: Exception, attempt: int | None = None) -> int:
+def fail_unclaimed(run_id: uuid.UUID, error: Exception, attempt: int | None = None) -> int:
     """A run that no worker can take, for ``error``: a dead letter. Returns 1, or 0 where it does not wait any more."""
-    return len(_told(lambda: dispatches.fail(run_id, _failure(error), _encoded(error), attempt), error))
+    return len(_told(lambda: failed_dispatches.fail_waiting(run_id, _failure(error), _encoded(error), attempt), error))
 
 
-def overrun(worker_id: int, token: uuid.UUID, limit: float) -> list[Ended]:
+def end_overrun(worker_id: int, token: uuid.UUID, limit: float) -> list[Ended]:
     """What ran under a token when its process was killed at a hard limit of so many seconds.
 
     Nothing where it had ended, or several were claimed, of which nobody knows who it was.
     """
-    running = exchange.running_under(worker_id, token)
+    running = backlog.running_under(worker_id, token)
     return _failed_by_ledger(running[0], TimeLimitExceeded(limit)) if len(running) == 1 else []
 
 
-def fail(claim: Claim, error: Exception) -> int:
+def fail_claimed(claim: Claim, error: Exception) -> int:
     """A run that ends as a dead letter for ``error``. Returns 1, or 0 where it had ended otherwise."""
     return len(_failed_by_ledger(claim, error))
 
@@ -101,7 +102,7 @@ def _failed_by_ledger(claim: Claim, error: Exception) -> list[Ended]:
     result = _encoded(error)
 
     def write() -> list[Ended]:
-        return [ledger.as_ended(claim.run_id)] if ledger.fail(claim, _failure(error), result) else []
+        return [runs.as_ended(claim.run_id)] if ends.fail(claim, _failure(error), result) else []
 
     return _told(write, error)
 
@@ -121,12 +122,12 @@ def _told(write: Callable[[], list[Ended]], error: Exception | None = None, was_
         rows = write()
         for row in rows:
             if row.status == "dead":
-                reason = error or WorkerLostError(ledger.LOST.error)
-                outcomes.tell_row(row, _failure(reason))
+                reason = error or WorkerLostError(runs.LOST.error)
+                end_hooks.tell_row(row, _failure(reason))
                 _tell(row, partial(_failed, reason))
                 transaction.on_commit(partial(_announce, row, reason), robust=True)
             elif row.status in ("expired", "cancelled"):
-                outcomes.tell_row(row)
+                end_hooks.tell_row(row)
                 # Celery's word for it.
                 _tell(row, partial(_revoked, "expired" if row.status == "expired" else "revoked"))
                 transaction.on_commit(partial(_announce_revoked, row, was_running), robust=True)

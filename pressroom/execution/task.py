@@ -13,10 +13,11 @@ from celery import Task
 from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Reject
 
-from app.taskruns import attempt, execution
-from app.taskruns.bundle import follow
-from app.taskruns.messages import HEADER
-from app.taskruns.outcomes import End
+from pressroom import context
+from pressroom.enqueue.envelope import HEADER
+from pressroom.execution import attempt
+from pressroom.execution.backlog import follow
+from pressroom.execution.end_hooks import End
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def _as_body(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(call)
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it is set as that
-        running = execution.current()
+        running = context.current()
         if running is None:
             return call(self, *args, **kwargs)
         return running.run_body(self, lambda: call(self, *args, **kwargs))
@@ -58,7 +59,7 @@ def _alone(name: str, hook: Any) -> Callable[..., Any]:
     def alone(self: Any, *args: Any, **kwargs: Any) -> Any:
         # A function, or whatever else stands in a class: a static method, a partial.
         bound = hook.__get__(self, type(self)) if hasattr(hook, "__get__") else hook
-        running = execution.current()
+        running = context.current()
         if running is None or not running.finishing:
             return bound(*args, **kwargs)
         try:
@@ -92,7 +93,7 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     schedulable = False
     """Whether an admin may put it on a schedule, with arguments of theirs. Those of the code's schedules need not."""
 
-    Request = "app.taskruns.request:LedgerRequest"
+    Request = "pressroom.worker.request:LedgerRequest"
 
     celery_tracer: Callable[..., Any] | None = None
     """Celery's own, without the ledger's claim and finish."""
@@ -124,7 +125,7 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
 
     def on_replace(self, sig: Any) -> Any:
         """As Celery's; what takes the task's place is stored when the task is finished, not before."""
-        running = execution.current()
+        running = context.current()
         if running is not None and running.task is self:
             running.end_body()
         return super().on_replace(sig)

@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from rest_framework.renderers import BaseRenderer
 
-from app.renderers import SafeJSONRenderer
+from pressroom.http.json_renderer import SafeJSONRenderer
 
 logger = logging.getLogger(__name__)
 

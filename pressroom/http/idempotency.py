@@ -22,7 +22,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 
-from app.taskruns.models import IdempotencyKey
+from pressroom.models import IdempotencyKey
 
 LIFETIME = timedelta(hours=24)
 LONGEST_KEY = 255

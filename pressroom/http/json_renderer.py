@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework.renderers import JSONRenderer
 
-from app.text import carried_json
+from pressroom.text import carried_json
 
 
 class SafeJSONRenderer(JSONRenderer):

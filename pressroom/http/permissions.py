@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import current_app
 
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 
 VIEW = "operations.view_operations"
 OPERATE = "operations.operate"

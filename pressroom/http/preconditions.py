@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
-from app.renderers import SafeJSONRenderer
+from pressroom.http.json_renderer import SafeJSONRenderer
 
 HEADERS = ("If-Match", "If-None-Match")
 OF_THE_OBJECT = ("retrieve", "update", "partial_update")

@@ -10,7 +10,7 @@ from django.urls import NoReverseMatch
 from rest_framework.request import Request
 from rest_framework.reverse import reverse
 
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 
 HEAD = 300
 """Characters of a call's arguments in which the first one is looked for: a key is short, the rest may be large."""

@@ -18,16 +18,17 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from app.openapi import examples, response_headers
-from app.preconditions import ConditionalMixin
-from app.queues import BY_NAME
-from app.taskruns import actions, event_stream
-from app.taskruns.about import HEAD, about
-from app.taskruns.event_stream import MEDIA_TYPE, EventStreamRenderer
-from app.taskruns.idempotency import idempotent
-from app.taskruns.models import LIVE, Status, TaskRun
-from app.taskruns.permissions import may_cancel, may_operate, may_view
-from app.text import carried, carried_json
+from pressroom import operator_actions
+from pressroom.conf import declared_queues
+from pressroom.http import event_stream
+from pressroom.http.event_stream import MEDIA_TYPE, EventStreamRenderer
+from pressroom.http.idempotency import idempotent
+from pressroom.http.openapi import examples, response_headers
+from pressroom.http.permissions import may_cancel, may_operate, may_view
+from pressroom.http.preconditions import ConditionalMixin
+from pressroom.http.subjects import HEAD, about
+from pressroom.models import LIVE, Status, TaskRun
+from pressroom.text import carried, carried_json
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
 POLL_AFTER = 1
@@ -57,13 +58,13 @@ def task_example(name: str, queue: str, **members: Any) -> dict[str, Any]:
     }
 
 
-NOTIFY = ("app.blog.tasks.notify_subscribers", "emails")
+EXAMPLE = ("newsletter.tasks.send_issue", "emails")
 
 
 @extend_schema_serializer(
     examples=examples(
         response=task_example(
-            *NOTIFY,
+            *EXAMPLE,
             status="running",
             progress={"current": 300, "total": 1000, "message": "mails"},
             attempts=1,
@@ -151,7 +152,7 @@ class TaskRunFilterSerializer(serializers.Serializer[TaskRun]):
     """What a list may be narrowed to."""
 
     status = serializers.ChoiceField(choices=STATUSES, required=False)
-    queue = serializers.ChoiceField(choices=sorted(BY_NAME), required=False)
+    queue = serializers.ChoiceField(choices=sorted(declared_queues()), required=False)
     name = serializers.CharField(max_length=200, required=False)
 
 
@@ -275,7 +276,7 @@ class TaskRunViewSet(
         request=None,
         responses={202: TaskRunSerializer},
         examples=examples(
-            response=task_example(*NOTIFY, status="cancelled", finished_at="2026-03-02T09:00:07.020113+09:00")
+            response=task_example(*EXAMPLE, status="cancelled", finished_at="2026-03-02T09:00:07.020113+09:00")
         ),
     )
     @action(detail=True, methods=["post"])
@@ -288,19 +289,19 @@ class TaskRunViewSet(
         run = self.get_object()
         if not may_cancel(request.user, run):
             raise exceptions.PermissionDenied("The site's own tasks are cancelled by those who operate it.")
-        return self._acted(run, actions.run_cancel)
+        return self._acted(run, operator_actions.run_cancel)
 
-    @extend_schema(request=None, responses={202: TaskRunSerializer}, examples=examples(response=task_example(*NOTIFY)))
+    @extend_schema(request=None, responses={202: TaskRunSerializer}, examples=examples(response=task_example(*EXAMPLE)))
     @action(detail=True, methods=["post"], permission_classes=[permissions.IsAuthenticated, MayOperate])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:
         """Run a failed, cancelled or expired run again, as a new one. For those who may operate. Others: 409."""
-        return self._acted(self.get_object(), actions.run_again)
+        return self._acted(self.get_object(), operator_actions.run_again)
 
     def _acted(self, run: TaskRun, act: Callable[..., TaskRun | None]) -> Response:
         try:
             run = act(run=run, user=self.request.user) or run
-        except actions.NotPossible as error:
+        except operator_actions.NotPossible as error:
             raise Conflict(str(error)) from error
         run.refresh_from_db()
         data = self.get_serializer(run).data

@@ -2,7 +2,7 @@
 
 from rest_framework.routers import SimpleRouter
 
-from app.taskruns.api import TaskRunViewSet
+from pressroom.http.task_api import TaskRunViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("", TaskRunViewSet, basename="task")

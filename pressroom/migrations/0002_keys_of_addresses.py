@@ -6,34 +6,37 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('taskruns', '0001_initial'),
+        ("taskruns", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.RemoveConstraint(
-            model_name='idempotencykey',
-            name='idempotency_key_once',
+            model_name="idempotencykey",
+            name="idempotency_key_once",
         ),
         migrations.AddField(
-            model_name='idempotencykey',
-            name='address',
-            field=models.TextField(db_default='', help_text='Of a caller who is not signed in.'),
+            model_name="idempotencykey",
+            name="address",
+            field=models.TextField(db_default="", help_text="Of a caller who is not signed in."),
         ),
         migrations.AlterField(
-            model_name='idempotencykey',
-            name='request',
-            field=models.TextField(help_text='HMAC of method, path and body: it may stand for a password.'),
+            model_name="idempotencykey",
+            name="request",
+            field=models.TextField(help_text="HMAC of method, path and body: it may stand for a password."),
         ),
         migrations.AlterField(
-            model_name='idempotencykey',
-            name='user',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="idempotencykey",
+            name="user",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
+            ),
         ),
         migrations.AddConstraint(
-            model_name='idempotencykey',
-            constraint=models.UniqueConstraint(fields=('user', 'address', 'key'), name='idempotency_key_once', nulls_distinct=False),
+            model_name="idempotencykey",
+            constraint=models.UniqueConstraint(
+                fields=("user", "address", "key"), name="idempotency_key_once", nulls_distinct=False
+            ),
         ),
     ]

@@ -5,33 +5,36 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('taskruns', '0002_keys_of_addresses'),
+        ("taskruns", "0002_keys_of_addresses"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Undeliverable',
+            name="Undeliverable",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('queue', models.TextField()),
-                ('message', models.BinaryField(help_text='As it stood in the Redis list.')),
-                ('reason', models.TextField()),
-                ('received_at', models.DateTimeField(auto_now_add=True)),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("queue", models.TextField()),
+                ("message", models.BinaryField(help_text="As it stood in the Redis list.")),
+                ("reason", models.TextField()),
+                ("received_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'verbose_name': 'undeliverable message',
+                "verbose_name": "undeliverable message",
             },
         ),
         migrations.AddField(
-            model_name='taskrun',
-            name='unknown_since',
+            model_name="taskrun",
+            name="unknown_since",
             field=models.DateTimeField(help_text="When a worker first did not know the task's name.", null=True),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('losses__gte', 2), ('status__in', ('queued', 'retrying', 'running'))), fields=['queue'], name='taskrun_suspect'),
+            model_name="taskrun",
+            index=models.Index(
+                condition=models.Q(("losses__gte", 2), ("status__in", ("queued", "retrying", "running"))),
+                fields=["queue"],
+                name="taskrun_suspect",
+            ),
         ),
     ]

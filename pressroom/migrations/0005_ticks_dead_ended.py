@@ -5,26 +5,29 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('taskruns', '0004_autovacuum'),
+        ("taskruns", "0004_autovacuum"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Tick',
+            name="Tick",
             fields=[
-                ('name', models.TextField(primary_key=True, serialize=False)),
-                ('at', models.DateTimeField()),
+                ("name", models.TextField(primary_key=True, serialize=False)),
+                ("at", models.DateTimeField()),
             ],
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('status', 'dead')), fields=['queue'], name='taskrun_dead'),
+            model_name="taskrun",
+            index=models.Index(condition=models.Q(("status", "dead")), fields=["queue"], name="taskrun_dead"),
         ),
         migrations.AddIndex(
-            model_name='taskrun',
-            index=models.Index(condition=models.Q(('finished_at__isnull', False)), fields=['queue', 'finished_at'], name='taskrun_ended'),
+            model_name="taskrun",
+            index=models.Index(
+                condition=models.Q(("finished_at__isnull", False)),
+                fields=["queue", "finished_at"],
+                name="taskrun_ended",
+            ),
         ),
     ]

@@ -2,13 +2,12 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('taskruns', '0007_indexes_for_operations'),
+        ("taskruns", "0007_indexes_for_operations"),
     ]
 
     operations = [
         migrations.DeleteModel(
-            name='DeadLetter',
+            name="DeadLetter",
         ),
     ]

@@ -129,6 +129,4 @@ def drop(function: str) -> str:
 class Migration(migrations.Migration):
     dependencies = [("taskruns", "0008_no_proxy_of_dead_letters")]
 
-    operations = [
-        migrations.RunSQL(function, drop(function)) for function in (INSERT, CLAIM, SUCCEED, TAKE_DUE)
-    ]
+    operations = [migrations.RunSQL(function, drop(function)) for function in (INSERT, CLAIM, SUCCEED, TAKE_DUE)]

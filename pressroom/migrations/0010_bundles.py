@@ -4,7 +4,7 @@ from importlib import import_module
 
 from django.db import migrations
 
-statements = import_module("app.taskruns.migrations.0009_statements")
+statements = import_module("pressroom.migrations.0009_statements")
 
 EXCHANGE = f"""
 CREATE FUNCTION taskruns_exchange_1(

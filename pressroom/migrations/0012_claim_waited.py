@@ -4,7 +4,7 @@ from importlib import import_module
 
 from django.db import migrations
 
-statements = import_module("app.taskruns.migrations.0009_statements")
+statements = import_module("pressroom.migrations.0009_statements")
 
 CLAIM = f"""
 CREATE FUNCTION taskruns_claim_2(run uuid, token uuid, by_worker bigint, attempts integer)

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from django.db import migrations
 
-statements = import_module("app.taskruns.migrations.0009_statements")
+statements = import_module("pressroom.migrations.0009_statements")
 
 # As the relay's: each priority by itself, for that is what the index gives.
 _WAITING = "t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL"

@@ -17,8 +17,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from app.metrics_server import MetricsServer, metrics_of
-from app.queues import BY_NAME, LONGEST_TIME_LIMIT, Queue
+from pressroom.conf import declared_queues
+from pressroom.monitoring.server import MetricsServer, metrics_of
+from pressroom.queues import LONGEST_TIME_LIMIT, Queue
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Active(Collector):
 class Metrics:
     """The registry of one process, whose name on Celery's network is ``hostname``; of a worker with its queues."""
 
-    def __init__(self, hostname: str, queues: Iterable[str] = BY_NAME) -> None:
+    def __init__(self, hostname: str, queues: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         self.hostname = nodesplit(hostname)[1] or hostname
         self._exceptions: set[str] = set()
@@ -82,7 +83,8 @@ class Metrics:
         self.revoked = counter("celery_task_revoked", "Tasks that were stopped, or found to be revoked.")
         self.lost = counter("pressroom_task_lost", "Attempts that ended without a verdict: due again.")
         self.dropped = counter("pressroom_task_dropped", "Messages of tasks that were done or running elsewhere.")
-        consumed = [BY_NAME[name] for name in queues if name in BY_NAME] or list(BY_NAME.values())
+        declared = declared_queues()
+        consumed = [declared[name] for name in queues if name in declared] or list(declared.values())
 
         def histogram(name: str, text: str, buckets: list[float]) -> Histogram:
             return Histogram(name, text, TASK, buckets=buckets, registry=self.registry)
@@ -92,7 +94,7 @@ class Metrics:
 
     def task(self, name: str, queue: str | None) -> tuple[str, str, str]:
         """The labels of a task."""
-        return name, self.hostname, queue if queue in BY_NAME else OTHER
+        return name, self.hostname, queue if queue in declared_queues() else OTHER
 
     def count_failure(self, task: tuple[str, str, str], exception: str) -> None:
         """Count a failure by the exception's class."""
@@ -125,7 +127,7 @@ class RelayMetrics(Metrics):
         self.errors = Counter(
             "pressroom_relay_errors", "Rounds of the relay that failed by an error of its own.", registry=self.registry
         )
-        for queue in BY_NAME:
+        for queue in declared_queues():
             self.refused.labels(queue)
             self.is_refused.labels(queue)
 

@@ -24,11 +24,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from app.metrics_server import Answer, exposition
-from app.parts import parts
-from app.queues import BY_NAME, QUEUES
-from app.taskruns.figures import TIMEOUT, Broker, Ledger, QueueFigures, read_broker, read_ledger
-from app.taskruns.wake import broker_client
+from pressroom.conf import declared_queues
+from pressroom.enqueue.wakeup import broker_client
+from pressroom.monitoring.queue_stats import TIMEOUT, Broker, Ledger, QueueFigures, read_broker, read_ledger
+from pressroom.monitoring.server import Answer, exposition
+from pressroom.plugins import parts
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class Exporter(Collector):
         yield _by_queue(
             "pressroom_queue_max_wait_seconds",
             "How long a due task of the queue may wait.",
-            {queue.name: queue.max_wait for queue in QUEUES},
+            {queue.name: queue.max_wait for queue in declared_queues().values()},
         )
         if ledger is not None:
             yield from _of_ledger(ledger)
@@ -145,8 +145,8 @@ class Exporter(Collector):
         return None
 
     def _queue(self, name: str, path: str) -> Answer:
-        if name not in BY_NAME:
-            return _problem(HTTPStatus.NOT_FOUND, f"No such queue; there are {', '.join(BY_NAME)}.", path)
+        if name not in declared_queues():
+            return _problem(HTTPStatus.NOT_FOUND, f"No such queue; there are {', '.join(declared_queues())}.", path)
         ledger = self.postgres.read()
         if ledger is None:
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "Postgres does not answer: the depth is not known.", path)

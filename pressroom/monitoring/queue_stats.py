@@ -14,12 +14,11 @@ from django.db.models import Q
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from app.queues import QUEUES
-from app.redis import is_away
-from app.taskruns.beat_entry import LedgerEntry, read_schedules
-from app.taskruns.ledger import SUSPECT_AFTER, WAITING
-from app.taskruns.relay import WINDOW_LEAST
-from app.taskruns.wake import prefixed
+from pressroom.beat.entry import LedgerEntry, read_schedules
+from pressroom.conf import SUSPECT_AFTER, WINDOW_LEAST, declared_queues
+from pressroom.database.redis import is_away
+from pressroom.enqueue.wakeup import prefixed
+from pressroom.sql.runs import WAITING
 
 CAP = 10_000
 """Where counting ends."""
@@ -175,7 +174,9 @@ def read_ledger() -> Ledger:
     """One read, in a transaction that writes nothing. Raises Django's database errors."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{TIMEOUT}s'")
-        cursor.execute(SQL, {"queues": [queue.name for queue in QUEUES], "silence": settings.TASKRUNS_SILENCE})
+        cursor.execute(
+            SQL, {"queues": [queue.name for queue in declared_queues().values()], "silence": settings.TASKRUNS_SILENCE}
+        )
         row = cursor.fetchone()
         late = lateness()
     assert row is not None
@@ -212,7 +213,7 @@ def _late(entry: LedgerEntry) -> float:
 def read_broker(client: redis.Redis) -> Broker:
     """One round trip. Raises redis.RedisError."""
     pipeline = client.pipeline(transaction=False)
-    for queue in QUEUES:
+    for queue in declared_queues().values():
         pipeline.llen(prefixed(queue.name))
     pipeline.info("memory")
     *lengths, memory = pipeline.execute(raise_on_error=False)
@@ -222,7 +223,11 @@ def read_broker(client: redis.Redis) -> Broker:
     told = {} if isinstance(memory, Exception) else memory
     return Broker(
         # What stands at a queue's key and is no list has no length.
-        lengths={queue.name: length for queue, length in zip(QUEUES, lengths, strict=True) if type(length) is int},
+        lengths={
+            queue.name: length
+            for queue, length in zip(declared_queues().values(), lengths, strict=True)
+            if type(length) is int
+        },
         memory_used=told.get("used_memory"),
         memory_max=told.get("maxmemory") or None,
     )

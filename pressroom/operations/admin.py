@@ -9,10 +9,10 @@ from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.views.generic import RedirectView
 
-from app.operations import schedule_admin
-from app.operations.models import Operations
-from app.readonly import ReadOnly
-from app.taskruns.permissions import may_view
+from pressroom.http.permissions import may_view
+from pressroom.operations import schedule_admin
+from pressroom.operations.models import Operations
+from pressroom.operations.read_only import ReadOnly
 
 schedule_admin.register()
 

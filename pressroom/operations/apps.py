@@ -4,6 +4,6 @@ from django.apps import AppConfig
 
 
 class OperationsConfig(AppConfig):
-    name = "app.operations"
+    name = "pressroom.operations"
     label = "operations"
     verbose_name = "Operations"

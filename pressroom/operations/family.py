@@ -11,10 +11,10 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
-from app.operations.search import LOOKED_THROUGH
-from app.operations.shown import headers_of
-from app.taskruns.ids import uuid7_at
-from app.taskruns.models import TaskGroup, TaskRun
+from pressroom.models import TaskGroup, TaskRun
+from pressroom.operations.search import LOOKED_THROUGH
+from pressroom.operations.shown import headers_of
+from pressroom.uuid7 import uuid7_at
 
 MOST = 200
 """Runs that a tree shows."""

@@ -7,7 +7,7 @@ import datetime
 
 from django.db import connection
 
-from app.taskruns.figures import CAP
+from pressroom.monitoring.queue_stats import CAP
 
 SAMPLE = 500
 """Runs of each minute, the first that ended, whose waits are looked at."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from django import forms
 
-from app.checks import our_tasks
-from app.operations.search import Wanted
-from app.queues import QUEUES
-from app.taskruns.models import Status
+from pressroom.checks import our_tasks
+from pressroom.conf import declared_queues
+from pressroom.models import Status
+from pressroom.operations.search import Wanted
 
 
 def moment(label: str) -> forms.DateTimeField:
@@ -30,7 +30,9 @@ class SearchForm(Paged):
     name = forms.CharField(
         label="Task", max_length=200, required=False, widget=forms.TextInput(attrs={"list": "names"})
     )
-    queue = forms.ChoiceField(required=False, choices=[("", "any"), *((queue.name, queue.name) for queue in QUEUES)])
+    queue = forms.ChoiceField(
+        required=False, choices=[("", "any"), *((queue.name, queue.name) for queue in declared_queues().values())]
+    )
     status = forms.ChoiceField(required=False, choices=[("", "any"), *((one.value, one.value) for one in Status)])
     text = forms.CharField(label="Argument", max_length=200, required=False)
     key = forms.CharField(

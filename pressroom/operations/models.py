@@ -1,4 +1,4 @@
-"""No table: what the operations pages may be asked for, as Django's permissions (see `app.taskruns.permissions`)."""
+"""No table: what the operations pages may be asked for, as Django's permissions (see `pressroom.http.permissions`)."""
 
 from django.db import models
 

@@ -12,9 +12,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django_celery_beat.models import PeriodicTask
 
-from app.operations.shown import Page
-from app.taskruns.models import TaskRun, Undeliverable
-from app.taskruns.permissions import may_operate, may_view
+from pressroom.http.permissions import may_operate, may_view
+from pressroom.models import TaskRun, Undeliverable
+from pressroom.operations.shown import Page
 
 FRAGMENT = "X-Fragment"
 """The header by which a page's script asks for the live part alone."""

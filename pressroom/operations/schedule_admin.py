@@ -15,10 +15,10 @@ from django.http import HttpRequest
 from django_celery_beat import admin as beat_admin
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from app.operations.schedules import schedulable, schedule_pause, schedule_resume, schedule_run_now
-from app.queues import QUEUES
-from app.taskruns.actions import NotPossible
-from app.taskruns.permissions import may_operate, may_view
+from pressroom.conf import declared_queues
+from pressroom.http.permissions import may_operate, may_view
+from pressroom.operations.schedules import schedulable, schedule_pause, schedule_resume, schedule_run_now
+from pressroom.operator_actions import NotPossible
 
 
 class ByOperators:
@@ -46,7 +46,7 @@ class ScheduleForm(forms.ModelForm[PeriodicTask]):
     task = forms.ChoiceField(choices=lambda: [("", "---------"), *((name, name) for name in schedulable())])
     queue = forms.ChoiceField(
         required=False,
-        choices=[("", "the task's own"), *((queue.name, queue.name) for queue in QUEUES)],
+        choices=[("", "the task's own"), *((queue.name, queue.name) for queue in declared_queues().values())],
         help_text="Where its calls wait.",
     )
 

@@ -17,12 +17,12 @@ from django.db import transaction
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
-from app.checks import our_tasks
-from app.postgres import is_no_answer
-from app.taskruns.actions import NotPossible
-from app.taskruns.beat_entry import LedgerEntry, Read, read_schedules
-from app.taskruns.models import BrokenSchedule, TaskRun
-from app.text import carried
+from pressroom.beat.entry import LedgerEntry, Read, read_schedules
+from pressroom.checks import our_tasks
+from pressroom.database.errors import is_no_answer
+from pressroom.models import BrokenSchedule, TaskRun
+from pressroom.operator_actions import NotPossible
+from pressroom.text import carried
 
 LATE_AFTER = 15.0
 """Seconds past its time from which a schedule counts as late; beat looks every 5."""

@@ -15,8 +15,8 @@ from typing import Any
 
 from django.db import connection
 
-from app.taskruns.ids import uuid7_at
-from app.taskruns.models import NOTABLE, Status, TaskRun
+from pressroom.models import NOTABLE, Status, TaskRun
+from pressroom.uuid7 import uuid7_at
 
 PAGE = 50
 LOOKED_THROUGH = 25_000

@@ -8,8 +8,8 @@ from typing import Any
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString, mark_safe
 
-from app.taskruns.models import TaskRun
-from app.text import carried, carried_json
+from pressroom.models import TaskRun
+from pressroom.text import carried, carried_json
 
 
 class Page(TemplateResponse):

@@ -2,17 +2,17 @@
 
 from django.urls import path
 
-from app.operations import schedule_views, task_views, views
+from pressroom.operations.views import overview, schedules, tasks
 
 app_name = "operations"
 
 urlpatterns = [
-    path("", views.overview, name="overview"),
-    path("tasks/", task_views.tasks, name="tasks"),
-    path("tasks/act/", task_views.act, name="act"),
-    path("tasks/<uuid:pk>/", task_views.task, name="task"),
-    path("dead-letters/", task_views.dead_letters, name="dead_letters"),
-    path("workers/", views.workers, name="workers"),
-    path("schedules/", schedule_views.schedules, name="schedules"),
-    path("schedules/<int:pk>/act/", schedule_views.act, name="schedule_act"),
+    path("", overview.overview, name="overview"),
+    path("tasks/", tasks.tasks, name="tasks"),
+    path("tasks/act/", tasks.act, name="act"),
+    path("tasks/<uuid:pk>/", tasks.task, name="task"),
+    path("dead-letters/", tasks.dead_letters, name="dead_letters"),
+    path("workers/", overview.workers, name="workers"),
+    path("schedules/", schedules.schedules, name="schedules"),
+    path("schedules/<int:pk>/act/", schedules.act, name="schedule_act"),
 ]

@@ -17,13 +17,16 @@ import redis
 from django.conf import settings
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, OutOfMemoryError
 
-from app.redis import is_away
-from app.taskruns import faults, outgoing, terminal
-from app.taskruns.events import SentEvents
-from app.taskruns.metrics import RelayMetrics
-from app.taskruns.outgoing import Published
-from app.taskruns.wake import prefixed
-from app.text import carried
+from pressroom.database.redis import is_away
+from pressroom.enqueue.envelope import envelope
+from pressroom.enqueue.wakeup import prefixed
+from pressroom.execution import settle
+from pressroom.monitoring.counters import RelayMetrics
+from pressroom.process import kill_points
+from pressroom.relay.sent_events import SentEvents
+from pressroom.sql import dispatch
+from pressroom.sql.dispatch import Published
+from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ class Publisher:
         Raises redis.RedisError or OSError when Redis is away; the rows that it did not take are then unmarked.
         """
         now = time.monotonic()
-        rows = outgoing.take_due({name: most for name, most in windows.items() if self._is_open(name, now)})
+        rows = dispatch.take_due({name: most for name, most in windows.items() if self._is_open(name, now)})
         if not rows:
             return 0
         together: dict[str, list[_Push]] = defaultdict(list)
@@ -63,7 +66,7 @@ class Publisher:
         for row in rows:
             if (push := _as_push(row)) is not None:
                 (alone if row.run_id in self._refused_at else together)[row.queue].append(push)
-        faults.reach("relay.marked")
+        kill_points.reach("relay.marked")
         try:
             try:
                 self._push_together(together)
@@ -83,8 +86,8 @@ class Publisher:
             pushes = [push for part in (together, alone) for pushes in part.values() for push in pushes]
             # Some may be there all the same: the second of two messages finds nothing to claim.
             if rest := [push.row.run_id for push in pushes if push.is_open]:
-                outgoing.unpublish(rest)
-        faults.reach("relay.pushed")
+                dispatch.unpublish(rest)
+        kill_points.reach("relay.pushed")
         taken = [push.row for push in pushes if push.is_taken]
         for row in taken:
             self._metrics.sent.labels(*self._metrics.task(row.name, row.queue)).inc()
@@ -175,7 +178,9 @@ class Publisher:
         logger.error("Redis does not take the message of %s[%s]: %s", row.name, row.run_id, error)
         self._metrics.refused.labels(row.queue).inc()
         push.is_open = False
-        terminal.refuse(row.run_id, RedisRefusedError(f"Redis does not take its message: {carried(error)}"), counts)
+        settle.count_refused_dispatch(
+            row.run_id, RedisRefusedError(f"Redis does not take its message: {carried(error)}"), counts
+        )
 
 
 class RedisRefusedError(Exception):
@@ -191,13 +196,21 @@ class _Push:
     is_taken: bool = False
 
 
+def _message(row: Published) -> str:
+    """What is pushed to Redis. The message of a run that was lost before says that a worker had it."""
+    return envelope(
+        row.queue, row.headers, row.body, row.properties, row.run_id,
+        attempt=row.attempt, redelivered=row.losses > 0, due=row.run_at.timestamp(),
+    )  # fmt: skip
+
+
 def _as_push(row: Published) -> _Push | None:
     """None for a row of which no message can be made, which is set aside."""
     try:
-        return _Push(row, row.message())
+        return _Push(row, _message(row))
     except Exception as error:
         logger.exception("run %s has no message", row.run_id)
-        terminal.fail_waiting(row.run_id, error)
+        settle.fail_unclaimed(row.run_id, error)
         return None
 
 

@@ -11,7 +11,7 @@ import redis
 from celery import current_app
 from kombu.exceptions import OperationalError
 
-from app.taskruns.outgoing import Published
+from pressroom.sql.dispatch import Published
 
 logger = logging.getLogger(__name__)
 

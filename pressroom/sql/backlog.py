@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection
 
-from app.taskruns.ledger import Claim
+from pressroom.sql.runs import Claim
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 from django.db import connection
 
-from app.taskruns.ledger import WAITING
-from app.taskruns.messages import envelope
+from pressroom.sql.runs import WAITING
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,13 +25,6 @@ class Published:
     losses: int
     attempt: int
     name: str
-
-    def message(self) -> str:
-        """What is pushed to Redis. One that was lost before says that a worker had it."""
-        return envelope(
-            self.queue, self.headers, self.body, self.properties, self.run_id,
-            attempt=self.attempt, redelivered=self.losses > 0, due=self.run_at.timestamp(),
-        )  # fmt: skip
 
 
 def take_due(windows: dict[str, int]) -> list[Published]:
@@ -78,3 +70,19 @@ def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
             [older_than],
         )
         return {queue: set(ids) for queue, ids in cursor.fetchall()}
+
+
+def taken_by_the_dead(run_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
+    """Those published runs of whose queue a worker has died since: it may have had their message."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT t.id FROM taskruns_taskrun t
+            WHERE t.id = ANY(%s) AND EXISTS (
+                SELECT 1 FROM taskruns_worker w
+                WHERE w.lost AND w.dead_at >= t.published_at AND w.queues @> to_jsonb(t.queue)
+            )
+            """,
+            [list(run_ids)],
+        )
+        return {row[0] for row in cursor.fetchall()}

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
-from django.db import connection
-
-from app.queues import QUEUES
-from app.taskruns.ledger import TOLD, WAITING, Ended, Failure, rows_ended
+from pressroom.conf import declared_queues
+from pressroom.sql.runs import TOLD, WAITING, Ended, Failure, rows_ended
 
 FREE = 2
 """Dispatches in vain that cost nothing: a worker may die, and Redis lose its data, just when a message is taken."""
@@ -28,7 +26,7 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
     From the third time on that is a lost attempt, as often as the queue's ``max_attempts``. ``attempt``, where given,
     is how often the run had been claimed when the message was sent: one that was claimed since is left alone.
     """
-    limits = ",".join(["(%s,%s::int)"] * len(QUEUES))
+    limits = ",".join(["(%s,%s::int)"] * len(declared_queues()))
     return rows_ended(
         f"""
         WITH limits (queue, max_attempts) AS (VALUES {limits}),
@@ -49,7 +47,7 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
         RETURNING {_OF_T}
         """,
         [
-            *(item for queue in QUEUES for item in (queue.name, queue.max_attempts)),
+            *(item for queue in declared_queues().values() for item in (queue.name, queue.max_attempts)),
             list(run_ids),
             attempt,
             *dataclasses.astuple(failure),
@@ -78,7 +76,7 @@ def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[Ended]:
     )
 
 
-def fail(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[Ended]:
+def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[Ended]:
     """A waiting run that no worker can take: it ends as a dead letter. Empty where it does not wait any more."""
     return rows_ended(
         f"""
@@ -88,19 +86,3 @@ def fail(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None =
         """,
         [result, *dataclasses.astuple(failure), run_id, attempt],
     )
-
-
-def taken_by_the_dead(run_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
-    """Those published runs of whose queue a worker has died since: it may have had their message."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT t.id FROM taskruns_taskrun t
-            WHERE t.id = ANY(%s) AND EXISTS (
-                SELECT 1 FROM taskruns_worker w
-                WHERE w.lost AND w.dead_at >= t.published_at AND w.queues @> to_jsonb(t.queue)
-            )
-            """,
-            [list(run_ids)],
-        )
-        return {row[0] for row in cursor.fetchall()}

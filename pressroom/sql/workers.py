@@ -50,7 +50,7 @@ def end(worker_ids: Sequence[int], lost: bool = False) -> int:
 
 def alive() -> list[tuple[int, datetime.datetime, list[str], int]]:
     """Id, last heartbeat, queues and slots of every worker not known to be dead."""
-    from app.taskruns.models import Worker
+    from pressroom.models import Worker
 
     return list(Worker.objects.filter(dead_at=None).values_list("id", "heartbeat_at", "queues", "slots"))
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 
-from app.taskruns import terminal, undeliverable
-from app.taskruns.counted import ENDS_WORKER
-from app.taskruns.messages import run_named_in
-from app.taskruns.request import write_now_or_later
-from app.text import carried
+from pressroom.celery_app import undeliverable
+from pressroom.database.deferred_writes import write_now_or_later
+from pressroom.enqueue.envelope import run_named_in
+from pressroom.execution import settle
+from pressroom.text import carried
+from pressroom.worker.request_metrics import ENDS_WORKER
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
             self._set_aside(message, f"no task is called {name or message.payload['task']!r}")
             return
         logger.warning("no task is called %r here: run %s waits for a worker that knows it", name, run[0])
-        write_now_or_later(lambda: terminal.postpone_unknown(run[0], name))
+        write_now_or_later(lambda: settle.defer_unknown_task(run[0], name))
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """No task is named in it."""
@@ -71,7 +72,7 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
             run_id, attempt = run
             logger.error("the message of run %s %s", run_id, reason)
             error = UnreadableMessageError(f"Its message {reason}")
-            write_now_or_later(lambda: terminal.fail_waiting(run_id, error, attempt))
+            write_now_or_later(lambda: settle.fail_unclaimed(run_id, error, attempt))
             return
         queue = message.delivery_info.get("routing_key") or "?"
         logger.error("a message in queue %s %s: kept", carried(queue), reason)

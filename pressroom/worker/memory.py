@@ -10,7 +10,7 @@ from pathlib import Path
 
 from django.db import connection
 
-from app import schema
+from pressroom.database import readiness
 
 
 def memory(pids: Iterable[int]) -> int | None:
@@ -32,7 +32,7 @@ def share() -> None:
     """
     if not gc.get_freeze_count():
         # The first connection sets up what each child would set up for itself. Whether there was one is all the same.
-        schema.missing()
+        readiness.missing()
         connection.close()
         gc.collect()
         gc.freeze()

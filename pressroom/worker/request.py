@@ -7,7 +7,6 @@ import logging
 import time
 import uuid
 import weakref
-from collections import deque
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
@@ -19,14 +18,16 @@ from celery.exceptions import WorkerLostError
 from celery.utils.functional import noop
 from celery.utils.saferepr import saferepr
 from celery.worker import state
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import transaction
 
-from app.postgres import is_no_answer, is_passing
-from app.taskruns import exchange, faults, ledger, terminal
-from app.taskruns.counted import ENDS_WORKER, NO_VERDICT, VERDICTS, CountedRequest
-from app.taskruns.databases import give_back
-from app.taskruns.messages import HEADER
-from app.taskruns.verdict import info_of
+from pressroom.database.connections import give_back
+from pressroom.database.deferred_writes import write_now_or_later
+from pressroom.enqueue.envelope import HEADER
+from pressroom.execution import settle
+from pressroom.execution.outcome import info_of
+from pressroom.process import kill_points
+from pressroom.sql import backlog, runs
+from pressroom.worker.request_metrics import ENDS_WORKER, NO_VERDICT, VERDICTS, CountedRequest
 
 logger = logging.getLogger(__name__)
 
@@ -65,45 +66,6 @@ class Identity:
 
 
 identity = Identity()
-_unwritten: deque[Callable[[], object]] = deque()
-
-
-def write_now_or_later(write: Callable[[], object]) -> None:
-    """For the main process, which must not wait for Postgres: the heartbeat writes it when Postgres answers again."""
-    try:
-        write_now(write)
-    except (DatabaseError, InterfaceError) as error:
-        logger.exception("it could not be written")
-        if is_no_answer(error) or is_passing(error):
-            _unwritten.append(write)
-    finally:
-        connection.close()
-
-
-def write_now(write: Callable[[], object]) -> None:
-    """In a transaction that waits for no lock of a child, which may be waiting for us."""
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL lock_timeout = '1s'")
-        write()
-
-
-def write_rest() -> None:
-    """What could not be written before; what Postgres refuses for good is given up."""
-    for _ in range(len(_unwritten)):
-        write = _unwritten.popleft()
-        try:
-            write_now(write)
-        except Exception as error:
-            if is_no_answer(error):
-                _unwritten.appendleft(write)
-                raise
-            if is_passing(error):
-                _unwritten.append(write)
-            else:
-                logger.exception("it cannot be written")
-
-
 _alive: weakref.WeakSet[LedgerRequest] = weakref.WeakSet()
 
 
@@ -126,7 +88,7 @@ class LedgerRequest(CountedRequest):
         super().__init__(*args, **kwargs)
         # There is nothing to acknowledge: see `LedgerAMQP.TaskConsumer`.
         self._on_ack = self._on_reject = noop
-        faults.reach("worker.received")
+        kill_points.reach("worker.received")
         header = self._request_dict.get(HEADER)
         if header is not None:
             header = {**header, "claim": str(uuid.uuid4()), "worker": identity.worker_id, **self._not_to_take()}
@@ -134,14 +96,14 @@ class LedgerRequest(CountedRequest):
             self._request_dict[HEADER] = header
         self.run: dict[str, Any] | None = header
         self._since = time.monotonic()
-        self._overran: list[ledger.Ended] = []
+        self._overran: list[runs.Ended] = []
         _alive.add(self)
 
     @property
-    def claim(self) -> ledger.Claim:
+    def claim(self) -> runs.Claim:
         """Of the message's run."""
         assert self.run is not None
-        return ledger.Claim.of(self.run)
+        return runs.Claim.of(self.run)
 
     def _not_to_take(self) -> dict[str, Any]:
         """What must come as messages: tasks that have a rate limit (None: all of them), and ids that are revoked.
@@ -175,8 +137,8 @@ class LedgerRequest(CountedRequest):
         assert self.run is not None
         worker_id, own = self.run["worker"], self.claim.run_id
 
-        def overrun(claim: ledger.Claim) -> list[ledger.Ended]:
-            self._overran = terminal.overrun(worker_id, claim.token, timeout)
+        def overrun(claim: runs.Claim) -> list[runs.Ended]:
+            self._overran = settle.end_overrun(worker_id, claim.token, timeout)
             return self._overran
 
         if not self._overran:
@@ -188,7 +150,7 @@ class LedgerRequest(CountedRequest):
                     self._tell_task(run, TimeLimitExceeded(timeout))
         return any(run.run_id != own for run in self._overran)
 
-    def _tell_task(self, run: ledger.Ended, error: TimeLimitExceeded) -> None:
+    def _tell_task(self, run: runs.Ended, error: TimeLimitExceeded) -> None:
         """As Celery tells the task of a message."""
         logger.error("%s[%s] did not end within its hard limit: %s", run.name, run.run_id, error)
         task = self._app.tasks[run.name]
@@ -234,13 +196,13 @@ class LedgerRequest(CountedRequest):
         """What Celery and its listeners are told is what became of the run: most often, nothing yet."""
         error = why if isinstance(why, WorkerLostError) else WorkerLostError(str(why))
         state.task_ready(self)
-        lost = ledger.Failure("WorkerLostError", str(error), "")
+        lost = runs.Failure("WorkerLostError", str(error), "")
 
-        def write(claim: ledger.Claim) -> int:
+        def write(claim: runs.Claim) -> int:
             if claim.token in identity.cancelled:
-                return terminal.cancel_claim(claim.run_id, claim.token)
+                return settle.revoke_claimed(claim.run_id, claim.token)
             assert self.run is not None
-            return terminal.lose_claim(claim.run_id, claim.token, lost) or terminal.miss(
+            return settle.record_lost_attempt(claim.run_id, claim.token, lost) or settle.count_missed_dispatch(
                 [claim.run_id], f"The worker died before it began this task: {error}", self.run.get("attempt")
             )
 
@@ -262,7 +224,7 @@ class LedgerRequest(CountedRequest):
         """The message could be taken, but not be begun. Where the run was claimed, that wrote its end."""
         assert self.run is not None
         attempt = self.run.get("attempt")
-        self._tell(lambda claim: terminal.fail_waiting(claim.run_id, error, attempt))
+        self._tell(lambda claim: settle.fail_unclaimed(claim.run_id, error, attempt))
 
     def _not_handed_over(self, error: Exception) -> None:
         """The pool cannot take it."""
@@ -281,16 +243,16 @@ class LedgerRequest(CountedRequest):
         self.send_event("task-revoked", terminated=terminated, signum=signum, expired=expired)
         self._already_revoked = True
         if terminated:
-            self._tell(lambda claim: terminal.cancel_claim(claim.run_id, claim.token))
+            self._tell(lambda claim: settle.revoke_claimed(claim.run_id, claim.token))
         else:
-            self._tell(lambda claim: terminal.cancel_waiting(claim.run_id))
+            self._tell(lambda claim: settle.revoke_waiting(claim.run_id))
 
     def _count_ended(self) -> None:
         if self.run is not None:
             self._tell(lambda claim: None)
 
     def _tell(
-        self, write: Callable[[ledger.Claim], object], announce: Callable[[str], object] = lambda status: None
+        self, write: Callable[[runs.Claim], object], announce: Callable[[str], object] = lambda status: None
     ) -> None:
         """Write how it ended, count that and announce the run's status then."""
         assert self.run is not None
@@ -299,11 +261,11 @@ class LedgerRequest(CountedRequest):
         def write_and_count() -> None:
             written = write(claim)
             # What was claimed after it. Where there is anything, the message's own run had ended.
-            lost = terminal.lose_bundle(run["worker"], claim.token)
-            others = exchange.ended_under(claim.token, claim.run_id, time.monotonic() - self._since)
+            lost = settle.record_lost_bundle(run["worker"], claim.token)
+            others = backlog.ended_under(claim.token, claim.run_id, time.monotonic() - self._since)
             transaction.on_commit(lambda: self._count_others(others, lost))
             # The child may have ended it before it died, or not begun it: then no attempt is lost.
-            status, error_type = ledger.standing(claim)
+            status, error_type = runs.standing(claim)
             if status == "queued" and not written:
                 return
             transaction.on_commit(lambda: self._count_status(status, error_type))

@@ -14,13 +14,13 @@ from celery import states
 from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError, WorkerLostError
 from celery.worker.request import Request
 
-from app.taskruns.attempt import DROPPED
-from app.taskruns.bundle import Ran
-from app.taskruns.exchange import Finished
-from app.taskruns.ledger import LOST, Ended
-from app.taskruns.messages import HEADER
-from app.taskruns.metrics import WorkerMetrics, exception_name
-from app.taskruns.verdict import info_of
+from pressroom.enqueue.envelope import HEADER
+from pressroom.execution.attempt import DROPPED
+from pressroom.execution.backlog import Ran
+from pressroom.execution.outcome import CELERY_STATES, info_of
+from pressroom.monitoring.counters import WorkerMetrics, exception_name
+from pressroom.sql.backlog import Finished
+from pressroom.sql.runs import LOST, Ended
 
 logger = logging.getLogger(__name__)
 ENDS_WORKER = (SystemExit, KeyboardInterrupt)
@@ -188,12 +188,8 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
 
     def _count_others(self, ended: Iterable[Finished], lost: Iterable[Ended]) -> None:
         """What the child that died would have told of, as the ledger has it."""
-        # Models, which a worker's main process loads when Django is set up, after this module.
-        from app.taskruns.models import Status
-        from app.taskruns.results import CELERY_STATES
-
         for one in ended:
-            state = CELERY_STATES[Status(one.status)]
+            state = CELERY_STATES[one.status]
             self._count_other(Ran(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type))
         for run in lost:
             count_lost(run, self.delivery_info.get("routing_key"))

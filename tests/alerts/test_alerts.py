@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.debian import PROGRAMS, binary
+from tests.support.debian import PROGRAMS, binary
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RULES = ROOT / "deploy" / "helm" / "pressroom" / "files" / "alerts.yaml"

@@ -15,16 +15,16 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from app import metrics as web
 from app.local.dashboard import expressions
-from app.local.services import free_port
-from app.metrics_server import MetricsServer, metrics_of
+from app.local.servers import free_port
+from app.observability import web_metrics as web
 from app.queues import BY_NAME
-from app.taskruns.exporter import Exporter
-from app.taskruns.figures import Broker, Ledger, QueueFigures
-from app.taskruns.metrics import WorkerMetrics
-from tests.debian import PROGRAMS, binary
-from tests.waiting import until
+from pressroom.monitoring.counters import WorkerMetrics
+from pressroom.monitoring.exporter import Exporter
+from pressroom.monitoring.queue_stats import Broker, Ledger, QueueFigures
+from pressroom.monitoring.server import MetricsServer, metrics_of
+from tests.support.debian import PROGRAMS, binary
+from tests.support.waiting import until
 
 FIGURES = QueueFigures(1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
 

@@ -22,9 +22,9 @@ from app.payments.services import order_create
 from app.reports import services as reports
 from app.reports.periods import Period
 from app.reports.tasks import build_report
-from app.taskruns.models import TaskRun
-from app.taskruns.ownership import owned_by
-from tests.probes import here
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import TaskRun
+from tests.support.probes import here
 from tests.unit.conftest import (  # noqa: F401 - fixtures
     anonymous,
     as_author,

@@ -11,7 +11,7 @@ import pytest
 from drf_spectacular.generators import SchemaGenerator
 from PIL import Image
 
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 from tests.attempts.conftest import ROLES, Site, undone
 
 ELSEWHERE = "/api/auth/"

@@ -21,10 +21,11 @@ from rest_framework import serializers
 from rest_framework.test import APIClient
 
 import app
+import pressroom
 from app.accounts.models import User
 from app.blog.models import Post, Subscriber
 from app.blog.notifications import subscribers_notify
-from app.text_fields import refused_in
+from app.http.text_fields import refused_in
 
 NOT_CARRIED = [
     "\x00",
@@ -40,7 +41,13 @@ NOT_CARRIED = [
     "\U0001fffe",
 ]
 CARRIED = ["", "a\tb\r\nc", "큐 😀 ﷽", "e\u0301", "\u202e", "\u200d", "\ufffd", "\U0010fffd"]
-OURS = [name for _, name, _ in pkgutil.walk_packages(app.__path__, "app.") if ".migrations" not in name]
+OF_OURS = {"app", "pressroom"}
+OURS = [
+    name
+    for package in (app, pressroom)
+    for _, name, _ in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if ".migrations" not in name
+]
 
 
 @pytest.mark.parametrize("text", NOT_CARRIED)
@@ -92,7 +99,7 @@ def form_fields(rf: RequestFactory) -> Iterator[tuple[str, forms.Field]]:
     for name in OURS:
         if not name.startswith("app.local"):
             for label, kind in inspect.getmembers(importlib.import_module(name), inspect.isclass):
-                if issubclass(kind, forms.Form | forms.ModelForm) and kind.__module__.startswith("app."):
+                if issubclass(kind, forms.Form | forms.ModelForm) and kind.__module__.split(".")[0] in OF_OURS:
                     yield from ((f"{label}.{field}", one) for field, one in kind.base_fields.items())
     for site in all_sites:
         for login in (site.login_form or AdminAuthenticationForm, getattr(site, "password_change_form", None)):
@@ -132,7 +139,7 @@ def test_every_text_field_of_every_form_refuses_it(rf: RequestFactory) -> None:
 def test_no_field_of_a_model_takes_text_in_another_way() -> None:
     """An array or JSON would have its text checked by nobody: none of ours is open to a form or a serializer."""
     for model in apps.get_models():
-        if model.__module__.startswith("app."):
+        if model.__module__.split(".")[0] in OF_OURS:
             kinds = {type(field).__name__ for field in model._meta.get_fields() if getattr(field, "editable", False)}
             if kinds & {"JSONField", "ArrayField", "HStoreField"}:
                 assert model.__name__ in ("Cover", "Worker", "IdempotencyKey"), "which no form writes"

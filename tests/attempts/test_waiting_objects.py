@@ -19,14 +19,14 @@ from rest_framework.test import APIClient
 from app.blog import covers
 from app.blog.models import Cover, Notification, Post, Subscriber
 from app.blog.tasks import resize_cover
-from app.checks import our_tasks
 from app.payments.models import Order
 from app.reports.models import Report, ReportSection
 from app.reports.tasks import assemble_report, build_section
-from app.taskruns import actions
-from app.taskruns.models import Status, TaskRun
-from app.taskruns.ownership import owned_by
-from tests.probes import here
+from pressroom import operator_actions
+from pressroom.checks import our_tasks
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import Status, TaskRun
+from tests.support.probes import here
 
 pytestmark = pytest.mark.django_db
 
@@ -142,7 +142,7 @@ OBJECTS: dict[str, Callable[[APIClient], Waiting]] = {
     "app.blog.tasks.resize_cover": cover,
 }
 NOTHING_WAITS = {
-    "app.taskruns.tasks.prune", "app.taskruns.tasks.tell_end", "app.taskruns.tasks.call_errbacks",
+    "pressroom.tasks.prune", "pressroom.tasks.tell_end", "pressroom.tasks.call_errbacks",
     "app.accounts.tasks.cleanup_expired_tokens", "app.accounts.tasks.send_welcome_email",
     "app.accounts.tasks.send_email_link", "app.accounts.tasks.send_password_reset_email",
     "app.accounts.tasks.send_password_changed_email", "app.accounts.tasks.send_email_changed_email",
@@ -163,7 +163,7 @@ def payments(settings: Any) -> None:
 
 def test_each_task_is_waited_for_or_is_not() -> None:
     """A new task is in one of the two lists; with ``on_end``, in the first, whose objects are tried in every way."""
-    ours = {task.name: task for task in our_tasks() if task.name.startswith("app.")}
+    ours = {task.name: task for task in our_tasks() if task.name.startswith(("app.", "pressroom."))}
     assert {name for name, task in ours.items() if task.on_end} == OBJECTS.keys()
     assert ours.keys() - OBJECTS.keys() <= NOTHING_WAITS
 
@@ -205,7 +205,7 @@ def test_it_says_so_and_its_owner_tries_again(as_author: APIClient, task: str, w
     assert (TaskRun.objects.count(), newest().status) == (before + 1, Status.QUEUED)
     # Nor does the old run, run again and lost again, take the new one's place.
     if way is not here.discarded:
-        again = actions.run_again(run=waiting.run, user=None)
+        again = operator_actions.run_again(run=waiting.run, user=None)
         here.cancelled(again)
         if task not in ("app.blog.tasks.notify_subscribers", "app.blog.tasks.resize_cover"):
             assert waiting.tell() == (status, "")
@@ -216,7 +216,7 @@ def test_it_says_so_and_its_owner_tries_again(as_author: APIClient, task: str, w
 def test_run_again_it_waits_again(as_author: APIClient, task: str, way: Callable[[TaskRun], None]) -> None:
     waiting = OBJECTS[task](as_author)
     way(waiting.run)
-    new = actions.run_again(run=waiting.run, user=None)
+    new = operator_actions.run_again(run=waiting.run, user=None)
     status, reason = waiting.tell()
     assert (status in waiting.waits, reason == "") == (waiting.comes_back, waiting.comes_back)
     if waiting.comes_back:
@@ -258,7 +258,7 @@ def test_what_is_gone_is_no_error(as_author: APIClient) -> None:
         waiting = make(as_author)
         model.objects.all().delete()  # type: ignore[attr-defined]
         here.failed(waiting.run)
-    assert not TaskRun.objects.filter(name="app.taskruns.tasks.tell_end").exists()
+    assert not TaskRun.objects.filter(name="pressroom.tasks.tell_end").exists()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -285,7 +285,7 @@ def test_an_interrupted_order_is_paid_by_another_card_and_charged_once(as_author
         assert as_author.get(url).json()["status"] == "paid"
         assert len(stripe.charges) == 1
         # The old task, run again, finds it paid.
-        again = actions.run_again(run=waiting.run, user=None)
+        again = operator_actions.run_again(run=waiting.run, user=None)
         assert here.execute(again).status == "succeeded"
         assert len(stripe.charges) == 1
 

@@ -11,7 +11,7 @@ from django.db import connections
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
 from tests.browser.house import PASSWORD, House, furnish
-from tests.processes import Stack
+from tests.support.processes import Stack
 
 POLICY = "default-src 'none'; img-src 'self' data:; " + "; ".join(
     f"{what} 'self'" for what in ("script-src", "style-src", "connect-src", "form-action")

@@ -18,12 +18,12 @@ from app.blog import services as blog
 from app.blog.models import Subscriber
 from app.blog.tasks import notify_subscribers
 from app.integrations.tasks import call_external_api
-from app.taskruns import actions
-from app.taskruns.models import Status, TaskRun, Worker
-from app.taskruns.ownership import owned_by
-from tests.probes import tasks
-from tests.processes import Process, Stack
-from tests.waiting import until
+from pressroom import operator_actions
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import Status, TaskRun, Worker
+from tests.support.probes import tasks
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 PASSWORD = "a-long-passphrase-1"
 
@@ -109,7 +109,7 @@ def _fail() -> None:
     tasks.effect.apply_async(["/dev/null", "tomorrow"], countdown=86_400)
     group(tasks.effect.s("/dev/null", str(n)) for n in range(40)).delay()
     chord([tasks.effect.s("/dev/null", str(n)) for n in range(3)])(tasks.effect.si("/dev/null", "all"))
-    actions.run_cancel(run=cancelled, user=User.objects.get(username="root"))
+    operator_actions.run_cancel(run=cancelled, user=User.objects.get(username="root"))
     wanted = {Status.DEAD, Status.RETRYING, Status.CANCELLED, Status.EXPIRED, Status.SUCCEEDED}
     until(lambda: wanted <= set(TaskRun.objects.values_list("status", flat=True)), f"there is one of each of {wanted}")
     due = TaskRun.objects.filter(name="probe.effect", status=Status.QUEUED, run_at__lt=timezone.now())

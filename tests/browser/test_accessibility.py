@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, e
 
 from app.accounts.links import EMAIL, RESET, link_token
 from app.blog.models import Post, Subscriber
-from app.error_pages import EXPIRED_FORM, TEXTS, error_page
+from app.http.error_pages import EXPIRED_FORM, TEXTS, error_page
 from tests.browser.conftest import POLICY
 from tests.browser.house import House
 

@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Page, expect
 from app.accounts.models import User
 from app.blog import services
 from app.blog.models import Notification, Post
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 from tests.browser.house import PASSWORD, House
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("browser")
 

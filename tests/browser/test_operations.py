@@ -14,13 +14,13 @@ from django_celery_beat.models import PeriodicTask
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from app.taskruns.models import Status, TaskRun
-from app.taskruns.ownership import owned_by
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import Status, TaskRun
 from tests.browser.conftest import PHONE
 from tests.browser.house import House, spread_over_the_hour
-from tests.probes import tasks
-from tests.processes import ROOT
-from tests.waiting import until
+from tests.support.probes import tasks
+from tests.support.processes import ROOT
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -223,7 +223,7 @@ def test_schedules_are_paused_resumed_and_run_now(house: House, opened: Opened) 
     expect(row).to_contain_text("on time")
     row.get_by_role("button", name="Run now").click()
     expect(page.get_by_text("prune-task-runs is run now.")).to_be_visible()
-    run = TaskRun.objects.filter(name="app.taskruns.tasks.prune").latest("created_at")
+    run = TaskRun.objects.filter(name="pressroom.tasks.prune").latest("created_at")
     assert run.owner == house.root
 
 

@@ -16,7 +16,7 @@ from celery.canvas import StampingVisitor
 from celery.result import AsyncResult, GroupResult, ResultSet
 
 from tests.canvas import tasks as t
-from tests.waiting import until
+from tests.support.waiting import until
 
 WAIT = 60
 ALL: dict[str, Callable[[Path], Any]] = {}

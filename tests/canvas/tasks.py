@@ -10,7 +10,7 @@ from celery import Task, chain, chord, group, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
-from tests.notes import note
+from tests.support.notes import note
 
 
 @shared_task(name="m.add")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.canvas import scenarios
-from tests.processes import ROOT, Stack, environment
+from tests.support.processes import ROOT, Stack, environment
 
 DIFFERENT_ON_PURPOSE: dict[str, str] = {}
 """Scenario → why; `docs/celery.md` tells it to users."""

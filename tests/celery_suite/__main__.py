@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
-from app.local.services import PROJECT, Postgres, Valkey, data_folder
+from app.local.servers import PROJECT, Postgres, Valkey, data_folder
 from tests.celery_suite.outcomes import FAILED, RESULTS, Outcome, compare, listed_in, read
 
 DOCUMENT = PROJECT / "docs" / "celery.md"
@@ -92,7 +92,7 @@ class Run:
             environment.pop("DJANGO_SETTINGS_MODULE", None)
             if self.system == "ours":
                 postgres.start()
-                backend = f"{url}/1" if self.results == "Redis" else "app.taskruns.results:LedgerBackend"
+                backend = f"{url}/1" if self.results == "Redis" else "pressroom.celery_app.result_backend:LedgerBackend"
                 environment |= {
                     "DJANGO_SETTINGS_MODULE": "app.settings", "DATABASE_URL": postgres.url, "LOCAL": "1",
                     "VAR_DIR": str(self.folder), "STATIC_ROOT": str(self.folder), "TASKRUNS_HEARTBEAT": "0.5",
@@ -120,7 +120,7 @@ class Run:
                 shutil.rmtree(data, ignore_errors=True)
 
     def _start(self, name: str, command: list[str], environment: dict[str, str], ready: str) -> None:
-        from tests.waiting import until
+        from tests.support.waiting import until
 
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:

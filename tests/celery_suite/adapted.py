@@ -46,7 +46,7 @@ def ZZZZ_set_app_current(celery_app: Any) -> Iterator[None]:  # noqa: N802 - the
         from django.db import connection
         from django.utils import timezone
 
-        from app.taskruns.models import WAITING, TaskRun
+        from pressroom.models import WAITING, TaskRun
 
         # What a test left behind: the suite purges the queue, which the relay would fill again.
         TaskRun.objects.filter(status__in=WAITING).update(status="cancelled", finished_at=timezone.now())

@@ -25,7 +25,7 @@ def install() -> None:
     import django
     from django.conf import settings
 
-    from app.taskruns.celery import LedgerCelery
+    from pressroom.celery_app.app import LedgerCelery
 
     django.setup()
     # The suite has a task whose limits contradict each other, to see that the call is refused.

@@ -8,7 +8,7 @@ from textwrap import dedent
 import pytest
 
 from tests.celery_suite.outcomes import FAILED, PASSED, RESULTS, SKIPPED, Listed, Outcome, compare, listed_in
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 CONFTEST = """
     import os

@@ -12,7 +12,7 @@ import yaml
 
 from app.queues import QUEUES
 from app.settings import SPECTACULAR_SETTINGS
-from tests.plugin import settings_names
+from tests.support.plugin import settings_names
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())

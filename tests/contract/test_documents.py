@@ -16,7 +16,7 @@ import yaml
 from celery.bin.celery import celery as celery_program
 from django.core.management import get_commands, load_command_class
 
-from app import checks
+from pressroom import checks
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHART = ROOT / "deploy" / "helm" / "pressroom"
@@ -235,5 +235,5 @@ def readme_queues() -> dict[str, str]:
 
 
 def test_the_readme_tells_of_each_task_and_its_queue() -> None:
-    tasks = [task for task in checks.our_tasks() if task.name.startswith("app.")]
+    tasks = [task for task in checks.our_tasks() if task.name.startswith(("app.", "pressroom."))]
     assert readme_queues() == {task.name.rpartition(".")[2]: checks.queue_of(task) for task in tasks}

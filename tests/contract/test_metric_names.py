@@ -9,10 +9,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.queues import LONGEST_TIME_LIMIT, QUEUES, Queue
-from app.taskruns.exporter import _of_ledger
-from app.taskruns.figures import Ledger, QueueFigures
-from app.taskruns.metrics import MOST_EXCEPTIONS, Metrics, WorkerMetrics, runtime_buckets, wait_buckets
+from app.queues import QUEUES
+from pressroom.monitoring.counters import MOST_EXCEPTIONS, Metrics, WorkerMetrics, runtime_buckets, wait_buckets
+from pressroom.monitoring.exporter import _of_ledger
+from pressroom.monitoring.queue_stats import Ledger, QueueFigures
+from pressroom.queues import LONGEST_TIME_LIMIT, Queue
 
 TASK = {"name", "hostname", "queue_name"}
 CELERY_EXPORTER = {
@@ -113,7 +114,7 @@ def test_a_worker_has_the_buckets_of_the_queues_it_consumes() -> None:
 
 
 def test_the_parser_of_prometheus_reads_it() -> None:
-    from app.metrics_server import metrics_of
+    from pressroom.monitoring.server import metrics_of
 
     answer = metrics_of(WorkerMetrics("w@host", ["emails"]).registry)("/metrics", "")
     assert answer is not None

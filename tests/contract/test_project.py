@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin import StrayConnection, settings_names
+from tests.support.plugin import StrayConnection, settings_names
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from app import checks
 from app.celery import app as celery_app
 from app.local import generated
 from app.local.up import worker
-from app.queues import BY_NAME, DEFAULT_QUEUE, LONGEST_TIME_LIMIT, QUEUES, Queue
+from app.queues import BY_NAME, DEFAULT_QUEUE, QUEUES
+from pressroom import checks
+from pressroom.queues import LONGEST_TIME_LIMIT, Queue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-OURS = {task.name: task for task in checks.our_tasks() if task.name.startswith("app.")}
+OURS = {task.name: task for task in checks.our_tasks() if task.name.startswith(("app.", "pressroom."))}
 
 
 def test_there_are_tasks_to_look_at() -> None:

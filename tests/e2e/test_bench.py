@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 
 
 def test_fan_out() -> None:

@@ -22,9 +22,9 @@ import psutil
 import pytest
 from pypdf import PdfReader
 
-from app.local.services import data_folder, free_port
-from tests.plugin import settings_names
-from tests.waiting import until
+from app.local.servers import data_folder, free_port
+from tests.support.plugin import settings_names
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -178,7 +178,7 @@ def test_the_table_of_faults_can_be_tried(up: Up) -> None:
         up.wait_for(f"{name} ended (SIGKILL): it starts again in 1 s")
         up.wait_for(f"{name} starts again (process ")
     until(up.site_answers, "the site answers again")
-    call = "from app.taskruns.tasks import prune; print(prune.delay().get(timeout=120))"
+    call = "from pressroom.tasks import prune; print(prune.delay().get(timeout=120))"
     up.beside(*make, "shell", text=call)
     assert address == re.search(r"postgres://\S+", up.output())[0]
 

@@ -16,12 +16,12 @@ from celery import current_app
 from django.core.management import call_command
 
 from app.local.burst import burst
-from app.local.services import free_port
+from app.local.servers import free_port
 from app.reports.models import Report
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 from tests.chart.tools import ROOT, environment, one, pod_of, render
-from tests.processes import Process, Stack
-from tests.waiting import until
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 VALUES = ROOT / "deploy" / "tilt" / "values.yaml"
 # What each says once it works.

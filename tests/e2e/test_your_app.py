@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app.local.services import PROJECT
-from tests.plugin import settings_names
+from app.local.servers import PROJECT
+from tests.support.plugin import settings_names
 
 PAGE = PROJECT / "docs" / "your-app.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -21,9 +21,9 @@ from django.conf import settings
 from app.accounts.models import User
 from app.accounts.services import user_make_author
 from app.accounts.tokens import AccessToken
-from app.taskruns.ownership import owned_by
-from tests.probes import tasks
-from tests.processes import ROOT, Stack
+from pressroom.enqueue.ownership import owned_by
+from tests.support.probes import tasks
+from tests.support.processes import ROOT, Stack
 
 MINUTES = float(os.environ.get("FUZZ_MINUTES", "0.4"))
 SEED = os.environ.get("FUZZ_SEED", "2026")

@@ -14,14 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.local.services import data_folder
-from tests.notes import noted
+from app.local.servers import data_folder
 from tests.odd.book import Book, Case
 from tests.odd.cases import cases, draw
 from tests.odd.judge import Verdict, judge
 from tests.odd.kinds import load
 from tests.odd.kinds.schedules import code_entry
 from tests.odd.stack import Stack, Watch
+from tests.support.notes import noted
 
 CALLS, SHORT_CALLS, MUTATION_CALLS = 2_000, 90, 24
 CALLERS = 2
@@ -35,7 +35,7 @@ MUTATIONS = {
     "without_isolation": ["large-argument", "message", "wrong-type"],
     "without_dispatch_counter": ["large-argument", "message"],
 }
-"""By the module of tests.probes that puts the guard out: the kinds of calls that it is there for."""
+"""By the module of tests.support.probes that puts the guard out: the kinds of calls that it is there for."""
 
 
 class Caller:

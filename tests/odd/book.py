@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.notes import note, noted
+from tests.support.notes import note, noted
 
 REFUSED = ("ValueError", "TypeError", "EncodeError", "ImproperlyConfigured")
 """The classes by which a call that cannot work is refused, with their subclasses."""

@@ -10,9 +10,9 @@ import time
 import traceback
 from typing import Any
 
-from tests.notes import note
 from tests.odd.book import REFUSED, Book, Case, Plain, Record
 from tests.odd.kinds import KINDS, Kind, load
+from tests.support.notes import note
 
 LONGEST_BACKLOG, PATIENCE = 12, 3.0
 """Due runs that wait: with more the caller waits in its turn, but no longer than so many seconds."""

@@ -8,4 +8,4 @@ import os
 
 def install() -> None:
     if name := os.environ.get("ODD_PROBE"):
-        importlib.import_module(f"tests.probes.{name}")
+        importlib.import_module(f"tests.support.probes.{name}")

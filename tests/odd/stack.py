@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 import redis
 
-from app.local.services import Postgres, Valkey
-from tests.oracle.stack import QUICK, Role
-from tests.processes import Process
+from app.local.servers import Postgres, Valkey
+from tests.fault_injection.local.stack import QUICK, Role
+from tests.support.processes import Process
 
 WORKERS, SLOTS = 2, 3
 QUEUES = "default,emails,reports"
@@ -45,7 +45,7 @@ class SmallValkey(Valkey):
 
 
 class Stack:
-    """``probe`` names the module of tests.probes that puts a guard out; empty, all are there."""
+    """``probe`` names the module of tests.support.probes that puts a guard out; empty, all are there."""
 
     def __init__(self, folder: Path, data: Path, probe: str, code_schedules: list[dict[str, Any]]) -> None:
         self.folder = folder

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.timeout(600)
 SEED = "a seed"

@@ -14,10 +14,10 @@ from django.core.management import call_command
 from django.db import OperationalError, connection
 from psycopg import sql
 
-from app.local.services import Postgres, Service, data_folder
-from tests.pgbouncer import PgBouncer
-from tests.processes import Stack
-from tests.waiting import until
+from app.local.servers import Postgres, Service, data_folder
+from tests.support.pgbouncer import PgBouncer
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 ROLE = "app"
 

@@ -11,19 +11,19 @@ from django.contrib.auth.models import Group
 from django.db import transaction
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.taskruns.models import Status, TaskRun
-from tests.notes import noted
-from tests.probes import tasks
-from tests.processes import Stack
+from pressroom.models import Status, TaskRun
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.processes import Stack
 
-FOLLOWING, BUNDLED = (f"tests.probes.tasks,tests.probes.{name}" for name in ("following", "bundled"))
+FOLLOWING, BUNDLED = (f"tests.support.probes.tasks,tests.support.probes.{name}" for name in ("following", "bundled"))
 """What a worker includes whose slots take from the ledger what comes next: one by one, or many at once."""
 
 
 def narrow_relay(stack: Stack, **environment: str) -> Callable[[], int]:
     """A relay that leaves most to them. Returns what tells how many messages it has pushed."""
     path = stack.folder / "pushed"
-    command = [sys.executable, "-m", "tests.probes.relay_narrow"]
+    command = [sys.executable, "-m", "tests.support.probes.relay_narrow"]
     stack.start(command, "relay: ready", PUSHED_FILE=str(path), **environment)
     return lambda: sum(map(int, noted(path)))
 

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from app.taskruns.models import Status, TaskRun
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_not_durable_goes_straight_to_redis_after_the_commit(running: Stack, eff
 def test_not_durable_costs_the_caller_nothing_while_redis_is_away(
     effects: str, transactional_db: None, redis_server: Any
 ) -> None:
-    from app.taskruns.wake import waker
+    from pressroom.enqueue.wakeup import waker
 
     redis_server.stop()
     before = waker.dropped

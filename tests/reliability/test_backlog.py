@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from app.taskruns.models import WAITING, TaskRun
-from app.taskruns.relay import WINDOW_LEAST, WINDOW_PER_SLOT
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.conf import WINDOW_LEAST, WINDOW_PER_SLOT
+from pressroom.models import WAITING, TaskRun
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 WORKERS, SLOTS = 2, 2
 TASKS = int(os.environ.get("BACKLOG_TASKS", "2000"))
@@ -34,7 +34,7 @@ def test_a_deep_backlog(stack: Stack, effects: str, redis_server: Any, tmp_path:
     pushed_file = str(tmp_path / "pushed")
     client = redis_server.client()
     before = client.info("memory")["used_memory"]
-    stack.start([sys.executable, "-m", "tests.probes.relay_counting"], "relay: ready", PUSHED_FILE=pushed_file)
+    stack.start([sys.executable, "-m", "tests.support.probes.relay_counting"], "relay: ready", PUSHED_FILE=pushed_file)
     until(lambda: client.llen("default") == WINDOW_LEAST, "the window is full")
 
     lengths, memory = [], []

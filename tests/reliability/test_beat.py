@@ -12,10 +12,10 @@ import pytest
 from django.db import connection, transaction
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
-from app.taskruns.beat import LedgerScheduler
-from app.taskruns.models import BrokenSchedule, TaskRun
-from tests.processes import Process, Stack
-from tests.waiting import until
+from pressroom.beat.scheduler import LedgerScheduler
+from pressroom.models import BrokenSchedule, TaskRun
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 NAME = "cleanup-expired-tokens"
 
@@ -144,7 +144,7 @@ def test_sigterm_whose_exception_is_lost() -> None:
     from celery.beat import Service
 
     from app.celery import app
-    from app.taskruns.beat_command import LedgerBeat
+    from pressroom.beat.command import LedgerBeat
 
     class Losing(LedgerScheduler):
         ticks = 0

@@ -13,15 +13,15 @@ from celery import chain, chord
 from django.utils import timezone
 
 from app.celery import app
-from app.local.services import free_port
-from app.taskruns import actions
-from app.taskruns.models import Status, TaskAttempt, TaskRun
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
+from app.local.servers import free_port
+from pressroom import operator_actions
+from pressroom.models import Status, TaskAttempt, TaskRun
 from tests.reliability.loads import BUNDLED, FOLLOWING, assert_once_each, call, narrow_relay, scrape
-from tests.waiting import until
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 both = pytest.mark.parametrize("include", [FOLLOWING, BUNDLED], ids=["following", "bundled"])
 
@@ -101,7 +101,11 @@ def test_killed_in_the_middle(
     call(effects, range(20))
     narrow_relay(stack)
     worker = stack.worker(
-        "--concurrency=1", include=f"{include},tests.probes.holds", HOLD_AT=point, HOLD_FILE=held, HOLD_COUNT=str(time)
+        "--concurrency=1",
+        include=f"{include},tests.support.probes.holds",
+        HOLD_AT=point,
+        HOLD_FILE=held,
+        HOLD_COUNT=str(time),
     )
     [pid] = until(lambda: noted(held), "it has come to the point")
     if child_only:
@@ -131,7 +135,7 @@ def test_one_is_cancelled(stack: Stack, effects: str, gate: Path, pool: str, inc
     stack.worker(f"--pool={pool}", "--concurrency=1", include=include, METRICS_PORT=str(port))
     name = until(lambda: noted(effects)[2:3], "another has begun")[0].split()[0]
     assert (TaskRun.objects.filter(status=Status.RUNNING).count() > 1) == (include == BUNDLED)
-    actions.run_cancel(run=TaskRun.of(calls[name]), user=None)
+    operator_actions.run_cancel(run=TaskRun.of(calls[name]), user=None)
     until(lambda: TaskRun.of(calls[name]).status == Status.CANCELLED, "it is cancelled")
     gate.touch()
     until(done, "the others are done")
@@ -181,9 +185,11 @@ def test_a_limit_of_greenlets_ends_the_one_that_is_over_it(stack: Stack, effects
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
-@pytest.mark.parametrize("include", ["tests.probes.tasks", FOLLOWING, BUNDLED], ids=["alone", "following", "bundled"])
+@pytest.mark.parametrize(
+    "include", ["tests.support.probes.tasks", FOLLOWING, BUNDLED], ids=["alone", "following", "bundled"]
+)
 def test_who_leaves_in_the_middle_has_lost_an_attempt(stack: Stack, effects: str, pool: str, include: str) -> None:
-    calls = [tasks.effect.delay(effects, "before")] if include != "tests.probes.tasks" else []
+    calls = [tasks.effect.delay(effects, "before")] if include != "tests.support.probes.tasks" else []
     calls.append(tasks.leave_once.delay(f"{effects}.leave"))
     calls.append(tasks.effect.delay(effects, "after"))
     narrow_relay(stack)

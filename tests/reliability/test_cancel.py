@@ -8,20 +8,20 @@ from celery import chord
 from celery.exceptions import TaskRevokedError
 from django.db.models.functions import Now
 
-from app.taskruns import actions
-from app.taskruns.models import Status, TaskRun
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom import operator_actions
+from pressroom.models import Status, TaskRun
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 
 def test_what_waits_never_runs(stack: Stack, effects: str, redis_server: object) -> None:
     result = tasks.effect.delay(effects, "cancelled")
     stack.relay()
     until(lambda: TaskRun.of(result).published_at, "it is in Redis already")
-    actions.run_cancel(run=TaskRun.of(result), user=None)
+    operator_actions.run_cancel(run=TaskRun.of(result), user=None)
     stack.worker()
     assert tasks.effect.delay(effects, "after").get(timeout=60) == "after"
 
@@ -37,7 +37,7 @@ def test_what_runs_is_ended(stack: Stack, effects: str, gate: Path, pool: str) -
     result = tasks.hold.delay(effects, "job", str(gate))
     bystander = tasks.hold.delay(effects, "bystander", str(gate))
     until(lambda: len(noted(effects)) == 2, "both run")
-    actions.run_cancel(run=TaskRun.of(result), user=None)
+    operator_actions.run_cancel(run=TaskRun.of(result), user=None)
     until(lambda: TaskRun.of(result).status == Status.CANCELLED, "it is cancelled")
     gate.touch()
     until(done, "the other is done")
@@ -56,7 +56,7 @@ def test_a_thread_is_told(stack: Stack, effects: str, gate: Path) -> None:
     deaf = tasks.hold.delay(effects, "deaf", str(gate))
     until(lambda: len(noted(effects)) == 2, "both run")
     for one in (polite, deaf):
-        actions.run_cancel(run=TaskRun.of(one), user=None)
+        operator_actions.run_cancel(run=TaskRun.of(one), user=None)
     until(lambda: TaskRun.of(polite).status == Status.CANCELLED, "who asks has stopped")
     assert TaskRun.of(deaf).status == Status.RUNNING
     assert TaskRun.of(deaf).cancel_requested_at is not None
@@ -77,7 +77,7 @@ def test_what_was_to_be_cancelled_does_not_go_on_by_a_retry_and_its_chord_hears_
     result = chord([tasks.retry_at.si(effects, str(gate)), tasks.effect.si(effects, "part")])(body)
     until(lambda: len(noted(effects)) == 2, "both parts have begun")
     run = TaskRun.objects.get(name="probe.retry_at")
-    actions.run_cancel(run=run, user=None)
+    operator_actions.run_cancel(run=run, user=None)
     gate.touch()
     until(done, "all is done")
 

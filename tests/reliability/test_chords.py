@@ -7,11 +7,11 @@ import pytest
 import redis
 from celery import chord, group
 
-from app.taskruns.models import Status, TaskGroup, TaskRun
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskGroup, TaskRun
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 
 def test_flushall_and_a_killed_worker_before_the_last_part(

@@ -10,23 +10,25 @@ import pytest
 from celery.exceptions import TaskRevokedError
 from django.utils import timezone
 
-from app.taskruns.models import Status, TaskRun
-from app.taskruns.models import Worker as WorkerRow
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from pressroom.models import Worker as WorkerRow
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("ahead", ["worker", "relay"])
 def test_an_hour_ahead(stack: Stack, effects: str, gate: Path, ahead: str) -> None:
-    wrong = ",tests.probes.ahead" if ahead == "worker" else ""
-    worker = stack.worker("--concurrency=2", include=f"tests.probes.tasks{wrong}")
+    wrong = ",tests.support.probes.ahead" if ahead == "worker" else ""
+    worker = stack.worker("--concurrency=2", include=f"tests.support.probes.tasks{wrong}")
     with_wrong_clock = tasks.now.apply_async(expires=1800)
     expired = tasks.effect.apply_async([effects, "never"], expires=0.1)
     until(lambda: TaskRun.of(expired).expires_at < timezone.now(), "its expiry")
-    stack.start([sys.executable, "-m", "tests.probes.ahead" if ahead == "relay" else "manage", "relay"], "relay: ready")
+    stack.start(
+        [sys.executable, "-m", "tests.support.probes.ahead" if ahead == "relay" else "manage", "relay"], "relay: ready"
+    )
     # Its clock is wrong, and half an hour is not over.
     offset = with_wrong_clock.get(timeout=60) - time.time()
     assert (3_000 < offset < 3_700) if ahead == "worker" else abs(offset) < 60

@@ -17,14 +17,14 @@ from celery import Celery
 from celery.bin.celery import celery
 from celery.worker.control import Panel
 
-from app.taskruns.models import Status, TaskRun
-from tests.notes import noted
-from tests.probes import tasks
-from tests.processes import ROOT, Process, Stack, environment
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.processes import ROOT, Process, Stack, environment
+from tests.support.waiting import until
 
 NODE = "one@here"
-MODULE = "app.taskruns.tasks.prune"
+MODULE = "pressroom.tasks.prune"
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[str]:
@@ -121,7 +121,7 @@ def worker(stack: Stack, transactional_db: None) -> Process:
 def outcomes(*commands: list[str]) -> list[dict[str, Any]]:
     """Of commands that one new process runs: nothing of Django or of the application is there before."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.probes.command_line"], cwd=ROOT, env=environment(),
+        [sys.executable, "-W", "ignore", "-m", "tests.support.probes.command_line"], cwd=ROOT, env=environment(),
         input=json.dumps(commands), capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]

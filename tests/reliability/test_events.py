@@ -10,11 +10,11 @@ import pytest
 from django.db import transaction
 
 from app.celery import app
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
 from tests.reliability.loads import BUNDLED, FOLLOWING, narrow_relay
-from tests.waiting import until
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 EVENTS = {"CELERY_SEND_EVENTS": "1"}
 SUCCEED, FAIL, RETRY = 20, 5, 5

@@ -8,11 +8,11 @@ import pytest
 from django.db import connection, transaction
 
 from app.celery import app
-from app.taskruns import retention
-from app.taskruns.models import TaskRun
-from tests.probes import tasks
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom import retention
+from pressroom.models import TaskRun
+from tests.support.probes import tasks
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "0.3"))
 RATE = 50

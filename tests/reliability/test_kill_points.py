@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from app.taskruns.models import Status, TaskRun
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 CALL = """
 from django.db import transaction
-from tests.probes import tasks
+from tests.support.probes import tasks
 with transaction.atomic():
     tasks.effect.delay({effects!r}, "called")
 """
@@ -43,7 +43,9 @@ def kill_held(process: Process, held: str, *, child_only: bool = False) -> None:
 
 def worker_killed_at(stack: Stack, point: str, held: str, child_only: bool = False, concurrency: int = 1) -> None:
     worker = stack.worker(
-        f"--concurrency={concurrency}", include="tests.probes.tasks,tests.probes.holds", **hold_at(point, held)
+        f"--concurrency={concurrency}",
+        include="tests.support.probes.tasks,tests.support.probes.holds",
+        **hold_at(point, held),
     )
     kill_held(worker, held, child_only=child_only)
     if not child_only:
@@ -54,7 +56,7 @@ def worker_killed_at(stack: Stack, point: str, held: str, child_only: bool = Fal
 
 
 def caller_killed_at(stack: Stack, point: str, held: str, effects: str) -> None:
-    command = [sys.executable, "-m", "tests.probes.holds", "shell", "-v0", "-c", CALL.format(effects=effects)]
+    command = [sys.executable, "-m", "tests.support.probes.holds", "shell", "-v0", "-c", CALL.format(effects=effects)]
     kill_held(stack.start(command, "", **hold_at(point, held)), held)
 
 
@@ -86,7 +88,7 @@ def test_caller_killed_between_commit_and_wake_up(stack: Stack, effects: str, he
 def test_relay_killed_before_and_after_its_push(stack: Stack, effects: str, held: str, point: str) -> None:
     for number in range(5):
         tasks.effect.delay(effects, str(number))
-    relay = stack.start([sys.executable, "-m", "tests.probes.holds", "relay"], "ready", **hold_at(point, held))
+    relay = stack.start([sys.executable, "-m", "tests.support.probes.holds", "relay"], "ready", **hold_at(point, held))
     kill_held(relay, held)
     assert TaskRun.objects.filter(published_at__isnull=False).count() == 5
     stack.relay()

@@ -10,11 +10,11 @@ from typing import Any
 import structlog
 from django.contrib.auth import get_user_model
 
-from app.local.services import free_port
+from app.local.servers import free_port
 from app.local.up import BEAT, web
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
-from tests.waiting import until
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 # Celery warns of root before it has set anything up.
 JSON = {"LOG_FORMAT": "json", "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
@@ -64,11 +64,11 @@ def test_one_request_can_be_followed_from_web_to_worker(stack: Stack) -> None:
 
 
 def test_a_task_without_a_request_has_no_id_of_the_one_before(stack: Stack, effects: str) -> None:
-    from tests.probes import tasks
+    from tests.support.probes import tasks
 
     stack.relay()
     command = [sys.executable, "-m", "celery", "-q", "-A", "app", "worker", "-l", "info", "-c", "1"]
-    worker = stack.start([*command, "--include=tests.probes.tasks"], " ready.", **JSON)
+    worker = stack.start([*command, "--include=tests.support.probes.tasks"], " ready.", **JSON)
     with structlog.contextvars.bound_contextvars(request_id="the-first"):
         first = tasks.effect.delay(effects, "1")
     second = tasks.effect.delay(effects, "2")
@@ -79,12 +79,12 @@ def test_a_task_without_a_request_has_no_id_of_the_one_before(stack: Stack, effe
 
 
 def test_the_level_is_that_of_the_setting_unless_the_command_says_one(stack: Stack, effects: str) -> None:
-    from tests.probes import tasks
+    from tests.support.probes import tasks
 
     stack.relay()
     for given, is_told in (((), True), (("-l", "info"), False)):
         command = [sys.executable, "-m", "celery", "-q", "-A", "app", "worker", "-c", "1", *given]
-        worker = stack.start([*command, "--include=tests.probes.tasks"], " ready.", LOG_LEVEL="DEBUG", **JSON)
+        worker = stack.start([*command, "--include=tests.support.probes.tasks"], " ready.", LOG_LEVEL="DEBUG", **JSON)
         tasks.effect.delay(effects, "1")
         until(lambda worker=worker: "task_succeeded" in worker.output(), "it is done")
         worker.stop()

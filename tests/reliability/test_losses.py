@@ -13,14 +13,14 @@ from celery.exceptions import TaskRevokedError
 from django.db import transaction
 from django.utils import timezone
 
-from app.taskruns import actions
-from app.taskruns.models import Status, TaskRun
-from app.taskruns.models import Worker as WorkerRow
-from app.taskruns.relay import WINDOW_LEAST
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom import operator_actions
+from pressroom.conf import WINDOW_LEAST
+from pressroom.models import Status, TaskRun
+from pressroom.models import Worker as WorkerRow
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 
 def starts(effects: str) -> list[str]:
@@ -219,7 +219,7 @@ def test_a_worker_declared_dead_kills_its_children_and_goes_on(stack: Stack, eff
 
 def test_without_a_heartbeat_a_live_workers_task_is_given_to_another(stack: Stack, effects: str, gate: Path) -> None:
     stack.relay()
-    stack.worker(include="tests.probes.tasks,tests.probes.without_heartbeat")
+    stack.worker(include="tests.support.probes.tasks,tests.support.probes.without_heartbeat")
     tasks.hold.delay(effects, "long", str(gate))
     until(lambda: starts(effects), "it runs")
     until(lambda: WorkerRow.objects.filter(dead_at__isnull=False).exists(), "the worker is declared dead")
@@ -233,14 +233,14 @@ def test_without_the_claim_a_second_message_is_a_second_run(stack: Stack, effect
     client = redis_server.client()
     message = until(lambda: client.lindex("default", 0), "the message is in its list")
     client.lpush("default", message)
-    stack.worker("--concurrency=1", include="tests.probes.tasks,tests.probes.without_claim")
+    stack.worker("--concurrency=1", include="tests.support.probes.tasks,tests.support.probes.without_claim")
     until(lambda: len(tasks.noted(effects)) == 2, "it ran twice")
 
 
 def test_without_the_reconciler_what_is_lost_stays_lost(
     stack: Stack, effects: str, gate: Path, redis_server: Any
 ) -> None:
-    stack.start([sys.executable, "-m", "tests.probes.relay_without_reconciler"], "relay: ready")
+    stack.start([sys.executable, "-m", "tests.support.probes.relay_without_reconciler"], "relay: ready")
     worker = stack.worker()
     with_its_worker = tasks.hold.delay(effects, "lost", str(gate))
     until(lambda: starts(effects), "it runs")
@@ -264,7 +264,7 @@ def test_a_running_task_is_cancelled(stack: Stack, effects: str, gate: Path) -> 
     bystander = tasks.hold.delay(effects, "bystander", str(gate))
     until(lambda: len(starts(effects)) == 2, "both run")
     child = next(int(line.split()[2]) for line in starts(effects) if line.startswith("job"))
-    actions.run_cancel(run=TaskRun.of(result), user=None)
+    operator_actions.run_cancel(run=TaskRun.of(result), user=None)
     until(lambda: TaskRun.of(result).status == Status.CANCELLED, "it is cancelled")
     until(lambda: not alive(child), "its process is gone")
     gate.touch()

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from django.db import connection, transaction
 
-from app.local.services import free_port
+from app.local.servers import free_port
 from app.queues import BY_NAME, QUEUES
-from app.taskruns.figures import read_ledger
-from app.taskruns.models import Status, TaskAttempt, TaskRun
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
+from pressroom.models import Status, TaskAttempt, TaskRun
+from pressroom.monitoring.queue_stats import read_ledger
 from tests.reliability.loads import scrape, total
-from tests.waiting import until
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 SUCCEED, FAIL, RETRY = 300, 40, 40
 

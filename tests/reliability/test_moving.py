@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from app.taskruns.models import TaskRun, Undeliverable
-from tests.notes import noted
-from tests.plugin import RedisServer
-from tests.probes import old
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import TaskRun, Undeliverable
+from tests.support.notes import noted
+from tests.support.plugin import RedisServer
+from tests.support.probes import old
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 # So that what a killed worker held comes back at once: by default it takes an hour.
 SOON = json.dumps({"visibility_timeout": 1, "unacked_restore_interval": 0.2, "unacked_restore_throttle": 1})
@@ -33,7 +33,7 @@ def test_what_the_old_workers_leave_is_run_by_the_new(
 ) -> None:
     """Also what they had taken (prefetched, or waiting for its time), and what ran when they were killed."""
     redis = redis_server.client()
-    command = [sys.executable, "-m", "celery", "-A", "tests.probes.old", "worker", "-c", "1", "-l", "info"]
+    command = [sys.executable, "-m", "celery", "-A", "tests.support.probes.old", "worker", "-c", "1", "-l", "info"]
     worker = stack.start(command, "ready.")
     old.hold.delay(effects, "running", str(gate))
     until(lambda: lines(effects), "it runs")

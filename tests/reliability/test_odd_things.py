@@ -13,18 +13,18 @@ from celery.result import AsyncResult
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 
-from app.taskruns import ledger
-from app.taskruns.models import Status, TaskRun, Undeliverable
-from app.taskruns.ownership import owned_by
-from app.taskruns.wake import prefixed
-from tests.notes import noted
-from tests.probes import odd, tasks
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
-from tests.waiting import until
+from pressroom.enqueue.ownership import owned_by
+from pressroom.enqueue.wakeup import prefixed
+from pressroom.models import Status, TaskRun, Undeliverable
+from pressroom.sql import runs
+from tests.support.notes import noted
+from tests.support.probes import odd, tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("odd things")
-ODD = {"include": "tests.probes.tasks,tests.probes.odd"}
+ODD = {"include": "tests.support.probes.tasks,tests.support.probes.odd"}
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def store(name: str, body: str, **headers: Any) -> uuid.UUID:
         "taskrun": {"eta": None}, **headers,
     }  # fmt: skip
     properties = json.dumps({"correlation_id": celery_id, "reply_to": "", "priority": 0})
-    return ledger.insert([ledger.Message(celery_id, name, "default", 0, json.dumps(told), body, properties)])[0]
+    return runs.insert([runs.Message(celery_id, name, "default", 0, json.dumps(told), body, properties)])[0]
 
 
 EMBED = '{"callbacks": null, "errbacks": [{"task": "odd.errback", "args": [%s], "kwargs": {}, "options": {}, \

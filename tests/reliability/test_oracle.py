@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from tests.processes import ROOT
+from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.timeout(600)
 
 
 def oracle(system: str) -> tuple[int, str]:
     """Exit code and output of a short run, with services and processes of its own."""
-    command = [sys.executable, "-m", "tests.oracle", system, "--short"]
+    command = [sys.executable, "-m", "tests.fault_injection.local", system, "--short"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:  # fmt: skip

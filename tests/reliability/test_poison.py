@@ -11,12 +11,12 @@ from django.db.models import Q
 from django.test import Client
 
 from app.celery import app
-from app.taskruns.models import Status, TaskRun, Undeliverable
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun, Undeliverable
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 UNKNOWN = {"TASKRUNS_UNKNOWN_PAUSE": "0.5", "TASKRUNS_UNKNOWN_LIMIT": "2"}
 
@@ -46,7 +46,7 @@ def test_a_task_that_kills_every_worker_is_given_up_and_its_bystanders_are_done(
 
 def test_an_unknown_task_waits_for_a_worker_that_knows_it(stack: Stack, effects: str) -> None:
     stack.relay()
-    old = stack.worker(include="tests.probes", TASKRUNS_UNKNOWN_PAUSE="0.5")
+    old = stack.worker(include="tests.support.probes", TASKRUNS_UNKNOWN_PAUSE="0.5")
     result = tasks.effect.delay(effects, "new")
     old.wait_for("no task is called 'probe.effect' here")
     until(lambda: TaskRun.of(result).error_type == "NotRegistered", "who looks at it sees why it waits")
@@ -127,7 +127,7 @@ def test_an_undeliverable_message_is_put_back_in_the_admin(
 ) -> None:
     headers = {**HEADERS, "task": "probe.glance"}
     redis_server.client().lpush("default", message(json.dumps([[effects, "back"], {}, {}]).encode(), headers))
-    old = stack.worker(include="tests.probes")
+    old = stack.worker(include="tests.support.probes")
     row = until(Undeliverable.objects.first, "it is kept")
     old.stop()
     admin = get_user_model().objects.create_superuser("chief", "chief@example.com", "a-long-passphrase-1")

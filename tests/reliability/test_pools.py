@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from django.db import connection, transaction
 
-from app.taskruns.models import Status, TaskRun
-from app.taskruns.models import Worker as WorkerRow
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from pressroom.models import Worker as WorkerRow
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 CALLS = 100
 SECONDS = 0.5

@@ -11,16 +11,16 @@ import psutil
 import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from app.local.services import free_port
-from app.taskruns.models import LIVE, Status, TaskRun
-from app.taskruns.models import Worker as WorkerRow
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
+from app.local.servers import free_port
+from pressroom.models import LIVE, Status, TaskRun
+from pressroom.models import Worker as WorkerRow
 from tests.reliability.conftest import Database
 from tests.reliability.loads import assert_once_each, call
-from tests.waiting import until
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.xdist_group("postgres faults"), pytest.mark.timeout(600)]
 

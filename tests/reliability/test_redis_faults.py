@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from app.local.services import free_port
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
+from app.local.servers import free_port
 from tests.reliability.loads import assert_once_each, call
-from tests.waiting import until
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("redis faults")
 

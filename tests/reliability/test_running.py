@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from app.taskruns.models import Status, TaskRun
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("running")
 

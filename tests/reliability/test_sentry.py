@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import structlog
 
-from app.local.services import free_port
+from app.local.servers import free_port
 from app.local.up import web as gunicorn
-from app.taskruns.models import Status, TaskRun
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
-from tests.web import Asked, Exchange, Web, web
+from pressroom.models import Status, TaskRun
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
+from tests.support.web import Asked, Exchange, Web, web
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_run_whose_last_worker_vanished_is_told_by_the_relay(
 
 def test_a_request_that_failed_is_one_event_with_its_id(stack: Stack, sentry: Web) -> None:
     port = free_port()
-    command = [part if part != "app.wsgi" else "tests.probes.wsgi" for part in gunicorn(port)]
+    command = [part if part != "app.wsgi" else "tests.support.probes.wsgi" for part in gunicorn(port)]
     served = stack.start(command, "Listening at", **dsn(sentry))
     address = f"http://127.0.0.1:{port}"
     request = urllib.request.Request(

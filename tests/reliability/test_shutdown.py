@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from app.taskruns.models import Status, TaskRun
-from app.taskruns.models import Worker as WorkerRow
-from tests.notes import noted
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from pressroom.models import Worker as WorkerRow
+from tests.support.notes import noted
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("pool", ["threads", "gevent"])
@@ -77,7 +77,7 @@ def test_sigterm_at_any_moment_counts_no_attempt_and_loses_nothing(stack: Stack,
 
 def test_who_runs_nothing_ends_though_its_loop_hangs(stack: Stack) -> None:
     """And not after its grace, which is half an hour for reports."""
-    worker = stack.worker("--include=tests.probes.hanging", TASKRUNS_GRACE="1000")
+    worker = stack.worker("--include=tests.support.probes.hanging", TASKRUNS_GRACE="1000")
     worker.wait_for("the loop hangs")
     began = time.monotonic()
     worker.popen.send_signal(signal.SIGTERM)

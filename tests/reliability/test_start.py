@@ -15,12 +15,12 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from app.accounts.models import User
-from app.local.services import free_port
+from app.local.servers import free_port
 from app.local.up import web
 from app.queues import BY_NAME
-from app.taskruns.models import TaskRun
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import TaskRun
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 REPORTS = apps.is_installed("app.reports")
 CELERY = [sys.executable, "-m", "celery", "-A", "app"]

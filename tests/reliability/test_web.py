@@ -21,11 +21,11 @@ from django.db import connection
 
 from app.accounts.models import User
 from app.accounts.tokens import AccessToken
-from app.taskruns.models import TaskRun
-from app.taskruns.ownership import owned_by
-from tests.probes import tasks
-from tests.processes import Process, Stack
-from tests.waiting import until
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import TaskRun
+from tests.support.probes import tasks
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 STREAM = {"Accept": "text/event-stream"}
 LONG = "600"

@@ -5,11 +5,11 @@ from celery.exceptions import TaskRevokedError
 from django.db import transaction
 from django.utils import timezone
 
-from app.taskruns.models import Status, TaskRun
-from tests.probes import tasks
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from tests.support.probes import tasks
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
 
 
 def test_an_expired_call_never_runs(stack: Stack, effects: str) -> None:

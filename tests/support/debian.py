@@ -1,4 +1,4 @@
-"""Programs of Debian's for the tests, unpacked into .tools/debian/ without root by ``python -m tests.debian``.
+"""Programs of Debian's for the tests, unpacked into .tools/debian/ without root by ``python -m tests.support.debian``.
 
 A system's own will do as well. Where there is neither apt-get nor that, the tests that want one are skipped.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 
 HOME = PROJECT / ".tools" / "debian"
 PROGRAMS = {"pgbouncer": "usr/sbin/pgbouncer", "prometheus": "usr/bin/promtool"}

@@ -1,4 +1,4 @@
-"""PgBouncer for the tests, by ``tests.debian``."""
+"""PgBouncer for the tests, by ``tests.support.debian``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from app.local.services import Identity, Service
-from tests.debian import PROGRAMS, binary, libraries
+from app.local.servers import Identity, Service
+from tests.support.debian import PROGRAMS, binary, libraries
 
 
 class PgBouncer(Service):

@@ -1,4 +1,4 @@
-"""Real services for the tests, started before Django's settings are read (``-p tests.plugin``).
+"""Real services for the tests, started before Django's settings are read (``-p tests.support.plugin``).
 
 Of the environment only ``DATABASE_URL`` is heeded: an empty test database is made there. Redis is always our own:
 tests empty it and take it down.
@@ -20,7 +20,7 @@ import pytest
 import redis
 
 from app.local.running import settings_names as settings_names  # noqa: PLC0414 - other tests ask here
-from app.local.services import Postgres, Valkey, data_folder
+from app.local.servers import Postgres, Valkey, data_folder
 
 _folder = Path(tempfile.mkdtemp(prefix="pressroom-tests-"))
 _data = data_folder(_folder)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import psutil
 from django.db import connection
 
-from tests.waiting import until
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -100,7 +100,7 @@ class Stack:
     def relay(self, **extra: str) -> Process:
         return self.start([sys.executable, "manage.py", "relay"], "relay: ready", **extra)
 
-    def worker(self, *arguments: str, include: str = "tests.probes.tasks", **extra: str) -> Process:
+    def worker(self, *arguments: str, include: str = "tests.support.probes.tasks", **extra: str) -> Process:
         command = [sys.executable, "-m", "celery", "-A", "app", "worker", "-l", "info", f"--include={include}"]
         command += ["--without-gossip", "--without-mingle"]
         defaults = [] if any(a.startswith(("-c", "--concurrency")) for a in arguments) else ["--concurrency=2"]

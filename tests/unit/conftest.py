@@ -14,7 +14,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.accounts.services import user_make_author
-from app.logs import logging_config
+from app.observability.logs import logging_config
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from app.blog.models import Post, Subscriber
 from app.erasure import erase
 from app.payments.models import Order
 from app.reports.models import Report
-from app.taskruns.models import IdempotencyKey, TaskRun
+from pressroom.models import IdempotencyKey, TaskRun
 from tests.unit.conftest import client_of
 from tests.unit.test_account_life import AUTH, DELETE, EMAIL, ME, PASSWORD, can_sign_in, links
 

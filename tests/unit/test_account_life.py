@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 from app.accounts import tasks
 from app.accounts.limits import Limit
 from app.accounts.models import User
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 from tests.unit.conftest import client_of
 
 PASSWORD, NEW = "a-long-passphrase-1", "another-passphrase-2"

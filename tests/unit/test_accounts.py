@@ -15,11 +15,11 @@ from rest_framework.test import APIClient
 from app.accounts.models import Limit, User
 from app.accounts.services import user_make_author
 from app.accounts.tasks import cleanup_expired_tokens, send_welcome_email
-from app.mail import MailPutOff, MailUnavailable
-from app.taskruns import idempotency
-from app.taskruns.models import IdempotencyKey, TaskRun
-from tests.loopback import smtp_server
-from tests.waiting import until
+from app.mail.send import MailPutOff, MailUnavailable
+from pressroom.http import idempotency
+from pressroom.models import IdempotencyKey, TaskRun
+from tests.support.loopback import smtp_server
+from tests.support.waiting import until
 
 NEW = {"username": "kim", "email": "Kim@Example.com", "password": "a-long-passphrase-1"}
 

@@ -12,10 +12,10 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
-from app.taskruns.models import IdempotencyKey, TaskRun
-from app.taskruns.ownership import owned_by
 from app.wsgi import application
-from tests.probes import tasks
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import IdempotencyKey, TaskRun
+from tests.support.probes import tasks
 from tests.unit.conftest import client_of
 
 pytestmark = pytest.mark.django_db

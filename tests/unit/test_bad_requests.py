@@ -12,9 +12,9 @@ from django.conf import settings
 from django.test import Client
 
 from app.accounts.models import User
-from app.taskruns.models import IdempotencyKey, TaskRun
-from app.taskruns.ownership import owned_by
-from tests.probes import tasks
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import IdempotencyKey, TaskRun
+from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
 

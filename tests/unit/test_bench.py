@@ -8,12 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 from bench import page
 from bench.figures import Asked, Figures, Posts, asked, counted, percentile
 from bench.peers import RECORD, SETTINGS, Effects, effect
 from bench.trees import Commands, cpu, kill, memory, tree
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, 50), (0.99, 99), (0.991, 100), (1.0, 100), (0.0, 1)], ids=str)

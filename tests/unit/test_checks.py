@@ -10,8 +10,10 @@ import pytest
 from celery import Celery
 from django.core.checks import CheckMessage
 
-from app import checks, checks_security
-from app.queues import BY_NAME, Queue
+from app.checks import configuration, security
+from app.queues import BY_NAME
+from pressroom import checks
+from pressroom.queues import Queue
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -59,16 +61,16 @@ def app_with(**options: Any) -> Celery:
 def test_what_only_local_mode_has_defaults_for(settings: Any, setting: str, value: Any, expected: list[str]) -> None:
     for name, good in {**SERVED, setting: value}.items():
         setattr(settings, name, good)
-    assert ids(checks.required_settings()) == expected
+    assert ids(configuration.required_settings()) == expected
     settings.LOCAL = True
-    assert ids(checks.required_settings()) == []
+    assert ids(configuration.required_settings()) == []
 
 
 @pytest.mark.parametrize(
     ("broker", "results", "cache", "expected"),
     [
         ("redis://r/0", "redis://r/1", "redis://r/2", 0),
-        ("redis://r/0", "app.taskruns.results:LedgerBackend", "redis://r/2", 0),
+        ("redis://r/0", "pressroom.celery_app.result_backend:LedgerBackend", "redis://r/2", 0),
         ("redis://r/0", "redis://r/1", "redis://r/0", 1),
         ("redis://r/0", "redis://r/2", "redis://r/2", 1),
         ("redis://r/0", "redis://r/0", "redis://r/0", 2),
@@ -81,7 +83,7 @@ def test_what_only_local_mode_has_defaults_for(settings: Any, setting: str, valu
 )
 def test_one_redis_database_for_two_uses(settings: Any, broker: str, results: str, cache: str, expected: int) -> None:
     settings.CELERY_BROKER_URL, settings.CELERY_RESULT_BACKEND, settings.CACHE_URL = broker, results, cache
-    found = list(checks.redis_databases())
+    found = list(configuration.redis_databases())
     assert ids(found) == ["pressroom.E004"] * expected
     assert not any("secret" in str(message) for message in found)
 
@@ -115,7 +117,7 @@ def test_a_broker_that_is_not_redis(settings: Any, url: str, expected: list[str]
 )
 def test_s3_half_set(settings: Any, bucket: str, given: dict[str, str], expected: list[str]) -> None:
     settings.S3_BUCKET, settings.S3_OPTIONS = bucket, {**dict.fromkeys(settings.S3_OPTIONS, ""), **given}
-    found = list(checks.file_storage())
+    found = list(configuration.file_storage())
     assert ids(found) == expected
     assert not any("very-secret" in str(message) for message in found)
 
@@ -235,7 +237,7 @@ def test_what_no_bundle_can_keep(
 )
 def test_a_word_that_registration_does_not_know(settings: Any, word: str, expected: list[str]) -> None:
     settings.REGISTRATION = word
-    assert ids(checks_security.registration()) == expected
+    assert ids(security.registration()) == expected
 
 
 @pytest.mark.parametrize(("site", "secure"), [("https://x.example", True), ("http://127.0.0.1:8000", False)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.checks_api import api
+from app.checks.api import api
 from tests.unit.test_checks import ids
 
 

@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 
-from app import checks_security as checks
-from app.local.services import PROJECT
-from app.rates import parse_rate
+from app.checks import security as checks
+from app.http.rates import parse_rate
+from app.local.servers import PROJECT
 from tests.unit.test_checks import CHECK, KEY, ids, run
 
 BAD_NUMBERS = [

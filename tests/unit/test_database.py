@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections, transaction
 
-from app.database.base import CONNECT, IDLE, REST, DatabaseWrapper
-from app.postgres import is_no_answer
-from tests.waiting import until
+from pressroom.database.base import CONNECT, IDLE, REST, DatabaseWrapper
+from pressroom.database.errors import is_no_answer
+from tests.support.waiting import until
 
 SLEEP = "SELECT pg_sleep(3)"
 

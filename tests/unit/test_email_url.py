@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from app import checks_outside
-from app.email_url import SENDGRID, SES, EmailUrlError, email_settings
+from app.checks import providers
+from app.mail.url import SENDGRID, SES, EmailUrlError, email_settings
 from tests.unit.test_checks import ids
 
 
@@ -63,7 +63,7 @@ def test_what_is_half_set_is_told_without_the_secret(settings: Any, url: str, wh
     with pytest.raises(EmailUrlError, match=why):
         email_settings(url)
     settings.EMAIL_URL = url
-    found = list(checks_outside.mail_transport())
+    found = list(providers.mail_transport())
     assert ids(found) == ["pressroom.E020"]
     assert not any("secret" in str(message) for message in found)
 
@@ -80,7 +80,7 @@ def test_what_is_half_set_is_told_without_the_secret(settings: Any, url: str, wh
 )
 def test_a_provider_needs_a_sender_of_ours(settings: Any, url: str, sender: str, expected: list[str]) -> None:
     settings.EMAIL_URL, settings.DEFAULT_FROM_EMAIL = url, sender
-    assert ids(checks_outside.mail_transport()) == expected
+    assert ids(providers.mail_transport()) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_provider_needs_a_sender_of_ours(settings: Any, url: str, sender: str,
 )
 def test_a_search_server_is_named_whole(settings: Any, url: str, key: str, local: bool, expected: list[str]) -> None:
     settings.MEILISEARCH_URL, settings.MEILISEARCH_KEY, settings.LOCAL = url, key, local
-    assert ids(checks_outside.search_server()) == expected
+    assert ids(providers.search_server()) == expected
 
 
 def test_a_wrong_one_does_not_keep_settings_from_being_read() -> None:

@@ -14,10 +14,11 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
-from app.taskruns import event_stream, heartbeats, ledger
-from app.taskruns.models import TaskRun
-from app.taskruns.ownership import owned_by
-from tests.probes import tasks
+from pressroom.enqueue.ownership import owned_by
+from pressroom.http import event_stream
+from pressroom.models import TaskRun
+from pressroom.sql import runs, workers
+from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
 
@@ -63,8 +64,8 @@ def events(answer: Any) -> list[dict[str, Any]]:
     return read
 
 
-def claim(run: TaskRun) -> ledger.Claim:
-    claimed = ledger.claim(run.pk, uuid.uuid4(), heartbeats.register("test@here", "[]", 1))
+def claim(run: TaskRun) -> runs.Claim:
+    claimed = runs.claim(run.pk, uuid.uuid4(), workers.register("test@here", "[]", 1))
     assert claimed is not None
     return claimed
 

@@ -22,14 +22,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.accounts.models import User
 from app.celery import app
 from app.queues import QUEUES
-from app.taskruns import figures, heartbeats, ledger, outgoing
-from app.taskruns.exporter import _OF_QUEUE, Exporter
-from app.taskruns.figures import read_ledger
-from app.taskruns.ids import uuid7
-from app.taskruns.models import Status, TaskRun, Worker
-from app.taskruns.ticks import Ticker
-from app.taskruns.wake import prefixed
-from tests.plugin import RedisServer
+from pressroom.enqueue.wakeup import prefixed
+from pressroom.models import Status, TaskRun, Worker
+from pressroom.monitoring import queue_stats
+from pressroom.monitoring.exporter import _OF_QUEUE, Exporter
+from pressroom.monitoring.queue_stats import read_ledger
+from pressroom.sql import dispatch, ends, runs, workers
+from pressroom.sql.rounds import Ticker
+from pressroom.uuid7 import uuid7
+from tests.support.plugin import RedisServer
 
 NONE = {queue.name: 0 for queue in QUEUES}
 OF_LEDGER = {name for name, *_ in _OF_QUEUE}
@@ -65,8 +66,8 @@ def call(queue: str = "default", **options: Any) -> TaskRun:
     return TaskRun.of(app.send_task("probe.effect", ["/dev/null", "x"], queue=queue, **options))
 
 
-def claim(run: TaskRun, worker: int) -> ledger.Claim:
-    claimed = ledger.claim(run.pk, uuid7(), worker)
+def claim(run: TaskRun, worker: int) -> runs.Claim:
+    claimed = runs.claim(run.pk, uuid7(), worker)
     assert claimed is not None
     return claimed
 
@@ -83,17 +84,17 @@ def test_every_declared_queue_is_told_of_also_at_0(exporter: Exporter, redis_ser
 
 
 def test_a_run_is_counted_where_it_stands(exporter: Exporter) -> None:
-    worker = heartbeats.register("emails@one", '["emails"]', 7)
-    runs = [call("emails", priority=number % 3) for number in range(10)]
+    worker = workers.register("emails@one", '["emails"]', 7)
+    called = [call("emails", priority=number % 3) for number in range(10)]
     call("emails", countdown=3600)
-    taken = outgoing.take_due({"emails": 4})
-    running = [claim(run, worker) for run in runs[:3]]
-    ledger.fail(running[0], ledger.LOST, None)
-    ledger.succeed(running[1], None)
-    TaskRun.objects.filter(pk=runs[1].pk).update(started_at=timezone.now() - timedelta(seconds=8))
+    taken = dispatch.take_due({"emails": 4})
+    running = [claim(run, worker) for run in called[:3]]
+    ends.fail(running[0], runs.LOST, None)
+    ends.succeed(running[1], None)
+    TaskRun.objects.filter(pk=called[1].pk).update(started_at=timezone.now() - timedelta(seconds=8))
 
     told = read_ledger().queues["emails"]
-    live = len({row.run_id for row in taken} - {run.pk for run in runs[:3]})
+    live = len({row.run_id for row in taken} - {run.pk for run in called[:3]})
     assert (told.due, told.published, told.running, told.dead) == (7, live, 1, 1)
     assert (told.depth, told.is_capped) == (8, False)
     assert (told.workers, told.slots) == (1, 7)
@@ -115,7 +116,7 @@ def test_the_oldest_due_task_and_the_relays_lag(exporter: Exporter) -> None:
     told = read_ledger().queues["default"]
     assert told.oldest == pytest.approx(90, abs=3)
     assert told.relay_lag == pytest.approx(50, abs=3)
-    outgoing.take_due({"default": 100})
+    dispatch.take_due({"default": 100})
     told = read_ledger().queues["default"]
     assert told.oldest == pytest.approx(90, abs=3)
     assert told.relay_lag == 0
@@ -145,12 +146,12 @@ def test_what_ended_in_other_queues_is_not_read(db: None) -> None:
         [after] = cursor.fetchone() or ()
     means = {name: queue.mean_runtime for name, queue in told.items()}
     assert means == dict.fromkeys(busy, 2) | {QUEUES[-1].name: None}
-    assert after - before <= len(QUEUES) * figures.LATEST
+    assert after - before <= len(QUEUES) * queue_stats.LATEST
 
 
 def test_counts_end_at_the_cap(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "SQL", figures.SQL.replace(f"{figures.CAP}", "5"))
-    monkeypatch.setattr(figures, "CAP", 5)
+    monkeypatch.setattr(queue_stats, "SQL", queue_stats.SQL.replace(f"{queue_stats.CAP}", "5"))
+    monkeypatch.setattr(queue_stats, "CAP", 5)
     with transaction.atomic():
         for number in range(12):
             call(priority=number % 4)
@@ -159,11 +160,11 @@ def test_counts_end_at_the_cap(exporter: Exporter, monkeypatch: pytest.MonkeyPat
 
 
 def test_workers(exporter: Exporter) -> None:
-    heartbeats.register("emails@one", '["emails", "default"]', 2)
-    heartbeats.end([heartbeats.register("emails@left", '["emails"]', 2)])
-    silent = heartbeats.register("emails@silent", '["emails"]', 2)
+    workers.register("emails@one", '["emails", "default"]', 2)
+    workers.end([workers.register("emails@left", '["emails"]', 2)])
+    silent = workers.register("emails@silent", '["emails"]', 2)
     Worker.objects.filter(pk=silent).update(heartbeat_at=timezone.now() - timedelta(seconds=60))
-    gone = heartbeats.register("emails@gone", '["emails"]', 2)
+    gone = workers.register("emails@gone", '["emails"]', 2)
     Worker.objects.filter(pk=gone).update(dead_at=timezone.now() - timedelta(hours=1))
 
     told = scrape(exporter)
@@ -196,7 +197,7 @@ def test_lateness_of_schedules(db: None) -> None:
     schedule("not yet", timedelta(days=3), interval=every_minute, start_time=now + timedelta(days=1))
     schedule("days late", timedelta(days=3), crontab=at_three)
 
-    told = figures.lateness()
+    told = queue_stats.lateness()
     assert told.keys() == {"late", "on time", "days late"}
     assert told["late"] == pytest.approx(40, abs=3)
     assert told["on time"] == 0

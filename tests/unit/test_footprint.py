@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 
 WORKER = """
 import sys
 import celery.apps.worker, celery.concurrency.prefork
 import app.celery
-assert "app.taskruns.worker" not in sys.modules  # who is no worker does not load it
-import app.taskruns.worker
+assert "pressroom.worker.bootstep" not in sys.modules  # who is no worker does not load it
+import pressroom.worker.bootstep
 from app.celery import app
 app.loader.import_default_modules()
 app.finalize()
@@ -55,7 +55,7 @@ SHARE = """
 import gc, django
 django.setup()
 from django.db import connection
-from app.taskruns.memory import share
+from pressroom.worker.memory import share
 share()
 frozen = gc.get_freeze_count()
 assert frozen > 50_000, frozen

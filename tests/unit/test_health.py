@@ -15,9 +15,9 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client, RequestFactory
 
-from app import schema
-from app.health import HealthMiddleware
-from tests.waiting import until
+from app.http.health import HealthMiddleware
+from pressroom.database import readiness
+from tests.support.waiting import until
 
 LAST = ("taskruns", "0004_autovacuum")
 
@@ -54,14 +54,14 @@ def test_ready_once_migrated_and_from_then_on(behind: Any, monkeypatch: pytest.M
 
 def test_a_schema_further_than_the_code_is_as_good(db: None) -> None:
     MigrationRecorder(connection).record_applied("taskruns", "9999_of_the_next_release")
-    assert schema.missing() is None
+    assert readiness.missing() is None
 
 
 def test_without_postgres_it_says_so(monkeypatch: pytest.MonkeyPatch, db: None) -> None:
     nowhere = connection.copy()
     nowhere.settings_dict = nowhere.settings_dict | {"PORT": 1}
-    monkeypatch.setattr(schema, "connection", nowhere)
-    assert str(schema.missing()).startswith("Postgres gave no answer: connection failed")
+    monkeypatch.setattr(readiness, "connection", nowhere)
+    assert str(readiness.missing()).startswith("Postgres gave no answer: connection failed")
 
 
 def test_waiting_ends_when_told(behind: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -71,12 +71,12 @@ def test_waiting_ends_when_told(behind: Any, caplog: pytest.LogCaptureFixture) -
         pauses.append(seconds)
         return len(pauses) == 3
 
-    assert not schema.wait(pause)
+    assert not readiness.wait(pause)
     assert [record.message for record in caplog.records] == [
         "waiting: migration taskruns.0004_autovacuum not applied: `manage.py migrate`"
     ]
     behind.save(force_insert=True)
-    assert schema.wait(pause)
+    assert readiness.wait(pause)
     assert len(pauses) == 3
 
 

@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 
 from app.local import beside, running, up
-from app.local.services import PROJECT, ServiceError
+from app.local.servers import PROJECT, ServiceError
 
 SETTINGS = {
     "LOCAL": "1",

@@ -14,10 +14,10 @@ import psycopg
 import pytest
 import redis
 
-from app.local import services
-from app.local.services import PROJECT, Postgres, Service, ServiceError, Valkey, data_folder
-from app.redis import redis_client
-from tests.waiting import until
+from app.local import servers
+from app.local.servers import PROJECT, Postgres, Service, ServiceError, Valkey, data_folder
+from pressroom.database.redis import redis_client
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +129,7 @@ def test_no_mode_outside_the_data_folder_changes(folder: Path, changed: list[Pat
 
 
 def test_an_interrupted_initdb_is_begun_anew(folder: Path) -> None:
-    services.make_folder(folder)
+    servers.make_folder(folder)
     (folder / "postgres.unfinished" / "data").mkdir(parents=True)
     (folder / "postgres.unfinished" / "data" / "PG_VERSION").write_text("18\n")
     postgres = Postgres(folder, durable=False)
@@ -163,7 +163,7 @@ def test_both_end_when_their_parent_is_killed(folder: Path) -> None:
     program = f"""
         import signal
         from pathlib import Path
-        from app.local.services import Postgres, Valkey
+        from app.local.servers import Postgres, Valkey
         started = Postgres(Path({str(folder)!r}), durable=False), Valkey(Path({str(folder)!r}))
         for service in started:
             service.start()
@@ -198,8 +198,8 @@ def test_for_root_the_servers_are_another_user_and_own_nothing_but_their_data(
 def test_binaries_that_their_user_cannot_reach_are_copied_to_the_data(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = services._runs
-    monkeypatch.setattr(services, "_runs", lambda binary, identity: folder in binary.parents and run(binary, identity))
+    run = servers._runs
+    monkeypatch.setattr(servers, "_runs", lambda binary, identity: folder in binary.parents and run(binary, identity))
     started: list[Service] = [Postgres(folder, durable=False), Valkey(folder)]
     for service in started:
         service.start()

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from app.local import guardian, supervisor
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ import structlog
 from django.test import Client
 from rest_framework.test import APIClient
 
-from app import checks_services as checks
-from app.logs import FORMATS, LEVELS, logging_config
-from app.taskruns.models import TaskRun
+from app.checks import external_services as checks
+from app.observability.logs import FORMATS, LEVELS, logging_config
+from pressroom.models import TaskRun
 from tests.unit.test_checks import ids
 
 
@@ -88,7 +88,7 @@ def test_every_request_has_an_id_of_its_own() -> None:
     assert len({Client().get("/api/nothing/")["X-Request-ID"] for _ in range(3)}) == 3
 
 
-@pytest.mark.urls("tests.probes.urls")
+@pytest.mark.urls("tests.support.probes.urls")
 def test_a_failure_is_one_line_with_its_traceback(lines: Any) -> None:
     answer = Client(raise_request_exception=False).get("/broken/secret/")
     [line] = lines()
@@ -99,7 +99,7 @@ def test_a_failure_is_one_line_with_its_traceback(lines: Any) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.urls("tests.probes.urls")
+@pytest.mark.urls("tests.support.probes.urls")
 def test_the_id_stands_in_the_row_of_what_a_request_starts(as_author: APIClient) -> None:
     as_author.post("/start/3/", headers={"X-Request-ID": "from-the-edge"})
     carried = [json.loads(run.headers)["__django_structlog__"] for run in TaskRun.objects.all()]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.mail import FileBackend, compose
+from app.mail.send import FileBackend, compose
 
 
 @pytest.fixture
 def folder(tmp_path: Path, settings: Any) -> Path:
     settings.EMAIL_FILE_PATH = str(tmp_path / "mail")
-    settings.EMAIL_BACKEND = "app.mail.FileBackend"
+    settings.EMAIL_BACKEND = "app.mail.send.FileBackend"
     return tmp_path / "mail"
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.metrics_server import Answer, MetricsServer
-from tests.waiting import until
+from pressroom.monitoring.server import Answer, MetricsServer
+from tests.support.waiting import until
 
 
 class Served:

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.local.services import free_port
-from tests.processes import ROOT, Process
-from tests.waiting import until
+from app.local.servers import free_port
+from tests.support.processes import ROOT, Process
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 GUNICORN = str(ROOT / ".venv" / "bin" / "gunicorn")

@@ -9,10 +9,10 @@ import pytest
 from django.test import Client
 
 from app.accounts.models import User
-from app.taskruns.about import subjects
-from app.taskruns.models import TaskRun
-from app.taskruns.ownership import owned_by
-from tests.probes import tasks
+from pressroom.enqueue.ownership import owned_by
+from pressroom.http.subjects import subjects
+from pressroom.models import TaskRun
+from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
 

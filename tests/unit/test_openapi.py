@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.core import NotSet
 
 from app.accounts.models import User
-from app.taskruns.models import TaskRun
-from app.taskruns.ownership import owned_by
 from app.wsgi import application
-from tests.probes import tasks
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import TaskRun
+from tests.support.probes import tasks
 
 OPERATIONS = {
     found.ok().label: found.ok()
@@ -43,7 +43,7 @@ def test_has_examples_that_hold(label: str) -> None:
         assert shown, (
             f"{label}: no example of its {what}. Give its serializer one by "
             "@extend_schema_serializer(examples=examples(request=…, response=…)), or the view's method one by "
-            "@extend_schema(examples=examples(…)); examples() is in app/openapi.py"
+            "@extend_schema(examples=examples(…)); examples() is in pressroom/http/openapi.py"
         )
         schema = closed({**body["schema"], "components": whole["components"]})
         validator = jsonschema_rs.Draft202012Validator(schema, validate_formats=True)

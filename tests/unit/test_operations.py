@@ -19,17 +19,17 @@ from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from app.accounts.models import User
-from app.operations import figures, schedules, search
-from app.operations.family import called, family
-from app.operations.search import Wanted, find
-from app.operations.templatetags.operations import ago, count, duration
-from app.operations.templatetags.operations import call as written
 from app.queues import BY_NAME
-from app.taskruns import heartbeats, ledger
-from app.taskruns.figures import read_ledger as figures_of_ledger
-from app.taskruns.ids import uuid7_at
-from app.taskruns.models import BrokenSchedule, Status, TaskRun, Worker
-from tests.probes import tasks
+from pressroom.models import BrokenSchedule, Status, TaskRun, Worker
+from pressroom.monitoring.queue_stats import read_ledger as figures_of_ledger
+from pressroom.operations import figures, schedules, search
+from pressroom.operations.family import called, family
+from pressroom.operations.search import Wanted, find
+from pressroom.operations.templatetags.operations import ago, count, duration
+from pressroom.operations.templatetags.operations import call as written
+from pressroom.sql import ends, runs, workers
+from pressroom.uuid7 import uuid7_at
+from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
 
@@ -40,15 +40,15 @@ def call(*arguments: Any, queue: str = "default", **options: Any) -> TaskRun:
     return TaskRun.of(tasks.effect.apply_async(arguments or ("/dev/null", "x"), queue=queue, **options))
 
 
-def claim(run: TaskRun) -> ledger.Claim:
-    claimed = ledger.claim(run.pk, uuid.uuid4(), heartbeats.register("test@here", '["default"]', 2))
+def claim(run: TaskRun) -> runs.Claim:
+    claimed = runs.claim(run.pk, uuid.uuid4(), workers.register("test@here", '["default"]', 2))
     assert claimed is not None
     return claimed
 
 
 def kill(run: TaskRun, error: str = "KeyError") -> TaskRun:
     """Make a dead letter of it, as its worker would."""
-    assert ledger.fail(claim(run), ledger.Failure(error, "'x'", "Traceback: <b>here</b>"), None)
+    assert ends.fail(claim(run), runs.Failure(error, "'x'", "Traceback: <b>here</b>"), None)
     run.refresh_from_db()
     return run
 
@@ -119,8 +119,8 @@ class TestActions:
         assert f"<strong>{entry.user}</strong>" in answer.content.decode()
 
     def test_many_are_asked_for_once_more(self, operator: Client) -> None:
-        runs = [call() for _ in range(3)]
-        form = {"action": "cancel", "run": [str(run.pk) for run in runs]}
+        called = [call() for _ in range(3)]
+        form = {"action": "cancel", "run": [str(run.pk) for run in called]}
         asked = operator.post(self.URL, form)
         assert "Cancel these 3?" in asked.content.decode()
         assert TaskRun.objects.filter(status=Status.QUEUED).count() == 3
@@ -156,11 +156,11 @@ def keys(page: search.Page) -> list[uuid.UUID]:
 
 class TestSearch:
     def test_pages_by_key(self) -> None:
-        runs = [call() for _ in range(5)]
+        called = [call() for _ in range(5)]
         first = find(Wanted(), 2)
         second = find(Wanted(before=first.before), 2)
         third = find(Wanted(before=second.before), 2)
-        assert keys(first) + keys(second) + keys(third) == [run.pk for run in reversed(runs)]
+        assert keys(first) + keys(second) + keys(third) == [run.pk for run in reversed(called)]
         assert (third.before, third.looked_back_to) == (None, None)
 
     def test_each_filter(self) -> None:
@@ -196,13 +196,13 @@ class TestSearch:
     def test_by_time(self) -> None:
         noon = datetime.datetime(2026, 3, 2, 12, tzinfo=datetime.UTC)
         hour = datetime.timedelta(hours=1)
-        runs = []
+        at = []
         for hours in (-1, 0, 1):
             run = call()
             TaskRun.objects.filter(pk=run.pk).update(id=uuid7_at(noon + hours * hour))
-            runs.append(uuid7_at(noon + hours * hour))
-        assert keys(find(Wanted(since=noon, until=noon + hour))) == [runs[1]]
-        assert keys(find(Wanted(since=noon, until=None)))[-2:] == [runs[2], runs[1]]
+            at.append(uuid7_at(noon + hours * hour))
+        assert keys(find(Wanted(since=noon, until=noon + hour))) == [at[1]]
+        assert keys(find(Wanted(since=noon, until=None)))[-2:] == [at[2], at[1]]
 
     def test_says_how_far_it_has_looked_and_goes_on_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(search, "LOOKED_THROUGH", 3)
@@ -253,7 +253,7 @@ class TestFigures:
         now = timezone.now().replace(second=30, microsecond=0)
         for minutes, wait in ((5, 1.0), (5, 2.0), (5, 9.0), (7, 4.0), (70, 5.0)):
             run = call()
-            assert ledger.succeed(claim(run), None)
+            assert ends.succeed(claim(run), None)
             at = now - datetime.timedelta(minutes=minutes)
             TaskRun.objects.filter(pk=run.pk).update(
                 finished_at=at, started_at=at, run_at=at - datetime.timedelta(seconds=wait)
@@ -283,7 +283,7 @@ class TestSchedules:
     def hourly(self, db: None) -> PeriodicTask:
         every = IntervalSchedule.objects.create(every=1, period="hours")
         return PeriodicTask.objects.create(
-            name="hourly", task="app.taskruns.tasks.prune", interval=every, last_run_at=timezone.now()
+            name="hourly", task="pressroom.tasks.prune", interval=every, last_run_at=timezone.now()
         )
 
     def test_last_next_and_late(self, hourly: PeriodicTask) -> None:
@@ -321,7 +321,7 @@ class TestSchedules:
 
     def test_run_now_leaves_the_next_run_where_it_was(self, operator: Client, hourly: PeriodicTask) -> None:
         operator.post(f"/admin/operations/schedules/{hourly.pk}/act/", {"action": "run-now"})
-        run = TaskRun.objects.get(name="app.taskruns.tasks.prune")
+        run = TaskRun.objects.get(name="pressroom.tasks.prune")
         assert run.owner is not None
         assert json.loads(run.headers)["periodic_task_name"] == "hourly"
         assert PeriodicTask.objects.get(pk=hourly.pk).last_run_at == hourly.last_run_at
@@ -345,7 +345,7 @@ class TestSchedules:
         if table == "crontabschedule":
             PeriodicTask.objects.update(interval=None, crontab=CrontabSchedule.objects.create())
         every = IntervalSchedule.objects.create(every=2, period="hours")
-        PeriodicTask.objects.create(name="a neighbour", task="app.taskruns.tasks.prune", interval=every)
+        PeriodicTask.objects.create(name="a neighbour", task="pressroom.tasks.prune", interval=every)
         with connection.cursor() as cursor:
             cursor.execute(f"UPDATE django_celery_beat_{table} SET {change} WHERE id IN (SELECT min(id) FROM "
                            f"django_celery_beat_{table})")  # fmt: skip
@@ -380,11 +380,11 @@ class TestSchedules:
 
 def test_a_worker_is_drained_lost_silent_or_alive(operator: Client) -> None:
     names = ("drained", "lost", "silent", "draining", "alive")
-    workers = {name: heartbeats.register(f"{name}-one@here", '["default"]', 2) for name in names}
-    heartbeats.beat(workers["draining"], 5 * 1024 * 1024, stopping=True)
-    heartbeats.end([workers["drained"]])
-    heartbeats.end([workers["lost"]], lost=True)
-    Worker.objects.filter(pk=workers["silent"]).update(heartbeat_at=timezone.now() - datetime.timedelta(minutes=1))
+    ids = {name: workers.register(f"{name}-one@here", '["default"]', 2) for name in names}
+    workers.beat(ids["draining"], 5 * 1024 * 1024, stopping=True)
+    workers.end([ids["drained"]])
+    workers.end([ids["lost"]], lost=True)
+    Worker.objects.filter(pk=ids["silent"]).update(heartbeat_at=timezone.now() - datetime.timedelta(minutes=1))
     page = operator.get("/admin/operations/workers/").content.decode()
     for name in names:
         row = page.partition(f"{name}-one@here")[2].partition("</tr>")[0]

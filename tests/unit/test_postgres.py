@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
 
-from app.postgres import is_no_answer
+from pressroom.database.errors import is_no_answer
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from django.db import connection
 from django.test import Client
 from rest_framework.test import APIClient
 
-from app.taskruns.models import TaskRun
-from app.taskruns.ownership import owned_by
-from tests.probes import tasks
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import TaskRun
+from tests.support.probes import tasks
 from tests.unit.conftest import permit
 
 pytestmark = pytest.mark.django_db

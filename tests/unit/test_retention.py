@@ -10,10 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from app.celery import app
-from app.checks import retention as retention_check
-from app.taskruns import heartbeats, retention
-from app.taskruns.ids import uuid7_at
-from app.taskruns.models import ChordPart, Status, StoredResult, TaskAttempt, TaskGroup, TaskRun, Undeliverable, Worker
+from pressroom import retention
+from pressroom.checks import retention as retention_check
+from pressroom.models import ChordPart, Status, StoredResult, TaskAttempt, TaskGroup, TaskRun, Undeliverable, Worker
+from pressroom.sql import workers
+from pressroom.uuid7 import uuid7_at
 
 pytestmark = pytest.mark.django_db
 
@@ -82,7 +83,7 @@ def test_the_rest_goes_too() -> None:
     TaskGroup.objects.create(group_id="waits for ever", size=2, done=1, created_at=long_ago)
     Undeliverable.objects.create(queue="default", message=b"?", reason="?")
     Undeliverable.objects.update(received_at=long_ago)
-    alive = heartbeats.register("alive", '["default"]', 1)
+    alive = workers.register("alive", '["default"]', 1)
     Worker.objects.create(name="dead", queues=[], slots=1, started_at=then, heartbeat_at=then, dead_at=long_ago)
     retention.prune()
 

@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.test import Client, RequestFactory
 
 from app.accounts.models import User
-from app.security import SecurityHeadersMiddleware
+from app.http.security_headers import SecurityHeadersMiddleware
 
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
@@ -64,13 +64,13 @@ def test_a_body_too_large_and_an_error_have_them(client: Client, monkeypatch: py
     def fail(*_: Any, **__: Any) -> HttpResponse:
         raise RuntimeError
 
-    monkeypatch.setattr("app.health.HealthMiddleware._readiness", fail)
+    monkeypatch.setattr("app.http.health.HealthMiddleware._readiness", fail)
     assert (client.get("/readyz").status_code, "Content-Security-Policy" in client.get("/readyz")) == (500, True)
 
     def suspicious(*_: Any, **__: Any) -> HttpResponse:
         raise SuspiciousOperation
 
-    monkeypatch.setattr("app.health.HealthMiddleware._readiness", suspicious)
+    monkeypatch.setattr("app.http.health.HealthMiddleware._readiness", suspicious)
     assert (client.get("/readyz").status_code, "Content-Security-Policy" in client.get("/readyz")) == (400, True)
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from app import checks_services as checks
-from app.sentry import _masked
+from app.checks import external_services as checks
+from app.observability.sentry import _masked
 from tests.unit.test_checks import ids, run
 
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 
 SLIM: dict[str, Any] = runpy.run_path(str(PROJECT / "deploy" / "slim.py"))
 

@@ -17,11 +17,11 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
-from app.taskruns import heartbeats, ledger, outgoing
-from app.taskruns.idempotency import keys_cleanup
-from app.taskruns.models import IdempotencyKey, Status, TaskRun
-from app.taskruns.ownership import owned_by
-from tests.probes import tasks
+from pressroom.enqueue.ownership import owned_by
+from pressroom.http.idempotency import keys_cleanup
+from pressroom.models import IdempotencyKey, Status, TaskRun
+from pressroom.sql import dispatch, ends, runs, workers
+from tests.support.probes import tasks
 from tests.unit.conftest import client_of, permit
 
 pytestmark = pytest.mark.django_db
@@ -36,9 +36,9 @@ def kill(run: TaskRun) -> TaskRun:
     """Make a dead letter of it, as its worker would."""
     import uuid
 
-    claim = ledger.claim(run.pk, uuid.uuid4(), heartbeats.register("test@here", "[]", 1))
+    claim = runs.claim(run.pk, uuid.uuid4(), workers.register("test@here", "[]", 1))
     assert claim is not None
-    assert ledger.fail(claim, ledger.Failure("KeyError", "'x'", "Traceback: <b>here</b>"), None)
+    assert ends.fail(claim, runs.Failure("KeyError", "'x'", "Traceback: <b>here</b>"), None)
     run.refresh_from_db()
     return run
 
@@ -90,7 +90,7 @@ class TestCancel:
         answer = as_author.post(f"/api/tasks/{run.pk}/cancel/")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
         assert answer["Location"].endswith(f"/api/tasks/{run.pk}/")
-        assert outgoing.take_due({"default": 10}) == []
+        assert dispatch.take_due({"default": 10}) == []
         again = as_author.post(f"/api/tasks/{run.pk}/cancel/")
         assert (again.status_code, again["Content-Type"]) == (409, "application/problem+json")
         assert LogEntry.objects.get().user == author
@@ -127,7 +127,7 @@ class TestRetry:
         assert as_author.post(f"/api/tasks/{kill(call(author)).pk}/retry/").status_code == 403
 
 
-@pytest.mark.urls("tests.probes.urls")
+@pytest.mark.urls("tests.support.probes.urls")
 class TestIdempotencyKey:
     URL = "/start/3/"
 
@@ -168,7 +168,7 @@ class TestIdempotencyKey:
         assert keys_cleanup() == 1
 
 
-@pytest.mark.urls("tests.probes.urls")
+@pytest.mark.urls("tests.support.probes.urls")
 @pytest.mark.django_db(transaction=True)
 def test_many_at_once_with_one_key_start_the_work_once(as_author: APIClient) -> None:
     start = threading.Barrier(8)

@@ -12,9 +12,9 @@ from celery import chord, group, signature
 from django.db import transaction
 from kombu.exceptions import EncodeError
 
-from app.taskruns.arguments import LONGEST_ID
-from app.taskruns.models import TaskRun
-from tests.probes import tasks
+from pressroom.enqueue.arguments import LONGEST_ID
+from pressroom.models import TaskRun
+from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

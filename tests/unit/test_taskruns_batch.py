@@ -8,11 +8,11 @@ import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from app.taskruns import arguments
-from app.taskruns.batch import MOST
-from app.taskruns.ledger import DuplicateTaskIdError
-from app.taskruns.models import TaskRun, Tick
-from tests.probes import tasks
+from pressroom.enqueue import arguments
+from pressroom.enqueue.buffer import MOST
+from pressroom.models import TaskRun, Tick
+from pressroom.sql.runs import DuplicateTaskIdError
+from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -11,9 +11,9 @@ import pytest
 from django.db import transaction
 from django.db.models import F
 
-from app.taskruns import exchange, heartbeats, ledger
-from app.taskruns.models import Status, TaskRun
-from tests.probes import tasks
+from pressroom.models import Status, TaskRun
+from pressroom.sql import backlog, ends, runs, workers
+from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,21 +22,21 @@ class Slot:
     """A slot whose first run, of ``probe.effect``, has ended."""
 
     def __init__(self, priority: int = 0) -> None:
-        self.worker = heartbeats.register("w@h", '["default"]', 1)
+        self.worker = workers.register("w@h", '["default"]', 1)
         run = TaskRun.of(tasks.effect.apply_async(["nowhere", "first"], priority=priority))
-        claimed = ledger.claim(run.pk, uuid.uuid4(), self.worker)
+        claimed = runs.claim(run.pk, uuid.uuid4(), self.worker)
         assert claimed is not None
         self.first = claimed
-        assert ledger.succeed(claimed, "null")
+        assert ends.succeed(claimed, "null")
         self.limits = json.dumps({"timelimit": json.loads(run.headers)["timelimit"]})[1:-1]
 
-    def exchange(
-        self, most: int, *ended: exchange.Success, revoked: Sequence[str] = ()
-    ) -> tuple[set[uuid.UUID], list[exchange.Taken]]:
+    def backlog(
+        self, most: int, *ended: backlog.Success, revoked: Sequence[str] = ()
+    ) -> tuple[set[uuid.UUID], list[backlog.Taken]]:
         names = ["probe.effect", "probe.hold"]
-        return exchange.exchange(self.first, self.worker, ended, names, revoked, self.limits, most)
+        return backlog.exchange(self.first, self.worker, ended, names, revoked, self.limits, most)
 
-    def take(self, most: int = 100, revoked: Sequence[str] = ()) -> list[exchange.Taken]:
+    def take(self, most: int = 100, revoked: Sequence[str] = ()) -> list[backlog.Taken]:
         return self.exchange(most, revoked=revoked)[1]
 
 
@@ -46,19 +46,19 @@ def call(count: int, **options: Any) -> list[TaskRun]:
     return [TaskRun.of(result) for result in results]
 
 
-def ids(taken: list[exchange.Taken]) -> list[uuid.UUID]:
+def ids(taken: list[backlog.Taken]) -> list[uuid.UUID]:
     return [one.claim.run_id for one in taken]
 
 
 def test_the_longest_due_first_and_no_more_than_asked_for() -> None:
-    slot, runs = Slot(), call(5)
+    slot, called = Slot(), call(5)
     taken = slot.take(3)
-    assert ids(taken) == [run.pk for run in runs[:3]]
-    for run in runs[:3]:
+    assert ids(taken) == [run.pk for run in called[:3]]
+    for run in called[:3]:
         run.refresh_from_db()
         assert (run.status, run.claim, run.worker_id, run.attempt) == ("running", slot.first.token, slot.worker, 1)
     told = [(one.celery_id, one.name, one.body) for one in taken]
-    assert told == [(run.celery_id, "probe.effect", run.body) for run in runs[:3]]
+    assert told == [(run.celery_id, "probe.effect", run.body) for run in called[:3]]
     assert all(one.claim.waited >= 0 for one in taken)
 
 
@@ -91,15 +91,15 @@ def test_what_is_more_urgent_and_due_goes_first() -> None:
     call(1, priority=4, expires=-1)
     call(1, priority=10)
     assert ids(slot.take()) == [urgent.pk]
-    assert ids(slot.exchange(9, exchange.Success(slot.first, "null", None, 0.0, 0.0))[1]) == [urgent.pk]  # as before
+    assert ids(slot.exchange(9, backlog.Success(slot.first, "null", None, 0.0, 0.0))[1]) == [urgent.pk]  # as before
     TaskRun.objects.filter(pk=urgent.pk).update(status=Status.SUCCEEDED)
     assert ids(slot.take()) == [less.pk]
 
 
 def test_what_is_revoked_by_its_id_is_left() -> None:
-    slot, runs = Slot(), call(3)
-    taken = slot.take(revoked=[runs[1].celery_id, "another"])
-    assert ids(taken) == [runs[0].pk, runs[2].pk]
+    slot, called = Slot(), call(3)
+    taken = slot.take(revoked=[called[1].celery_id, "another"])
+    assert ids(taken) == [called[0].pk, called[2].pk]
 
 
 def test_only_the_head_of_the_queue_is_looked_at() -> None:
@@ -115,7 +115,7 @@ def test_only_the_head_of_the_queue_is_looked_at() -> None:
 def test_a_worker_declared_dead_takes_nothing() -> None:
     slot = Slot()
     call(3)
-    heartbeats.end([slot.worker], lost=True)
+    workers.end([slot.worker], lost=True)
     assert not slot.take()
 
 
@@ -124,7 +124,7 @@ def test_an_answer_lost_is_had_again() -> None:
     call(4)
     taken = slot.take(2)
     assert ids(slot.take(2)) == ids(taken)
-    successes = [exchange.Success(one.claim, f'"{number}"', None, 2.0, 1.0) for number, one in enumerate(taken)]
+    successes = [backlog.Success(one.claim, f'"{number}"', None, 2.0, 1.0) for number, one in enumerate(taken)]
     ended, more = slot.exchange(2, *successes)
     assert ended == set(ids(taken))
     assert slot.exchange(2, *successes) == (ended, more)
@@ -142,7 +142,7 @@ def test_a_claim_lost_is_not_ended() -> None:
     call(2)
     mine, lost = slot.take(2)
     TaskRun.objects.filter(pk=lost.claim.run_id).update(claim=uuid.uuid4())
-    successes = [exchange.Success(one.claim, "null", None, 0.0, 0.0) for one in (mine, lost)]
+    successes = [backlog.Success(one.claim, "null", None, 0.0, 0.0) for one in (mine, lost)]
     ended, _ = slot.exchange(0, *successes)
     assert ended == {mine.claim.run_id}
     assert TaskRun.objects.get(pk=lost.claim.run_id).status == Status.RUNNING
@@ -153,22 +153,22 @@ def test_what_was_not_begun_is_given_back() -> None:
     call(3)
     before = [*TaskRun.objects.order_by("pk").values_list("pk", "run_at")]
     slot.take(2)
-    assert ledger.release(slot.worker, token=slot.first.token) == 2
+    assert runs.release(slot.worker, token=slot.first.token) == 2
     assert [*TaskRun.objects.order_by("pk").values_list("pk", "run_at")] == before
     assert set(TaskRun.objects.filter(status=Status.QUEUED).values_list("attempt", "losses", "claim")) == {(0, 0, None)}
     other = uuid.uuid4()
     slot.take(2)
-    assert ledger.release(slot.worker, token=other) == 0
+    assert runs.release(slot.worker, token=other) == 0
 
 
 def test_what_a_dead_child_would_have_told() -> None:
     slot = Slot()
     call(4)
     well, badly, again, _ = slot.take(4)
-    slot.exchange(0, exchange.Success(well.claim, "null", None, 3.0, 1.0))
-    ledger.fail(badly.claim, ledger.Failure("KeyError", "'x'", ""), None)
+    slot.exchange(0, backlog.Success(well.claim, "null", None, 3.0, 1.0))
+    ends.fail(badly.claim, runs.Failure("KeyError", "'x'", ""), None)
     TaskRun.objects.filter(pk=again.claim.run_id).update(status=Status.RETRYING)
-    told = {one.celery_id: one for one in exchange.ended_under(slot.first.token, slot.first.run_id, 60.0)}
+    told = {one.celery_id: one for one in backlog.ended_under(slot.first.token, slot.first.run_id, 60.0)}
     assert {one.celery_id: one.status for one in told.values()} == {
         well.celery_id: "succeeded",
         badly.celery_id: "dead",

@@ -24,12 +24,13 @@ from kombu.exceptions import EncodeError
 
 from app.celery import app
 from app.queues import BY_NAME
-from app.taskruns import ends, heartbeats, ledger, outgoing
-from app.taskruns.ids import uuid7
-from app.taskruns.models import Status, TaskRun
-from app.taskruns.outbox import _flat_repr
-from app.taskruns.ownership import OwnershipMiddleware, owned_by
-from tests.probes import tasks
+from pressroom import conf
+from pressroom.enqueue.amqp import _flat_repr
+from pressroom.enqueue.ownership import OwnershipMiddleware, owned_by
+from pressroom.models import Status, TaskRun
+from pressroom.sql import dispatch, ends, runs, workers
+from pressroom.uuid7 import uuid7
+from tests.support.probes import tasks
 
 User = get_user_model()
 
@@ -169,9 +170,9 @@ class TestTheRow:
         assert '"timelimit": [9, 8]' in of_call.headers
 
     def test_keys_are_in_order_of_time(self) -> None:
-        runs = [TaskRun.of(tasks.effect.delay("a", str(number))) for number in range(3)]
-        assert sorted(runs, key=lambda run: run.pk.bytes[:6]) == runs
-        assert {run.pk.version for run in runs} == {7}
+        called = [TaskRun.of(tasks.effect.delay("a", str(number))) for number in range(3)]
+        assert sorted(called, key=lambda run: run.pk.bytes[:6]) == called
+        assert {run.pk.version for run in called} == {7}
 
 
 @pytest.mark.django_db
@@ -210,7 +211,7 @@ class TestRefusals:
 
     def test_a_live_duplicate_of_an_id_and_the_transaction_goes_on(self) -> None:
         tasks.effect.apply_async(["a", "b"], task_id="mine")
-        with pytest.raises(ledger.DuplicateTaskIdError, match="mine"):
+        with pytest.raises(runs.DuplicateTaskIdError, match="mine"):
             tasks.effect.apply_async(["a", "c"], task_id="mine")
         assert TaskRun.objects.get().arguments == (["a", "b"], {})
 
@@ -268,12 +269,12 @@ def test_other_arguments_are_left_to_celery(values: Any) -> None:
 
 @pytest.fixture
 def worker_id(db: None) -> int:
-    return heartbeats.register("test@here", '["default"]', 1)
+    return workers.register("test@here", '["default"]', 1)
 
 
-def claimed(worker_id: int) -> ledger.Claim:
+def claimed(worker_id: int) -> runs.Claim:
     run = TaskRun.of(tasks.effect.delay("a", "b"))
-    claim = ledger.claim(run.pk, uuid.uuid4(), worker_id)
+    claim = runs.claim(run.pk, uuid.uuid4(), worker_id)
     assert claim is not None
     return claim
 
@@ -281,16 +282,16 @@ def claimed(worker_id: int) -> ledger.Claim:
 class TestClaimAndFinish:
     def test_one_claim_only(self, worker_id: int) -> None:
         claim = claimed(worker_id)
-        assert ledger.claim(claim.run_id, uuid.uuid4(), worker_id) is None
+        assert runs.claim(claim.run_id, uuid.uuid4(), worker_id) is None
 
     def test_a_claim_may_be_repeated_with_its_token(self, worker_id: int) -> None:
         claim = claimed(worker_id)
-        assert ledger.claim(claim.run_id, claim.token, worker_id) == claim
+        assert runs.claim(claim.run_id, claim.token, worker_id) == claim
         assert claim.attempt == 1
 
     def test_a_claim_tells_how_long_the_run_waited(self, worker_id: int) -> None:
         run = TaskRun.of(tasks.effect.apply_async(["a", "b"], eta=timezone.now() - datetime.timedelta(seconds=60)))
-        claim = ledger.claim(run.pk, uuid.uuid4(), worker_id)
+        claim = runs.claim(run.pk, uuid.uuid4(), worker_id)
         assert claim is not None
         assert 60 <= claim.waited < 360
 
@@ -298,37 +299,37 @@ class TestClaimAndFinish:
         early = TaskRun.of(tasks.effect.apply_async(["a", "b"], countdown=60))
         late = TaskRun.of(tasks.effect.apply_async(["a", "b"], expires=-1))
         due = TaskRun.of(tasks.effect.delay("a", "b"))
-        assert ledger.claim(early.pk, uuid.uuid4(), worker_id) is None
-        assert ledger.claim(late.pk, uuid.uuid4(), worker_id) is None
-        heartbeats.end([worker_id])
-        assert ledger.claim(due.pk, uuid.uuid4(), worker_id) is None
+        assert runs.claim(early.pk, uuid.uuid4(), worker_id) is None
+        assert runs.claim(late.pk, uuid.uuid4(), worker_id) is None
+        workers.end([worker_id])
+        assert runs.claim(due.pk, uuid.uuid4(), worker_id) is None
 
     def test_a_finish_by_who_has_lost_the_claim_writes_nothing(self, worker_id: int) -> None:
         old = claimed(worker_id)
-        heartbeats.end([worker_id])
-        assert len(ledger.lose_orphans()) == 1
-        new = ledger.claim(old.run_id, uuid.uuid4(), heartbeats.register("other@here", "[]", 1))
+        workers.end([worker_id])
+        assert len(ends.lose_orphans()) == 1
+        new = runs.claim(old.run_id, uuid.uuid4(), workers.register("other@here", "[]", 1))
         assert new is not None
         assert new.attempt == 2
 
-        assert not ledger.succeed(old, '"stale"')
-        assert not ledger.fail(old, ledger.LOST, None)
-        assert not ledger.progress(old, 1, 2, "stale")
-        assert ledger.lose_claim(old.run_id, old.token) == []
-        assert not ledger.ended(old)
-        assert ledger.succeed(new, '"fresh"')
-        assert ledger.ended(new)
+        assert not ends.succeed(old, '"stale"')
+        assert not ends.fail(old, runs.LOST, None)
+        assert not runs.progress(old, 1, 2, "stale")
+        assert ends.lose_claim(old.run_id, old.token) == []
+        assert not runs.ended(old)
+        assert ends.succeed(new, '"fresh"')
+        assert runs.ended(new)
         assert TaskRun.objects.get().result == '"fresh"'
 
     def test_one_that_is_to_be_cancelled_does_not_go_on(self, worker_id: int) -> None:
         retried, lost = claimed(worker_id), claimed(worker_id)
         assert ends.cancel_claim(retried.run_id, retried.token, only_if_requested=True) == []
         for claim in (retried, lost):
-            assert ends.cancel_running(claim.run_id)
-        assert heartbeats.claims(worker_id, 60) == ({retried.token, lost.token}, set())
-        assert heartbeats.claims(worker_id, -1)[1] == {retried.token, lost.token}
+            assert runs.cancel_running(claim.run_id)
+        assert workers.claims(worker_id, 60) == ({retried.token, lost.token}, set())
+        assert workers.claims(worker_id, -1)[1] == {retried.token, lost.token}
         assert len(ends.cancel_claim(retried.run_id, retried.token, only_if_requested=True)) == 1
-        assert [row.status for row in ledger.lose_claim(lost.run_id, lost.token)] == ["cancelled"]
+        assert [row.status for row in ends.lose_claim(lost.run_id, lost.token)] == ["cancelled"]
         assert {run.status for run in TaskRun.objects.all()} == {Status.CANCELLED}
         assert all(run.finished_at for run in TaskRun.objects.all())
 
@@ -336,22 +337,22 @@ class TestClaimAndFinish:
         run = TaskRun.of(tasks.effect.apply_async(["a", "b"], queue="emails"))
         most = BY_NAME["emails"].max_attempts
         for attempt in range(1, most + 1):
-            claim = ledger.claim(run.pk, uuid.uuid4(), worker_id)
+            claim = runs.claim(run.pk, uuid.uuid4(), worker_id)
             assert claim is not None
             assert claim.attempt == attempt
-            assert len(ledger.lose_claim(run.pk, claim.token)) == 1
+            assert len(ends.lose_claim(run.pk, claim.token)) == 1
         run.refresh_from_db()
         assert (run.status, run.losses, run.attempts.count()) == (Status.DEAD, most, most)
 
     def test_what_was_lost_goes_before_what_came_after_it(self, worker_id: int) -> None:
         lost = claimed(worker_id)
         tasks.effect.delay("a", "later")
-        assert ledger.lose_claim(lost.run_id, lost.token)
-        assert [row.run_id for row in outgoing.take_due({"default": 1})] == [lost.run_id]
+        assert ends.lose_claim(lost.run_id, lost.token)
+        assert [row.run_id for row in dispatch.take_due({"default": 1})] == [lost.run_id]
 
     def test_what_a_leaving_worker_gives_up_is_not_counted(self, worker_id: int) -> None:
         claim = claimed(worker_id)
-        assert ledger.release(worker_id) == 1
+        assert runs.release(worker_id) == 1
         run = TaskRun.objects.get(pk=claim.run_id)
         assert (run.status, run.attempt, run.losses) == (Status.QUEUED, 0, 0)
 
@@ -361,7 +362,7 @@ def test_the_database_knows_a_suspect_as_we_do(db: None) -> None:
         cursor.execute("SELECT pg_get_functiondef('taskruns_take_due_1'::regproc)")
         source = cursor.fetchone()[0]
     counts = re.findall(r"losses (?:>=|<) (\d+)", source)
-    assert counts == [str(ledger.SUSPECT_AFTER)] * 3
+    assert counts == [str(conf.SUSPECT_AFTER)] * 3
 
 
 def values(run: TaskRun) -> dict[str, Any]:
@@ -374,22 +375,22 @@ class TestTakeDue:
     def test_no_more_than_the_window(self) -> None:
         for number in range(5):
             tasks.effect.delay("a", str(number))
-        assert len(outgoing.take_due({"default": 3})) == 3
-        assert outgoing.take_due({"default": 3}) == []
-        outgoing.unpublish([TaskRun.objects.filter(published_at__isnull=False).first().pk])  # type: ignore[union-attr]
-        assert len(outgoing.take_due({"default": 3})) == 1
+        assert len(dispatch.take_due({"default": 3})) == 3
+        assert dispatch.take_due({"default": 3}) == []
+        dispatch.unpublish([TaskRun.objects.filter(published_at__isnull=False).first().pk])  # type: ignore[union-attr]
+        assert len(dispatch.take_due({"default": 3})) == 1
 
     def test_in_order_of_priority_then_time_and_only_what_is_due(self) -> None:
         for priority, countdown in ((5, 0), (0, 0), (0, 60), (3, 0)):
             tasks.effect.apply_async(["a", f"{priority}/{countdown}"], priority=priority, countdown=countdown)
-        taken = outgoing.take_due({"default": 10})
+        taken = dispatch.take_due({"default": 10})
         assert [TaskRun.objects.get(pk=row.run_id).priority for row in taken] == [0, 3, 5]
 
     def test_a_full_window_of_one_queue_does_not_hold_back_another(self) -> None:
         tasks.effect.apply_async(["a", "1"], queue="emails")
         tasks.effect.apply_async(["a", "2"], queue="emails")
         tasks.effect.apply_async(["a", "3"], queue="default")
-        taken = outgoing.take_due({"emails": 1, "default": 1})
+        taken = dispatch.take_due({"emails": 1, "default": 1})
         assert sorted(row.queue for row in taken) == ["default", "emails"]
 
     def test_what_is_due_some_other_day_is_not_read(self) -> None:
@@ -412,7 +413,7 @@ class TestTakeDue:
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(read)
             before = cursor.fetchone()
-            [taken] = outgoing.take_due({"default": 100})
+            [taken] = dispatch.take_due({"default": 100})
             cursor.execute(read)
             after = cursor.fetchone()
         assert TaskRun.objects.get(pk=taken.run_id).priority == 9
@@ -426,7 +427,7 @@ class TestTakeDue:
             for way in ("seqscan", "bitmapscan", "sort"):
                 cursor.execute(f"SET LOCAL enable_{way} = off")
             cursor.execute(
-                f"EXPLAIN SELECT id FROM taskruns_taskrun WHERE queue = 'default' AND status IN {ledger.WAITING} "
+                f"EXPLAIN SELECT id FROM taskruns_taskrun WHERE queue = 'default' AND status IN {runs.WAITING} "
                 "AND published_at IS NULL AND run_at <= clock_timestamp() ORDER BY priority, run_at LIMIT 5"
             )
             plan = "\n".join(row[0] for row in cursor.fetchall())

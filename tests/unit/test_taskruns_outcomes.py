@@ -11,11 +11,11 @@ from celery import chain, chord, group
 from django.contrib.auth.models import Group
 from django.db import transaction
 
-from app.taskruns import actions
-from app.taskruns.models import Status, TaskRun
-from app.taskruns.tasks import tell_end
-from tests.notes import noted
-from tests.probes import here, tasks
+from pressroom import operator_actions
+from pressroom.models import Status, TaskRun
+from pressroom.tasks import tell_end
+from tests.support.notes import noted
+from tests.support.probes import here, tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,7 +69,7 @@ def test_the_ledger_tells_of_the_end_that_it_writes_and_of_a_new_run(path: str, 
     way(run)
     assert noted(path) == WAYS[way]
     if way is not here.discarded:
-        actions.run_again(run=run, user=None)
+        operator_actions.run_again(run=run, user=None)
         assert noted(path)[-1] == "restarted"
 
 
@@ -103,7 +103,7 @@ def test_a_hook_does_not_close_the_connection_under_the_end(path: str) -> None:
 def test_what_is_rolled_back_was_not_told(path: str) -> None:
     run = call(path)
     with transaction.atomic():
-        actions.run_cancel(run=run, user=None)
+        operator_actions.run_cancel(run=run, user=None)
         transaction.set_rollback(True)
     assert not Group.objects.filter(name__startswith="told").exists()
 

@@ -12,12 +12,14 @@ from celery.result import GroupResult, ResultSet, allow_join_result
 from django.db import transaction
 
 from app.celery import app
-from app.taskruns import execution, groups, ledger, terminal
-from app.taskruns.execution import Execution
-from app.taskruns.models import Status, StoredResult, TaskRun, Worker
-from app.taskruns.results import LedgerBackend, RedisLedgerBackend
-from app.taskruns.verdict import Verdict
-from tests.probes import tasks
+from pressroom import context
+from pressroom.celery_app.result_backend import LedgerBackend, RedisLedgerBackend
+from pressroom.execution import settle
+from pressroom.execution.execution import Execution
+from pressroom.execution.outcome import Verdict
+from pressroom.models import Status, StoredResult, TaskRun, Worker
+from pressroom.sql import chords, ends, runs
+from tests.support.probes import tasks
 
 SHORT = 0.3
 """Seconds to wait for what will not come."""
@@ -31,12 +33,12 @@ def run_of(celery_id: str) -> TaskRun:
     return TaskRun.objects.filter(celery_id=celery_id).order_by("-id")[0]
 
 
-def begin(run: TaskRun) -> ledger.Claim:
+def begin(run: TaskRun) -> runs.Claim:
     """Claim it as a worker."""
     worker = Worker.objects.create(
         name="w", queues=["default"], slots=1, started_at=run.created_at, heartbeat_at=run.created_at
     )
-    claim = ledger.claim(run.pk, uuid.uuid4(), worker.pk)
+    claim = runs.claim(run.pk, uuid.uuid4(), worker.pk)
     assert claim is not None
     return claim
 
@@ -97,7 +99,7 @@ def test_a_ready_result_is_told_in_any_transaction() -> None:
     result = effect().delay()
     claim = begin(run_of(result.id))
     with transaction.atomic():
-        ledger.succeed(claim, json.dumps("well"))
+        ends.succeed(claim, json.dumps("well"))
         assert result.get(timeout=SHORT) == "well"
 
 
@@ -105,14 +107,14 @@ def test_a_ready_result_is_told_in_any_transaction() -> None:
 def test_get_of_a_call_that_waits_for_the_finish_is_refused() -> None:
     run = run_of(effect().delay().id)
     running = Execution(begin(run), run.celery_id, tasks.effect, {})
-    reset = execution._current.set(running)
+    reset = context._current.set(running)
     try:
         running.end_body()
         held = tasks.effect.delay("nowhere", "held")
         with allow_join_result(), pytest.raises(RuntimeError, match="stored with that end"):
             held.get(timeout=60)
     finally:
-        execution._current.reset(reset)
+        context._current.reset(reset)
 
 
 # ---- The same id again -----------------------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ def test_a_new_run_does_not_show_the_state_of_an_old_one_with_its_id() -> None:
     claim = begin(run_of("again"))
     app.backend.store_result("again", {"done": 3}, "PROGRESS")
     assert (first.state, first.info) == ("PROGRESS", {"done": 3})
-    ledger.succeed(claim, json.dumps("old"))
+    ends.succeed(claim, json.dumps("old"))
     assert first.state == states.SUCCESS
 
     app.backend._cache.clear()
@@ -141,7 +143,7 @@ def test_a_new_attempt_does_not_show_the_state_of_the_last_one() -> None:
     result = tasks.effect.delay("nowhere", "line")
     claim = begin(run_of(result.id))
     app.backend.store_result(result.id, {"done": 3}, "PROGRESS")
-    terminal.lose_claim(claim.run_id, claim.token)
+    settle.record_lost_attempt(claim.run_id, claim.token)
     begin(run_of(result.id))
     assert result.state == states.STARTED
 
@@ -155,12 +157,12 @@ def test_a_late_revocation_does_not_change_what_has_failed() -> None:
 
 @pytest.mark.django_db
 def test_a_chord_called_again_counts_anew() -> None:
-    groups.set_size("g", 2)
-    assert [groups.count("g", part, 0, "SUCCESS", "1") for part in "ab"] == [False, True]
-    assert groups.count("g", "a", 0, "SUCCESS", "1") is False
-    groups.set_size("g", 2)
-    assert [groups.count("g", part, 0, "SUCCESS", "2") for part in "ab"] == [False, True]
-    assert [result for _, _, result in groups.parts("g")] == ["2", "2"]
+    chords.set_size("g", 2)
+    assert [chords.count("g", part, 0, "SUCCESS", "1") for part in "ab"] == [False, True]
+    assert chords.count("g", "a", 0, "SUCCESS", "1") is False
+    chords.set_size("g", 2)
+    assert [chords.count("g", part, 0, "SUCCESS", "2") for part in "ab"] == [False, True]
+    assert [result for _, _, result in chords.parts("g")] == ["2", "2"]
 
 
 @pytest.mark.django_db
@@ -188,7 +190,7 @@ def end(backend: Any, value: Any, state: str = states.SUCCESS) -> str:
     """Run a task to its end as a worker does, with this backend. Returns its Celery id."""
     run = run_of(tasks.effect.delay("nowhere", "line").id)
     running = Execution(begin(run), run.celery_id, tasks.effect, {})
-    reset = execution._current.set(running)
+    reset = context._current.set(running)
     try:
         backend.store_result(run.celery_id, {"pid": 1}, states.STARTED)
         if isinstance(backend, RedisLedgerBackend) and not backend.copy.missed:
@@ -198,9 +200,9 @@ def end(backend: Any, value: Any, state: str = states.SUCCESS) -> str:
         if state == states.SUCCESS:
             assert running.finish(Verdict(state))
         else:
-            assert running.finish(Verdict(state, ledger.Failure(type(value).__name__, str(value), "")))
+            assert running.finish(Verdict(state, runs.Failure(type(value).__name__, str(value), "")))
     finally:
-        execution._current.reset(reset)
+        context._current.reset(reset)
     return run.celery_id
 
 
@@ -266,6 +268,6 @@ def test_redis_that_refuses_one_value_takes_the_next(redis_backend: RedisLedgerB
 def test_redis_urls_are_the_ledgers_with_a_copy(redis_server: Any) -> None:
     url = f"{redis_server.url}/1"
     for scheme in ("redis", "rediss"):
-        assert app.loader.override_backends[scheme] == "app.taskruns.results:RedisLedgerBackend"
+        assert app.loader.override_backends[scheme] == "pressroom.celery_app.result_backend:RedisLedgerBackend"
     assert issubclass(RedisLedgerBackend, LedgerBackend)
     assert RedisLedgerBackend(app=app, url=url).as_uri() == stock_backend(redis_server).as_uri()

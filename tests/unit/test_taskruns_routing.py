@@ -7,8 +7,8 @@ from celery.exceptions import ImproperlyConfigured, QueueNotFound
 from kombu import Exchange, Queue
 
 from app.celery import app
-from app.taskruns.models import TaskRun
-from tests.probes import tasks
+from pressroom.models import TaskRun
+from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

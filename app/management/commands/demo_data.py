@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from app.accounts.services import user_make_author
-from app.parts import parts
+from pressroom.plugins import parts
 
 
 class Command(BaseCommand):

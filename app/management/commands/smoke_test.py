@@ -14,11 +14,11 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-from app import schema
-from app.parts import parts
-from app.taskruns.models import TaskRun
-from app.taskruns.ownership import owned_by
-from app.taskruns.tasks import prune
+from pressroom.database import readiness
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import TaskRun
+from pressroom.plugins import parts
+from pressroom.tasks import prune
 
 FINAL = {"succeeded", "failed", "cancelled", "expired"}
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, url: str, timeout: float, **options: Any) -> None:
         """Leaves nothing behind. Raises CommandError, which says in a line what does not work."""
-        if (why := schema.missing()) is not None:
+        if (why := readiness.missing()) is not None:
             raise CommandError(why)
         name, password = f"smoke-test-{secrets.token_hex(4)}", secrets.token_urlsafe(16)
         user = get_user_model().objects.create_user(name, f"{name}@example.com", password)

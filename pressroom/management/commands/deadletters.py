@@ -8,22 +8,22 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 
-from app.printable import printable, printable_lines
-from app.taskruns import actions
-from app.taskruns.models import Status, TaskRun
+from pressroom import operator_actions
+from pressroom.models import Status, TaskRun
+from pressroom.printable import printable, printable_lines
 
 
 class Command(BaseCommand):
     help = "Dead letters: list them, show one with every attempt, run them again, discard them."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
+        operator_actions = parser.add_subparsers(dest="action", required=True)
         for name, text in (
             ("list", "the newest first"),
             ("retry", "run again, as new runs linked to these"),
             ("discard", "delete for good"),
         ):
-            sub = actions.add_parser(name, help=text)
+            sub = operator_actions.add_parser(name, help=text)
             sub.add_argument("--queue")
             sub.add_argument("--name", help="of the task")
             sub.add_argument("--error", help="type of the last error")
@@ -32,7 +32,7 @@ class Command(BaseCommand):
             else:
                 sub.add_argument("ids", nargs="*", type=uuid.UUID, help="of runs")
                 sub.add_argument("--all", action="store_true", help="all that the filters leave")
-        show = actions.add_parser("show", help="one, with every attempt and its traceback")
+        show = operator_actions.add_parser("show", help="one, with every attempt and its traceback")
         show.add_argument("id", type=uuid.UUID)
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
@@ -61,13 +61,13 @@ class Command(BaseCommand):
             missing = set(options["ids"]) - set(runs.values_list("pk", flat=True))
             if missing:
                 raise CommandError(f"no dead letter: {', '.join(sorted(map(str, missing)))}")
-        act = actions.run_again if action == "retry" else actions.run_discard
+        act = operator_actions.run_again if action == "retry" else operator_actions.run_discard
         done = 0
         for run in runs.iterator(chunk_size=500):
             try:
                 act(run=run, user=None)
                 done += 1
-            except actions.NotPossible as error:
+            except operator_actions.NotPossible as error:
                 self.stderr.write(f"{run.pk}: {error}")
         self.stdout.write(f"{done} {'run again' if action == 'retry' else 'discarded'}")
 

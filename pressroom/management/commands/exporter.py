@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from app.checks import TAG
-from app.metrics_server import MetricsServer
-from app.taskruns.exporter import Exporter
+from pressroom.checks import TAG
+from pressroom.monitoring.exporter import Exporter
+from pressroom.monitoring.server import MetricsServer
 
 logger = logging.getLogger(__name__)
 

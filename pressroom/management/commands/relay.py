@@ -9,10 +9,10 @@ from celery import current_app as celery_app
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from app import schema
-from app.checks import TAG
-from app.taskruns import alive
-from app.taskruns.relay import Relay
+from pressroom.checks import TAG
+from pressroom.database import readiness
+from pressroom.process import alive_file
+from pressroom.relay.loop import Relay
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +28,12 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stopping.set())
         # Errbacks and chords of what it declares dead are called by name.
         celery_app.loader.import_default_modules()
-        alive.start()
+        alive_file.start()
         relay = Relay(stopping)
         if settings.METRICS_PORT:
             threading.Thread(target=relay.metrics.serve(settings.METRICS_PORT).serve_forever, daemon=True).start()
-        if schema.wait(stopping.wait):
-            alive.ready()
+        if readiness.wait(stopping.wait):
+            alive_file.ready()
             logger.info("relay: ready")
             relay.run()
         logger.info("relay: stopped")

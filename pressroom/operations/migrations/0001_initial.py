@@ -4,23 +4,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Operations',
+            name="Operations",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
             ],
             options={
-                'verbose_name_plural': 'overview',
-                'permissions': [('view_operations', 'Can look at tasks, workers and schedules'), ('operate', 'Can run tasks again, cancel and discard them, and pause schedules')],
-                'managed': False,
-                'default_permissions': (),
+                "verbose_name_plural": "overview",
+                "permissions": [
+                    ("view_operations", "Can look at tasks, workers and schedules"),
+                    ("operate", "Can run tasks again, cancel and discard them, and pause schedules"),
+                ],
+                "managed": False,
+                "default_permissions": (),
             },
         ),
     ]

@@ -4,14 +4,21 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('operations', '0002_log_by_object'),
+        ("operations", "0002_log_by_object"),
     ]
 
     operations = [
         migrations.AlterModelOptions(
-            name='operations',
-            options={'default_permissions': (), 'managed': False, 'permissions': [('view_operations', 'Can look at tasks, workers and schedules'), ('operate', 'Can look at tasks, run them again, cancel and discard them, and write schedules')], 'verbose_name_plural': 'overview'},
+            name="operations",
+            options={
+                "default_permissions": (),
+                "managed": False,
+                "permissions": [
+                    ("view_operations", "Can look at tasks, workers and schedules"),
+                    ("operate", "Can look at tasks, run them again, cancel and discard them, and write schedules"),
+                ],
+                "verbose_name_plural": "overview",
+            },
         ),
     ]

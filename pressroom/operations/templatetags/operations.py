@@ -10,7 +10,7 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html
 
-from app.taskruns.figures import CAP
+from pressroom.monitoring.queue_stats import CAP
 
 register = template.Library()
 

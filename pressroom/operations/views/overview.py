@@ -11,12 +11,12 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from app.operations import charts, figures
-from app.operations.pages import page, recorded, render
-from app.operations.templatetags.operations import duration
-from app.queues import BY_NAME
-from app.taskruns.figures import CAP, read_ledger
-from app.taskruns.models import Status, TaskRun, Undeliverable, Worker
+from pressroom.conf import declared_queues
+from pressroom.models import Status, TaskRun, Undeliverable, Worker
+from pressroom.monitoring.queue_stats import CAP, read_ledger
+from pressroom.operations import charts, figures
+from pressroom.operations.pages import page, recorded, render
+from pressroom.operations.templatetags.operations import duration
 
 LEFT = 20
 """Workers that are no more, of which the page tells."""
@@ -35,7 +35,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "overview",
         "Operations",
         queues=[
-            {"queue": BY_NAME[name], "now": now, "is_late": now.oldest > BY_NAME[name].max_wait}
+            {"queue": declared_queues()[name], "now": now, "is_late": now.oldest > declared_queues()[name].max_wait}
             for name, now in ledger.queues.items()
         ],
         ticks=sorted(ledger.tick_ages.items()),

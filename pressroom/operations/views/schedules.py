@@ -9,9 +9,9 @@ from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_POST, require_safe
 from django_celery_beat.models import PeriodicTask
 
-from app.operations import schedules as services
-from app.operations.pages import action, page, render
-from app.taskruns.actions import NotPossible
+from pressroom.operations import schedules as services
+from pressroom.operations.pages import action, page, render
+from pressroom.operator_actions import NotPossible
 
 ACTIONS = {
     "run-now": (services.schedule_run_now, "is run now"),

@@ -16,16 +16,16 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
-from app.checks import our_tasks
-from app.operations import figures
-from app.operations.family import family
-from app.operations.forms import DeadLetterForm, SearchForm
-from app.operations.pages import action, page, recorded, render
-from app.operations.search import Page, find
-from app.operations.shown import arguments_of, headers_of, request_id
-from app.taskruns import actions
-from app.taskruns.figures import CAP
-from app.taskruns.models import LIVE, Status, TaskRun
+from pressroom import operator_actions
+from pressroom.checks import our_tasks
+from pressroom.models import LIVE, Status, TaskRun
+from pressroom.monitoring.queue_stats import CAP
+from pressroom.operations import figures
+from pressroom.operations.family import family
+from pressroom.operations.forms import DeadLetterForm, SearchForm
+from pressroom.operations.pages import action, page, recorded, render
+from pressroom.operations.search import Page, find
+from pressroom.operations.shown import arguments_of, headers_of, request_id
 
 MOST_AT_ONCE = 500
 """Runs that one request acts on: each is a transaction of its own, of some milliseconds."""
@@ -138,9 +138,9 @@ class Action:
 
 
 ACTIONS = {
-    "run-again": Action(actions.run_again, "Run again", "run again"),
-    "cancel": Action(actions.run_cancel, "Cancel", "cancelled, or asked to stop"),
-    "discard": Action(actions.run_discard, "Discard", "discarded"),
+    "run-again": Action(operator_actions.run_again, "Run again", "run again"),
+    "cancel": Action(operator_actions.run_cancel, "Cancel", "cancelled, or asked to stop"),
+    "discard": Action(operator_actions.run_discard, "Discard", "discarded"),
 }
 
 
@@ -158,7 +158,7 @@ def act(request: HttpRequest) -> HttpResponse:
     if not pks:
         messages.warning(request, "Nothing was selected.")
         return redirect(back)
-    if "confirmed" not in request.POST and (len(pks) > 1 or chosen.service is actions.run_discard):
+    if "confirmed" not in request.POST and (len(pks) > 1 or chosen.service is operator_actions.run_discard):
         runs = TaskRun.objects.filter(pk__in=pks).only("name", "status", "queue", "error_type")
         kinds = Counter((run.name, run.queue, run.status, run.error_type) for run in runs)
         return render(
@@ -166,7 +166,7 @@ def act(request: HttpRequest) -> HttpResponse:
             kinds=kinds.most_common(), back=back, most=MOST_AT_ONCE,
         )  # fmt: skip
     _act(request, chosen, pks)
-    gone = chosen.service is actions.run_discard and str(pks[0]) in back
+    gone = chosen.service is operator_actions.run_discard and str(pks[0]) in back
     return redirect(reverse("operations:dead_letters") if gone else back)
 
 
@@ -196,7 +196,7 @@ def _act(request: HttpRequest, chosen: Action, pks: list[UUID]) -> None:
             done += 1
         except TaskRun.DoesNotExist:
             refused["It is not there any more."] += 1
-        except actions.NotPossible as error:
+        except operator_actions.NotPossible as error:
             refused[str(error)] += 1
     if done:
         messages.success(request, f"{done:,} {'task' if done == 1 else 'tasks'} {chosen.done}.")

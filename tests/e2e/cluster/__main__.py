@@ -131,7 +131,7 @@ class Background:
 def statuses(namespace: Namespace, tasks: list[str]) -> str | None:
     """How many of the tasks have which status; None while one is not at its end."""
     code = (
-        "import json, sys; from collections import Counter; from app.taskruns.models import TaskRun, LIVE;"
+        "import json, sys; from collections import Counter; from pressroom.models import TaskRun, LIVE;"
         "ids = json.load(sys.stdin); found = dict(TaskRun.objects.filter(pk__in=ids).values_list('pk', 'status'));"
         "print(json.dumps({'live': sum(s in LIVE for s in found.values()), 'missing': len(set(ids)) - len(found),"
         "'counts': Counter(found.values())}))"
@@ -244,7 +244,7 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
     outside.kubectl("wait", "--for=condition=Ready", "pod/load", "--timeout=180s")
     with steps.step("upgrade with a migration, under load") as found:
         found.append(under_load(outside, namespace, lambda: install(namespace, image=NEXT)))
-        schema = "from app.schema import missing; print('schema:', missing() or 'as far as the code')"
+        schema = "from pressroom.database.readiness import missing; print('schema:', missing() or 'as far as the code')"
         found.append(namespace.shell(schema).strip())
     with steps.step("rollback to the old code on the new schema, under load") as found:
         back = ["rollback", "press", "1", "--wait", "--timeout", "5m"]

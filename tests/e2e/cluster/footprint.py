@@ -52,8 +52,7 @@ def start(namespace: Namespace) -> float:
     namespace.kubectl(*scale, "--replicas=0")
     until(lambda: not pods(namespace, WORKER), f"no {WORKER} is left", timeout=420.0)
     queued = namespace.shell(
-        "from app.taskruns.models import TaskRun; from app.taskruns.tasks import prune;"
-        "print(TaskRun.of(prune.delay()).pk)"
+        "from pressroom.models import TaskRun; from pressroom.tasks import prune;print(TaskRun.of(prune.delay()).pk)"
     ).split()[-1]
     row = f"FROM taskruns_taskrun WHERE id = '{queued}'"
     until(lambda: namespace.psql(f"SELECT published_at {row}"), "the relay has sent the task")

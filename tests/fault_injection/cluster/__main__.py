@@ -14,18 +14,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.chaos.faults import FAULTS, SHORT, Fault
-from tests.chaos.ground import Ground, build
-from tests.chaos.rows import Row, fill, table
 from tests.e2e.cluster.kube import Failed, need, need_keda, run, until
-from tests.oracle.tally import Tally, tally
+from tests.fault_injection.cluster.faults import FAULTS, SHORT, Fault
+from tests.fault_injection.cluster.ground import Ground, build
+from tests.fault_injection.cluster.rows import Row, fill, table
+from tests.fault_injection.local.tally import Tally, tally
 
 RATE = float(os.environ.get("RATE", "20"))
 """Requests a second; half of them call tasks of the oracle's four kinds, an eighth publishes, which starts three."""
 MINUTES = float(os.environ.get("MINUTES", "20"))
 """Of faults at random."""
 ONLY = os.environ.get("ONLY", "").split()
-"""Functions of tests/chaos/faults.py, to try these alone."""
+"""Functions of tests/fault_injection/cluster/faults.py, to try these alone."""
 LONGEST = 6 * 3600
 """Seconds: a guard against a load that nobody ends."""
 
@@ -80,7 +80,7 @@ def verdict(ground: Ground, rows: list[Row]) -> Tally:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.fault_injection.cluster", description=__doc__)
     parser.add_argument("--short", action="store_true", help="the worst five, without KEDA")
     parser.add_argument("--seed", default="", help="of the calls and faults; printed, chosen where none is given")
     given = parser.parse_args()

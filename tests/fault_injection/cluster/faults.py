@@ -13,8 +13,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos.ground import IMAGE, NEXT, RELEASE, TICK, Ground
 from tests.e2e.cluster.kube import Failed, succeeds, until
+from tests.fault_injection.cluster.ground import IMAGE, NEXT, RELEASE, TICK, Ground
 
 FLOOD = int(os.environ.get("FLOOD", "100000"))
 CUT = 60.0

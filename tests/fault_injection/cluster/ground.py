@@ -21,7 +21,7 @@ from tests.chart.tools import CHART, ROOT
 from tests.e2e.cluster import external
 from tests.e2e.cluster.kube import Failed, Namespace, load_image, run, succeeds, until
 from tests.e2e.cluster.stack import INSTALL, install, token
-from tests.oracle.stack import TABLE
+from tests.fault_injection.local.stack import TABLE
 
 HERE = Path(__file__).resolve().parent
 IMAGE, NEXT = "pressroom:chaos", "pressroom:chaos-next"

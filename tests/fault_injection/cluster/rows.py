@@ -6,8 +6,8 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
-from tests.notes import noted
-from tests.oracle.tally import Tally
+from tests.fault_injection.local.tally import Tally
+from tests.support.notes import noted
 
 FIRST = ("effect", "chunk 0", "part 0", "part 1", "part 2", "part 3")
 """Parts of a call that wait for no other."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.chaos.rows import Row, fill, table
-from tests.oracle.tally import Tally
+from tests.fault_injection.cluster.rows import Row, fill, table
+from tests.fault_injection.local.tally import Tally
 
 
 def test_each_row_has_what_was_called_in_its_time(tmp_path: Path) -> None:

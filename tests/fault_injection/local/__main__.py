@@ -12,12 +12,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.local.services import data_folder
-from tests.notes import noted
-from tests.oracle.faults import DO, PATIENCE, Fault, plan
-from tests.oracle.stack import PRODUCTION, QUICK, SLOTS, WORKERS, Stack
-from tests.oracle.tally import Tally, tally
-from tests.processes import Process
+from app.local.servers import data_folder
+from tests.fault_injection.local.faults import DO, PATIENCE, Fault, plan
+from tests.fault_injection.local.stack import PRODUCTION, QUICK, SLOTS, WORKERS, Stack
+from tests.fault_injection.local.tally import Tally, tally
+from tests.support.notes import noted
+from tests.support.processes import Process
 
 MINUTES, TASKS = 10.0, 20_000
 FAULTS = {
@@ -62,7 +62,7 @@ def run(system: str, seed: str, minutes: float, tasks: int, counts: dict[str, in
 def _watch(stack: Stack, seed: str, seconds: float, tasks: int, counts: dict[str, int]) -> Tally:
     kind = "stock" if stack.system == "stock" else "ours"
     arguments = [kind, str(stack.folder), seed, str(tasks), str(seconds)]
-    client = stack.run("client", [sys.executable, "-m", "tests.oracle.client", *arguments])
+    client = stack.run("client", [sys.executable, "-m", "tests.fault_injection.local.client", *arguments])
     run = Run(stack)
     try:
         run.break_things(plan(seed, counts, seconds))
@@ -143,7 +143,7 @@ class Run:
 
 def main() -> int:
     """0 where nothing was lost or doubled; for the mutations, where each was noticed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.oracle", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.fault_injection.local", description=__doc__)
     parser.add_argument(
         "system", choices=["ours", "bundles", "stock", *FAULTS_FOR, "mutations"], nargs="?", default="ours"
     )

@@ -1,4 +1,4 @@
-"""``python -m tests.oracle.client ours|stock FOLDER SEED TASKS SECONDS``: the caller, with books of its own.
+"""The caller, with books of its own: ``python -m …local.client ours|stock FOLDER SEED TASKS SECONDS``.
 
 A call is acknowledged when its commit has returned (ours) or its ``delay()`` (stock), and is noted only then. Calls
 come in bursts of random size, spread over the time; a call that failed is not made again.
@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.notes import note
-from tests.oracle.calls import PARTS, WEIGHTS
+from tests.fault_injection.local.calls import PARTS, WEIGHTS
+from tests.support.notes import note
 
 LARGEST_BURST = 100
 
@@ -20,13 +20,13 @@ LARGEST_BURST = 100
 def main(system: str, folder: Path, seed: str, tasks: int, seconds: float) -> None:
     """Make calls until so many tasks are acknowledged."""
     if system == "stock":
-        import tests.oracle.stock  # noqa: F401 - becomes the default application
+        import tests.fault_injection.local.stock  # noqa: F401 - becomes the default application
     import django
 
     django.setup()
     from django.db import connection, transaction
 
-    from tests.oracle.tasks import make
+    from tests.fault_injection.local.tasks import make
 
     rng = random.Random(f"{seed} calls")
     begin = time.monotonic()

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from tests.oracle.stack import Role, Stack
+from tests.fault_injection.local.stack import Role, Stack
 
 PATIENCE = 15.0
 """Seconds to wait for a moment at which a fault hurts: a task under work, a message in Redis."""

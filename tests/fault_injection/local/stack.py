@@ -14,9 +14,9 @@ from pathlib import Path
 import psycopg
 import redis
 
-from app.local.services import Postgres, Valkey
-from tests.notes import noted
-from tests.processes import Process
+from app.local.servers import Postgres, Valkey
+from tests.support.notes import noted
+from tests.support.processes import Process
 
 WORKERS, SLOTS = 3, 4
 QUEUE = "default"
@@ -119,12 +119,12 @@ class Stack:
         return [*self.workers, *([self.relay] if self.relay else [])]
 
     def _worker(self, number: int) -> list[str]:
-        app = "tests.oracle.stock" if self.system == "stock" else "app"
-        include = "tests.oracle.tasks"
+        app = "tests.fault_injection.local.stock" if self.system == "stock" else "app"
+        include = "tests.fault_injection.local.tasks"
         if self.system in ("without-claim", "without-fence", "without-heartbeat"):
-            include += f",tests.probes.{self.system.replace('-', '_')}"
+            include += f",tests.support.probes.{self.system.replace('-', '_')}"
         if self.system == "bundles":
-            include += ",tests.probes.bundled"
+            include += ",tests.support.probes.bundled"
         return [
             sys.executable, "-m", "celery", "-A", app, "worker", "-l", "info", f"--include={include}", "-Q", QUEUE,
             "-c", str(SLOTS), "-n", f"worker{number}@%h", "--without-gossip", "--without-mingle",
@@ -132,16 +132,16 @@ class Stack:
 
     def _relay(self) -> list[str]:
         if self.system == "without-reconciler":
-            return [sys.executable, "-m", "tests.probes.relay_without_reconciler"]
+            return [sys.executable, "-m", "tests.support.probes.relay_without_reconciler"]
         if self.system == "bundles":
-            return [sys.executable, "-m", "tests.probes.relay_narrow"]
+            return [sys.executable, "-m", "tests.support.probes.relay_narrow"]
         return [sys.executable, "manage.py", "relay"]
 
     def start(self) -> None:
         """Everything, and wait until it is ready."""
         self.postgres.start()
         self.valkey.start()
-        settings = "tests.oracle.stock_settings" if self.system == "stock" else "app.settings"
+        settings = "tests.fault_injection.local.stock_settings" if self.system == "stock" else "app.settings"
         self.environment = {
             **self.timing.environment, "DATABASE_URL": self.postgres.url, "REDIS_URL": self.valkey.url, "LOCAL": "1",
             "VAR_DIR": str(self.folder), "ORACLE_FOLDER": str(self.folder), "DJANGO_SETTINGS_MODULE": settings,

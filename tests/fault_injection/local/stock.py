@@ -1,4 +1,4 @@
-"""Stock Celery as its documentation advises where nothing may be lost: ``celery -A tests.oracle.stock worker``."""
+"""Stock Celery, set up as its documentation advises where nothing may be lost."""
 
 import os
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.notes import noted
-from tests.oracle.calls import PARTS, kind_of
+from tests.fault_injection.local.calls import PARTS, kind_of
+from tests.support.notes import noted
 
 
 @dataclasses.dataclass

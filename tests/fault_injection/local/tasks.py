@@ -15,8 +15,8 @@ from typing import Any
 from celery import chord, shared_task
 from django.db import InterfaceError, OperationalError, connection
 
-from tests.notes import note
-from tests.oracle.calls import CHUNK, CHUNKS, HEADER
+from tests.fault_injection.local.calls import CHUNK, CHUNKS, HEADER
+from tests.support.notes import note
 
 FOLDER = os.environ["ORACLE_FOLDER"]
 LONGEST_PAUSE = float(os.environ.get("ORACLE_PAUSE", "0.06"))
@@ -50,7 +50,7 @@ def _key(request: Any) -> Any:
     """The run's key; stock Celery has its task's id."""
     if getattr(request, "taskrun", None) is None:
         return request.id
-    from app.taskruns.execution import current_run_id
+    from pressroom.context import current_run_id
 
     return current_run_id()
 

@@ -126,7 +126,7 @@ MESSAGES: dict[str, Callable[[], str | bytes]] = {
 
 
 def _push(queue: str, *items: str | bytes) -> None:
-    from app.taskruns.wake import broker_client, prefixed
+    from pressroom.enqueue.wakeup import broker_client, prefixed
 
     broker_client(socket_timeout=10.0).lpush(prefixed(queue), *items)
 
@@ -179,7 +179,7 @@ class OthersRun(Kind):
     ).map(list)
 
     def call(self, case: Case, record: Record) -> None:
-        from app.taskruns.models import TaskRun
+        from pressroom.models import TaskRun
         from tests.odd.tasks.basic import take
 
         how, times = case.drawn
@@ -222,7 +222,7 @@ class OtherType(Kind):
     strategy = st.tuples(st.sampled_from(TYPES), st.sampled_from([0.2, 1.0])).map(list)
 
     def call(self, case: Case, record: Record) -> None:
-        from app.taskruns.wake import broker_client, prefixed
+        from pressroom.enqueue.wakeup import broker_client, prefixed
         from tests.odd.caller import plain_call
 
         which, seconds = case.drawn

@@ -12,10 +12,10 @@ from django.db import transaction
 from app.blog import services
 from app.blog.models import Delivery, Notification, Post, Subscriber
 from app.blog.tasks import notify_subscribers
-from app.taskruns.models import Status, TaskRun
-from tests.loopback import HANG, Asked, HttpServer, Reply, http_server, smtp_server
-from tests.processes import Process, Stack
-from tests.waiting import until
+from pressroom.models import Status, TaskRun
+from tests.support.loopback import HANG, Asked, HttpServer, Reply, http_server, smtp_server
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 
 
 def publish(subscribers: int) -> Post:

@@ -11,11 +11,11 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from app.accounts.services import user_make_author
 from app.blog.models import Delivery, Subscriber
-from app.taskruns.models import Status, TaskRun
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
+from pressroom.models import Status, TaskRun
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 from tests.unit.conftest import client_of
-from tests.waiting import until
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from django.utils import timezone
 
 from app.integrations.models import Ping
 from app.integrations.tasks import BACKOFF, RETRIES, call_external_api, notify_slack, ping_external
-from app.taskruns.models import Status, TaskRun
-from tests.probes.ledger import done
-from tests.processes import Stack
-from tests.waiting import until
-from tests.web import Web, web
+from pressroom.models import Status, TaskRun
+from tests.support.probes.ledger import done
+from tests.support.processes import Stack
+from tests.support.waiting import until
+from tests.support.web import Web, web
 
 
 @pytest.fixture

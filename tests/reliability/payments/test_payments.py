@@ -12,11 +12,11 @@ from django.utils import timezone
 from app.payments.models import Order
 from app.payments.services import order_begin_payment, order_create
 from app.payments.tasks import process_payment
-from app.taskruns.models import Status, TaskRun
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
+from pressroom.models import Status, TaskRun
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 from tests.unit.payments.stripe_contract import Stripe, late_answer, lost_answer, stored_500, stripe_api, unreachable
-from tests.waiting import until
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_retried_three_times_a_minute_apart(stack: Stack, stripe: Stripe) -> Non
 
 
 def test_given_up_the_order_is_in_nobodys_way_and_can_be_run_again(stack: Stack, stripe: Stripe) -> None:
-    from app.taskruns.actions import run_again
+    from pressroom.operator_actions import run_again
 
     stripe.faults["create"] = [unreachable] * 4
     stack.relay()

@@ -22,11 +22,11 @@ from app.blog.models import Delivery, Post, Subscriber
 from app.files.models import StoredFile
 from app.reports.summaries import yesterday
 from app.reports.tasks import send_daily_summary
-from app.taskruns.models import Status, TaskRun
-from tests.probes.ledger import done
-from tests.processes import Process, Stack
+from pressroom.models import Status, TaskRun
+from tests.support.probes.ledger import done
+from tests.support.processes import Process, Stack
+from tests.support.waiting import until
 from tests.unit.conftest import client_of, permit
-from tests.waiting import until
 
 JANUARY = datetime(2026, 1, 5, 12, 30, tzinfo=ZoneInfo("Asia/Seoul"))
 LIMIT = 256 * 1024 * 1024

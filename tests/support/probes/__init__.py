@@ -1,1 +1,1 @@
-"""Tasks that the tests call; a worker loads them with ``--include=tests.probes.tasks``."""
+"""Tasks that the tests call; a worker loads them with ``--include=tests.support.probes.tasks``."""

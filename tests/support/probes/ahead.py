@@ -1,6 +1,7 @@
 """Loaded into a process, it sets the process's clock an hour ahead.
 
-``python -m tests.probes.ahead relay`` is ``manage.py relay`` with it. (libfaketime 0.9.10 breaks Python's sleep.)
+``python -m tests.support.probes.ahead relay`` is ``manage.py relay`` with it.
+libfaketime 0.9.10 breaks Python's sleep.
 """
 
 from datetime import timedelta

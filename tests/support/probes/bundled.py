@@ -1,6 +1,6 @@
 """As following.py, and many at once, whatever the task."""
 
-from app.taskruns.task import LedgerTask
-from tests.probes import following  # noqa: F401 - for what it puts in
+from pressroom.execution.task import LedgerTask
+from tests.support.probes import following  # noqa: F401 - for what it puts in
 
 LedgerTask.bundle = 100

@@ -1,6 +1,6 @@
 """Run commands of Celery's command line one after another in one process; tell of each as a line of JSON.
 
-python -m tests.probes.command_line < calls.json
+python -m tests.support.probes.command_line < calls.json
 """
 
 import json

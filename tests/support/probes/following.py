@@ -1,6 +1,6 @@
 """Loaded into a worker: a slot takes what comes next wherever others wait, and for longer: tests are few and slow."""
 
-from app.taskruns import bundle
+from pressroom.execution import backlog
 
-bundle.WAITED = float("-inf")
-bundle.LONGEST = bundle.SHORT = 3.0
+backlog.WAITED = float("-inf")
+backlog.LONGEST = backlog.SHORT = 3.0

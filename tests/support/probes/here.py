@@ -12,13 +12,15 @@ from celery.app.trace import build_tracer
 from django.utils import timezone
 
 from app.queues import BY_NAME
-from app.taskruns import actions, attempt, heartbeats, ledger, terminal
-from app.taskruns.messages import HEADER
-from app.taskruns.models import TaskRun
+from pressroom import operator_actions
+from pressroom.enqueue.envelope import HEADER
+from pressroom.execution import attempt, settle
+from pressroom.models import TaskRun
+from pressroom.sql import runs, workers
 
 
-def claimed(run: TaskRun) -> ledger.Claim:
-    claim = ledger.claim(run.pk, uuid.uuid4(), heartbeats.register("test@here", "[]", 1))
+def claimed(run: TaskRun) -> runs.Claim:
+    claim = runs.claim(run.pk, uuid.uuid4(), workers.register("test@here", "[]", 1))
     assert claim is not None
     return claim
 
@@ -27,7 +29,7 @@ def execute(run: TaskRun) -> TaskRun:
     """Claim, trace and finish it."""
     task = current_app.tasks[run.name]
     headers, (args, kwargs, embed) = json.loads(run.headers), json.loads(run.body)
-    worker = heartbeats.register("test@here", "[]", 1)
+    worker = workers.register("test@here", "[]", 1)
     ours = {"id": str(run.pk), "claim": str(uuid.uuid4()), "worker": worker, "limited": None, "revoked": []}
     request: dict[str, Any] = {
         **headers, **embed, HEADER: headers[HEADER] | ours, "args": args, "kwargs": kwargs, "delivery_info": {},
@@ -43,41 +45,41 @@ def execute(run: TaskRun) -> TaskRun:
 
 
 def cancelled(run: TaskRun) -> None:
-    actions.run_cancel(run=run, user=None)
+    operator_actions.run_cancel(run=run, user=None)
 
 
 def cancelled_while_it_runs(run: TaskRun) -> None:
     claim = claimed(run)
-    actions.run_cancel(run=run, user=None)
-    assert terminal.cancel_claim(run.pk, claim.token, only_if_requested=True)
+    operator_actions.run_cancel(run=run, user=None)
+    assert settle.revoke_claimed(run.pk, claim.token, only_if_requested=True)
 
 
 def expired(run: TaskRun) -> None:
     TaskRun.objects.filter(pk=run.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
-    assert terminal.expire()
+    assert settle.expire_overdue()
 
 
 def failed(run: TaskRun) -> None:
-    assert terminal.fail(claimed(run), KeyError("x"))
+    assert settle.fail_claimed(claimed(run), KeyError("x"))
 
 
 def lost_too_often(run: TaskRun) -> None:
     for _ in range(BY_NAME[run.queue].max_attempts):
-        assert terminal.lose_claim(run.pk, claimed(run).token)
+        assert settle.record_lost_attempt(run.pk, claimed(run).token)
 
 
 def unknown_to_workers(run: TaskRun) -> None:
     TaskRun.objects.filter(pk=run.pk).update(unknown_since=timezone.now() - timedelta(days=1))
-    assert terminal.postpone_unknown(run.pk, run.name)
+    assert settle.defer_unknown_task(run.pk, run.name)
 
 
 def taken_by_no_worker(run: TaskRun) -> None:
-    assert terminal.fail_waiting(run.pk, ValueError("too large"))
+    assert settle.fail_unclaimed(run.pk, ValueError("too large"))
 
 
 def discarded(run: TaskRun) -> None:
     failed(run)
-    actions.run_discard(run=run, user=None)
+    operator_actions.run_discard(run=run, user=None)
 
 
 WAYS = (

@@ -1,6 +1,6 @@
 """Loaded into a process, it stops that at the point HOLD_AT, come to it HOLD_COUNT times (1), until it is killed.
 
-The process id goes into HOLD_FILE. ``python -m tests.probes.holds relay`` is ``manage.py relay`` with it.
+The process id goes into HOLD_FILE. ``python -m tests.support.probes.holds relay`` is ``manage.py relay`` with it.
 """
 
 import os
@@ -8,8 +8,8 @@ import signal
 
 from django.core.management import execute_from_command_line
 
-from app.taskruns import faults
-from tests.notes import note, noted
+from pressroom.process import kill_points
+from tests.support.notes import note, noted
 
 _come = 0
 
@@ -26,7 +26,7 @@ def hold(point: str) -> None:
             signal.pause()
 
 
-faults.reach = hold
+kill_points.reach = hold
 
 if __name__ == "__main__":
     execute_from_command_line()

@@ -1,6 +1,6 @@
 """What the tests ask of the ledger."""
 
-from app.taskruns.models import LIVE, TaskRun
+from pressroom.models import LIVE, TaskRun
 
 
 def done() -> bool:

@@ -11,9 +11,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
-from app.taskruns import faults
-from tests.notes import note, noted
-from tests.probes import tasks
+from pressroom.process import kill_points
+from tests.support.notes import note, noted
+from tests.support.probes import tasks
 
 
 class Calling(Task[Any, Any]):
@@ -150,4 +150,4 @@ def reach(point: str) -> None:
         os._exit(3)
 
 
-faults.reach = reach
+kill_points.reach = reach

@@ -1,11 +1,11 @@
-"""A project on stock Celery, before it moves here: ``celery -A tests.probes.old worker``."""
+"""A project on stock Celery, before it moves here: ``celery -A tests.support.probes.old worker``."""
 
 import os
 import time
 
 from celery import Celery
 
-from tests.notes import note
+from tests.support.notes import note
 
 app = Celery("old", broker=f"{os.environ['REDIS_URL']}/0", set_as_current=False)
 app.conf.update(

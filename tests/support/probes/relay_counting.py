@@ -4,8 +4,8 @@ import os
 
 from django.core.management import execute_from_command_line
 
-from app.taskruns.publisher import Publisher
-from tests.notes import note
+from pressroom.relay.publisher import Publisher
+from tests.support.notes import note
 
 _publish = Publisher.publish
 

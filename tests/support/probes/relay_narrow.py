@@ -2,10 +2,10 @@
 
 from django.core.management import execute_from_command_line
 
-from app.taskruns import relay
-from tests.probes import relay_counting  # noqa: F401 - for what it puts in
+from pressroom.relay import reconciler
+from tests.support.probes import relay_counting  # noqa: F401 - for what it puts in
 
-relay.WINDOW_PER_SLOT = relay.WINDOW_LEAST = 1
+reconciler.WINDOW_PER_SLOT = reconciler.WINDOW_LEAST = 1
 
 if __name__ == "__main__":
     execute_from_command_line(["manage.py", "relay"])

@@ -2,7 +2,7 @@
 
 from django.core.management import execute_from_command_line
 
-from app.taskruns.relay import Reconciler
+from pressroom.relay.reconciler import Reconciler
 
 Reconciler.tick = lambda self, redis_answers=True: None  # type: ignore[method-assign]
 

@@ -13,9 +13,9 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
-from app.taskruns.outcomes import End
-from app.taskruns.progress import is_cancel_requested, report_progress
-from tests.notes import note, noted
+from pressroom.execution.end_hooks import End
+from pressroom.progress import is_cancel_requested, report_progress
+from tests.support.notes import note, noted
 
 
 @shared_task(name="probe.effect")

@@ -10,10 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from app.taskruns.api import run_payloads
-from app.taskruns.idempotency import idempotent
 from app.urls import urlpatterns as of_the_site
-from tests.probes import tasks
+from pressroom.http.idempotency import idempotent
+from pressroom.http.task_api import run_payloads
+from tests.support.probes import tasks
 
 
 def broken(request: HttpRequest, **_: Any) -> HttpResponse:

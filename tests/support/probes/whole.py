@@ -1,4 +1,4 @@
-"""Whether an installation has what the application reads of its packages: ``python - < tests/probes/whole.py``.
+"""Whether an installation has what the application reads of its packages: ``python - < tests/support/probes/whole.py``.
 
 Runs where the application is installed, without a database, Redis or network. Prints a line for each thing that is
 there; fails at the first that is not.
@@ -26,8 +26,13 @@ ENVIRONMENT = {
 
 def modules() -> str:
     import app
+    import pressroom
 
-    names = [found.name for found in pkgutil.walk_packages(app.__path__, "app.")]
+    names = [
+        found.name
+        for package in (app, pressroom)
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
     for name in names:
         # What runs the stack on a laptop is not in the image.
         if not name.startswith("app.local"):

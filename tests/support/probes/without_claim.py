@@ -1,6 +1,6 @@
 """Loaded into a worker, it switches the claim's condition off: every message is taken for a run to be had."""
 
-from app.taskruns import ledger
-from tests.probes.mutation import switch_off_in_database
+from pressroom.sql import runs
+from tests.support.probes.mutation import switch_off_in_database
 
-switch_off_in_database(ledger.claim, "taskruns_claim_2", "AND (t.status IN (", "AND (true OR t.status IN (")
+switch_off_in_database(runs.claim, "taskruns_claim_2", "AND (t.status IN (", "AND (true OR t.status IN (")

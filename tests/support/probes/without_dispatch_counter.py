@@ -1,7 +1,7 @@
 """Loaded into relay or worker, it switches the counting of dispatches that ended without a claim off."""
 
-from app.taskruns import dispatches
-from tests.probes.mutation import switch_off
+from pressroom.sql import failed_dispatches
+from tests.support.probes.mutation import switch_off
 
-switch_off(dispatches.refused, "[counts, counts, run_id,", "[False, False, run_id,")
-switch_off(dispatches.missed, "misses = t.misses + 1", "misses = 0")
+switch_off(failed_dispatches.refused, "[counts, counts, run_id,", "[False, False, run_id,")
+switch_off(failed_dispatches.missed, "misses = t.misses + 1", "misses = 0")

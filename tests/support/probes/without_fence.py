@@ -1,7 +1,7 @@
 """Loaded into a worker, it switches the fence of the finish off: it is written whoever has the run by then."""
 
-from app.taskruns import ledger
-from tests.probes.mutation import switch_off, switch_off_in_database
+from pressroom.sql import ends, runs
+from tests.support.probes.mutation import switch_off, switch_off_in_database
 
-switch_off(ledger._update, "AND claim = %s AND status = 'running'", "AND %s IS NOT NULL")
-switch_off_in_database(ledger.succeed, "taskruns_succeed_1", "AND claim = token AND status = 'running'", "")
+switch_off(runs.update_held, "AND claim = %s AND status = 'running'", "AND %s IS NOT NULL")
+switch_off_in_database(ends.succeed, "taskruns_succeed_1", "AND claim = token AND status = 'running'", "")

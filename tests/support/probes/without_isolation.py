@@ -3,9 +3,9 @@
 import redis
 from celery.worker.consumer import Consumer
 
-from app.taskruns.consumer import LedgerConsumer
-from app.taskruns.publisher import Publisher
-from app.taskruns.relay import Reconciler
+from pressroom.relay.publisher import Publisher
+from pressroom.relay.reconciler import Reconciler
+from pressroom.worker.consumer import LedgerConsumer
 
 
 def _is_away(self: Publisher, item: object, error: Exception) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.celery import app
-from app.taskruns.beat import LedgerScheduler
+from pressroom.beat.scheduler import LedgerScheduler
 
 
 @pytest.fixture

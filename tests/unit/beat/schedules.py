@@ -7,8 +7,8 @@ from django.db import connection
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
-from app.taskruns.beat import LedgerScheduler
-from app.taskruns.models import BrokenSchedule, TaskRun
+from pressroom.beat.scheduler import LedgerScheduler
+from pressroom.models import BrokenSchedule, TaskRun
 
 ARGS = '["/dev/null", "x"]'
 LONG_AGO = datetime.timedelta(hours=1)

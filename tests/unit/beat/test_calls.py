@@ -10,7 +10,7 @@ from django_celery_beat.models import (
     PeriodicTasks,
 )  # fmt: skip
 
-from app.taskruns.beat import LedgerScheduler
+from pressroom.beat.scheduler import LedgerScheduler
 from tests.unit.beat.schedules import TABLE, a_round, fired, marks, row, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -15,9 +15,9 @@ from django_celery_beat.models import (
 )  # fmt: skip
 
 from app.celery import app
-from app.taskruns.beat import LedgerScheduler
-from app.taskruns.models import TaskRun
-from tests.probes import tasks
+from pressroom.beat.scheduler import LedgerScheduler
+from pressroom.models import TaskRun
+from tests.support.probes import tasks
 from tests.unit.beat.schedules import LONG_AGO, a_round, entry, fired, marks, row
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from celery.schedules import crontab
 
-from app.taskruns.beat_crontab import ZonedCrontab, next_run
+from pressroom.beat.crontab import ZonedCrontab, next_run
 
 UTC = datetime.UTC
 HOUR = datetime.timedelta(hours=1)

@@ -12,9 +12,9 @@ from django_celery_beat.models import (
 )  # fmt: skip
 
 from app.celery import app
-from app.taskruns.beat import LedgerScheduler
-from app.taskruns.beat_entry import read_schedules
-from app.taskruns.models import TaskRun
+from pressroom.beat.entry import read_schedules
+from pressroom.beat.scheduler import LedgerScheduler
+from pressroom.models import TaskRun
 from tests.unit.beat.schedules import LONG_AGO, TABLE, a_round, fired, marks, row, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -13,8 +13,8 @@ from django_celery_beat.models import (
 )  # fmt: skip
 
 from app.celery import app
-from app.taskruns.beat import LedgerScheduler
-from app.taskruns.models import BrokenSchedule
+from pressroom.beat.scheduler import LedgerScheduler
+from pressroom.models import BrokenSchedule
 from tests.unit.beat.schedules import ARGS, TABLE, a_round, fired, marks, row, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)

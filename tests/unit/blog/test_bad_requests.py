@@ -11,7 +11,7 @@ from django.test import Client
 from app.accounts.models import User
 from app.accounts.services import user_make_author
 from app.blog.models import Post, Subscriber
-from app.taskruns.models import IdempotencyKey, TaskRun
+from pressroom.models import IdempotencyKey, TaskRun
 from tests.unit import test_bad_requests as others
 from tests.unit.test_bad_requests import DEEP, check, send
 

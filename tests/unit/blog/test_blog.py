@@ -13,7 +13,7 @@ from rest_framework.throttling import ScopedRateThrottle
 from app.accounts.models import User
 from app.blog import services
 from app.blog.models import Post, Subscriber
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 
 pytestmark = pytest.mark.django_db
 

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from app.blog import changes, services
 from app.blog.models import Post
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 
 pytestmark = pytest.mark.django_db
 FOLLOWS = {f"app.blog.tasks.{name}" for name in ("reindex_post", "invalidate_caches")}

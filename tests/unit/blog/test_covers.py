@@ -22,7 +22,7 @@ from app.blog.tasks import resize_cover
 from app.files.models import StoredFile
 from app.files.storage import CHUNK
 from app.files.tasks import delete_files
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 
 pytestmark = pytest.mark.django_db
 

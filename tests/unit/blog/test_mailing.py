@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from app.email_url import SES, email_settings
-from app.mail import MailPutOff, MailRefused, MailUnavailable, compose, send
-from app.mailing import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
-from tests.loopback import HANG, Asked, HttpServer, Reply, SmtpServer, http_server, smtp_server
+from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
+from app.mail.send import MailPutOff, MailRefused, MailUnavailable, compose, send
+from app.mail.url import SES, email_settings
+from tests.support.loopback import HANG, Asked, HttpServer, Reply, SmtpServer, http_server, smtp_server
 
 
 def people(count: int, **addresses: str) -> list[Recipient]:

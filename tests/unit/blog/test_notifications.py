@@ -13,10 +13,10 @@ from rest_framework.test import APIClient
 from app.blog.models import Delivery, Notification, Post, Subscriber
 from app.blog.notifications import ROUNDS, Left, pause_before_next_round, subscribers_notify
 from app.blog.tasks import notify_subscribers
-from app.email_url import email_settings
-from app.mail import MailUnavailable
-from app.mailing import NoneTaken
-from tests.loopback import Asked, HttpServer, Reply, SmtpServer, http_server, smtp_server
+from app.mail.bulk import NoneTaken
+from app.mail.send import MailUnavailable
+from app.mail.url import email_settings
+from tests.support.loopback import Asked, HttpServer, Reply, SmtpServer, http_server, smtp_server
 
 pytestmark = pytest.mark.django_db
 

@@ -14,8 +14,8 @@ from app.accounts.models import User
 from app.blog.models import Cover, Post
 from app.blog.services import post_create, post_publish
 from app.blog.tasks import resize_cover
-from app.taskruns.models import TaskRun
-from app.taskruns.ownership import owned_by
+from pressroom.enqueue.ownership import owned_by
+from pressroom.models import TaskRun
 
 pytestmark = pytest.mark.django_db
 

@@ -17,8 +17,8 @@ from app.accounts.models import User
 from app.blog import search, services
 from app.blog.models import Post
 from app.blog.tasks import reindex_all, reindex_post
-from app.taskruns.models import TaskRun
-from tests.loopback import HANG, Asked, HttpServer, Reply, http_server
+from pressroom.models import TaskRun
+from tests.support.loopback import HANG, Asked, HttpServer, Reply, http_server
 
 pytestmark = pytest.mark.django_db
 

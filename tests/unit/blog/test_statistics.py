@@ -20,8 +20,8 @@ from app.accounts.models import User
 from app.blog import services, statistics
 from app.blog.models import DailyViews, Delivery, Post, Subscriber, View
 from app.blog.tasks import record_view, roll_up_views
-from app.taskruns.models import TaskRun
-from tests.waiting import until
+from pressroom.models import TaskRun
+from tests.support.waiting import until
 
 
 def at(day: int, hour: int = 12) -> datetime.datetime:

@@ -51,7 +51,7 @@ def storages_with(variables: dict[str, str]) -> dict[str, Any]:
     import runpy
     from unittest import mock
 
-    from app.local.services import PROJECT
+    from app.local.servers import PROJECT
 
     with mock.patch.dict(os.environ, variables):
         storages: dict[str, Any] = runpy.run_path(str(PROJECT / "app" / "settings.py"))["STORAGES"]

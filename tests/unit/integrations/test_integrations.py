@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from app import checks_services as checks
 from app.accounts.models import User
+from app.checks import external_services as checks
 from app.integrations import services
 from app.integrations.guard import Refused
 from app.integrations.models import Ping
 from app.integrations.services import Unavailable, external_get, retry_after, slack_post
+from tests.support.web import Asked, Exchange, Web, web
 from tests.unit.test_checks import ids
-from tests.web import Asked, Exchange, Web, web
 
 HERE = [ipaddress.ip_network("127.0.0.1/32")]
 

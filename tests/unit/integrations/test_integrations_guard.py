@@ -17,7 +17,7 @@ import pytest
 
 from app.integrations.guard import Budget, GuardedBackend, Refused, is_allowed, system_resolve
 from app.integrations.services import Unavailable, external_get
-from tests.web import Asked, Exchange, Web, web
+from tests.support.web import Asked, Exchange, Web, web
 
 LOOPBACK = [ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")]
 OPEN_ONLY = [ipaddress.ip_network("127.0.0.1/32")]

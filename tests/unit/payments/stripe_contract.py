@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from urllib.parse import parse_qsl
 
 from app.local.stripe import Payments, Reply, error
-from tests.web import Asked, Exchange, Web, web
+from tests.support.web import Asked, Exchange, Web, web
 
 Fault = Callable[["Stripe", Exchange, Callable[[], Reply]], None]
 

@@ -11,12 +11,12 @@ import stripe as stripe_library
 from django.test import Client
 from rest_framework.test import APIClient
 
-from app import checks_services as checks
 from app.accounts.models import User
+from app.checks import external_services as checks
 from app.payments.models import Order
 from app.payments.prices import PLANS
 from app.payments.services import Unavailable, order_begin_payment, order_charge, order_create
-from app.taskruns.models import TaskRun
+from pressroom.models import TaskRun
 from tests.unit.payments.stripe_contract import Stripe, lost_answer, rate_limit, stored_500, stripe_api, unreachable
 from tests.unit.test_checks import ids
 

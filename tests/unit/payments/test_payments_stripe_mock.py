@@ -17,10 +17,10 @@ import pytest
 import stripe
 
 from app.accounts.models import User
-from app.local.services import free_port
+from app.local.servers import free_port
 from app.payments.models import Order
 from app.payments.services import client, order_begin_payment, order_charge, order_create
-from tests.waiting import until
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSION = re.findall(r"^STRIPE_MOCK_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[0]

@@ -25,8 +25,8 @@ from app.reports.models import Report
 from app.reports.periods import Period
 from app.reports.sections import BY_REPORT, SECTIONS, Column, Section
 from app.reports.tasks import assemble_report, build_section, cleanup_reports, reason_told
-from app.taskruns.models import TaskRun
-from app.taskruns.outcomes import End, Outcome
+from pressroom.execution.end_hooks import End, Outcome
+from pressroom.models import TaskRun
 from tests.unit.conftest import client_of, permit
 
 pytestmark = pytest.mark.django_db

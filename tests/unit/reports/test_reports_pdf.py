@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from app.local.services import PROJECT
+from app.local.servers import PROJECT
 from app.reports.pdf import BOLD, PLAIN, _step, fit, set_up, write_pdf
 from app.reports.sections import Chart, Column, Section
 

@@ -17,7 +17,7 @@ from pypdf import PdfReader
 
 from app.accounts.models import User
 from app.blog.models import Post
-from app.mail import MailUnavailable
+from app.mail.send import MailUnavailable
 from app.reports.models import SummaryMail
 from app.reports.summaries import summary_send
 from app.reports.tasks import send_daily_summary

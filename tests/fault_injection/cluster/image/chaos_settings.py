@@ -2,5 +2,5 @@
 
 from app.settings import *  # noqa: F403
 
-CELERY_IMPORTS = ("tests.oracle.tasks", "chaos_tasks")
+CELERY_IMPORTS = ("tests.fault_injection.local.tasks", "chaos_tasks")
 ROOT_URLCONF = "chaos_urls"

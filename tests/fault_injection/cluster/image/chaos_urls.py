@@ -9,8 +9,8 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from app.urls import urlpatterns as theirs
-from tests.oracle.calls import kind_of
-from tests.oracle.tasks import make
+from tests.fault_injection.local.calls import kind_of
+from tests.fault_injection.local.tasks import make
 
 
 @csrf_exempt

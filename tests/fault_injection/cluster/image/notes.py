@@ -1,4 +1,4 @@
-"""What `tests.notes` is for the oracle's tasks where they run in pods: a line goes to the books, which are a server."""
+"""`tests.support.notes` for tasks that run in pods: each line goes to the books, which are a server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is wrong with the configuration, said before anything is served or run, each with a hint.
-
-``manage.py check`` lists it; web, worker and beat refuse to start with it.
-"""
+"""System checks of an application's tasks, and how a process refuses to start with what a check finds."""
 
 from __future__ import annotations
 
@@ -9,40 +6,25 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
-from celery import Celery
+from celery import Celery, current_app
 from celery.signals import setup_logging, worker_init
 from django.conf import settings
 from django.core import checks
 from django.utils.module_loading import autodiscover_modules
 
-from app.checks_api import api
-from app.checks_outside import mail_transport, search_server
-from app.checks_security import (
-    proxies,
-    registration,
-    throttle_rates,
-    unreadable_settings,
-    unsafe_settings,
-)
-from app.checks_services import external_calls, host_of, log_settings, payments, sentry_settings
-from app.queues import BY_NAME, HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
+from pressroom.conf import declared_queues
+from pressroom.queues import HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
 TAG = "pressroom"
 LONGEST_RETENTION = 36_500
 """Days."""
-LOOPBACK = {"localhost", "::1", ""}
 
 
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
-    of_settings = (
-        required_settings, unsafe_settings, unreadable_settings, registration, throttle_rates, proxies, redis_databases,
-        broker_transport, retention, file_storage, mail_transport, search_server, log_settings, sentry_settings,
-        external_calls, payments, api,
-    )  # fmt: skip
-    for check in (*of_settings, task_queues, task_time_limits, task_bundles):
+    for check in (task_queues, task_time_limits, task_bundles, retention, broker_transport):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
     # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.
@@ -63,55 +45,6 @@ def _refuse(**_: object) -> None:
     refuse_misconfiguration()
 
 
-# ---- Settings --------------------------------------------------------------------------------------------------------
-
-
-def required_settings(**_: object) -> Iterator[checks.CheckMessage]:
-    """What local mode has defaults for, and no other."""
-    if settings.LOCAL:
-        return
-    if not settings.SECRET_KEY_IS_SET:
-        yield checks.Error(
-            "SECRET_KEY is not set.",
-            hint="Set it to 50 random characters, the same for every process: sessions and tokens are signed with it.",
-            id="pressroom.E001",
-        )
-    if not settings.DATABASE_URL:
-        yield checks.Error(
-            "DATABASE_URL is not set.", hint="For example postgres://user:password@host:5432/name.", id="pressroom.E002"
-        )
-    if not settings.ALLOWED_HOSTS:
-        yield checks.Error(
-            "ALLOWED_HOSTS is empty: every request would be answered with 400.",
-            hint="Set it to the host names that the site is reached by, separated by commas.",
-            id="pressroom.E003",
-        )
-    if host_of(settings.SITE_URL) in (None, "127.0.0.1", *LOOPBACK):
-        yield checks.Error(
-            f"SITE_URL is {settings.SITE_URL!r}: mails would link to it.",
-            hint="Set it to the address that readers reach the site by, for example https://press.example.com.",
-            id="pressroom.E013",
-        )
-
-
-def redis_databases(**_: object) -> Iterator[checks.CheckMessage]:
-    """The broker's database must lose nothing; a cache is flushed and evicted, results expire."""
-    users = {"broker": settings.CELERY_BROKER_URL, "cache": settings.CACHE_URL}
-    if str(settings.CELERY_RESULT_BACKEND).startswith(("redis:", "rediss:", "redis+socket:")):
-        users["result backend"] = settings.CELERY_RESULT_BACKEND
-    seen: dict[tuple[str, int, str], str] = {}
-    for user, url in users.items():
-        database = redis_database(url)
-        other = seen.setdefault(database, user)
-        if other != user:
-            yield checks.Error(
-                f"The {user} uses the same Redis database as the {other}: number {database[2]} of {database[0]}.",
-                hint="End the URLs with different numbers: CELERY_BROKER_URL /0, CELERY_RESULT_BACKEND /1, "
-                "CACHE_URL /2.",
-                id="pressroom.E004",
-            )
-
-
 def broker_transport(**_: object) -> Iterator[checks.CheckMessage]:
     """Only what the relay can write to and the reconciler can look into."""
     scheme = urlsplit(settings.CELERY_BROKER_URL).scheme
@@ -126,7 +59,7 @@ def broker_transport(**_: object) -> Iterator[checks.CheckMessage]:
 
 def retention(**_: object) -> Iterator[checks.CheckMessage]:
     """A status misspelt would be kept for another time than was meant."""
-    from app.taskruns.models import LIVE, Status
+    from pressroom.models import LIVE, Status
 
     kept = settings.TASKRUNS_RETENTION
     ended = sorted(set(Status.values) - set(LIVE))
@@ -141,48 +74,10 @@ def retention(**_: object) -> Iterator[checks.CheckMessage]:
         )
 
 
-def file_storage(**_: object) -> Iterator[checks.CheckMessage]:
-    """S3 is chosen by its bucket: what is set without one, or half, would be files that nobody finds again."""
-    given = {name for name, value in settings.S3_OPTIONS.items() if value}
-    if given and not settings.S3_BUCKET:
-        yield checks.Error(
-            "S3 is half set: there is no S3_BUCKET, so files would go to Postgres.",
-            hint="Set S3_BUCKET to the name of the bucket, or none of the S3_ variables.",
-            id="pressroom.E011",
-        )
-    if len(given & {"access_key", "secret_key"}) == 1:
-        yield checks.Error(
-            "S3 is half set: of S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY one is missing.",
-            hint="Set both, or neither where the machine's role gives access.",
-            id="pressroom.E012",
-        )
-
-
-def redis_database(url: str) -> tuple[str, int, str]:
-    """Host (or socket), port and number of the database that a Redis URL means."""
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    if parts.scheme in ("unix", "redis+socket"):
-        number = query.get("db") or query.get("virtual_host")
-        return unquote(parts.path), 0, number[0] if number else "0"
-    host = (parts.hostname or "").lower()
-    number_in_path = parts.path.strip("/")
-    return (
-        "127.0.0.1" if host in LOOPBACK else host,
-        parts.port or 6379,
-        query["db"][0] if "db" in query else number_in_path or "0",
-    )
-
-
-# ---- Tasks -----------------------------------------------------------------------------------------------------------
-
-
 def our_tasks(app: Celery | None = None) -> Iterable[Any]:
     """Every task that is registered, but for Celery's own."""
     if app is None:
-        from app.celery import app as the_app
-
-        app = the_app
+        app = current_app
     # Not app.loader.import_default_modules(), which sets Django up once more.
     autodiscover_modules("tasks")
     return [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
@@ -203,10 +98,10 @@ def task_queues(app: Celery | None = None, **_: object) -> Iterator[checks.Check
             queue = queue_of(task)
         except Exception as error:  # noqa: BLE001 - whatever a router of the project's own raises
             queue = str(error) or repr(error)
-        if queue not in BY_NAME:
+        if queue not in declared_queues():
             yield checks.Error(
                 f"Task {task.name} goes to a queue that does not exist: {queue}.",
-                hint=f"The queues are {', '.join(BY_NAME)}; a new one is a line in app/queues.py.",
+                hint=f"The queues are {', '.join(declared_queues())}; the setting TASKRUNS_QUEUES declares them.",
                 id="pressroom.E006",
             )
 
@@ -215,7 +110,7 @@ def tasks_and_queues(app: Celery | None = None) -> Iterator[tuple[Any, Queue]]:
     """Every task of ours with its queue, where there is such a one."""
     for task in our_tasks(app):
         try:
-            queue = BY_NAME[queue_of(task)]
+            queue = declared_queues()[queue_of(task)]
         except Exception:  # noqa: BLE001, S112 - told by task_queues
             continue
         yield task, queue
@@ -246,7 +141,7 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
                 yield checks.Error(
                     f"Task {task.name}: {name} ({own[name]} s) on queue {queue.name}, whose pool {queue.pool} cannot "
                     "hold it to that.",
-                    hint="Give it a queue of another pool (app/queues.py), or let it end by time-outs of its own.",
+                    hint="Give it a queue of another pool, or let it end by time-outs of its own.",
                     id="pressroom.E009",
                 )
         hard = own["time_limit"] or of_all["time_limit"] or queue.time_limit
@@ -260,8 +155,7 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
         if hard and queue.time_limit and hard > queue.time_limit:
             yield checks.Error(
                 f"Task {task.name}: its time limit ({hard} s) is above the {queue.time_limit} s of queue {queue.name}.",
-                hint=f"Give it a queue with a longer limit (app/queues.py, {LONGEST_TIME_LIMIT} s at most), or split "
-                "its work.",
+                hint=f"Give it a queue with a longer limit ({LONGEST_TIME_LIMIT} s at most), or split its work.",
                 id="pressroom.E008",
             )
 
@@ -284,7 +178,7 @@ def task_bundles(app: Celery | None = None, **_: object) -> Iterator[checks.Chec
         elif bundle > 1 and queue.max_attempts == 1:
             yield checks.Error(
                 f"Task {task.name}: bundle={bundle} on queue {queue.name}, where one lost attempt makes a dead letter.",
-                hint="A dying worker loses all that it claimed, begun or not: give the queue max_attempts of 2 or more "
-                "(app/queues.py), or leave bundle out.",
+                hint="A dying worker loses all that it claimed, begun or not: give the queue 2 max_attempts or more, "
+                "or leave bundle out.",
                 id="pressroom.E016",
             )

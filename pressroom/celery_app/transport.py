@@ -12,8 +12,8 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
 from redis import ResponseError
 
-from app.redis import is_away
-from app.taskruns.messages import HEADER, run_named_in
+from pressroom.database.redis import is_away
+from pressroom.enqueue.envelope import HEADER, run_named_in
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +75,11 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
 
     def _purge(self, queue: str) -> int:
         """What waits in Postgres is cancelled: the relay would fill the list again. Returns how many tasks."""
-        from app.celery import app
-        from app.taskruns.control import cancel_queue
+        from celery import current_app
 
-        app.set_up_django()
+        from pressroom.celery_app.control import cancel_queue
+
+        current_app.set_up_django()  # type: ignore[attr-defined]  # LedgerCelery's
         cancelled, published = cancel_queue(queue)
         messages: int = super()._purge(queue)
         return cancelled + max(messages - published, 0)
@@ -98,8 +99,8 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
             if command_name != "BRPOP" or not reply or _is_message(reply[1]):
                 return reply
             # Not before Django's apps are ready, which this module may be.
-            from app.taskruns.request import write_now_or_later
-            from app.taskruns.undeliverable import keep
+            from pressroom.celery_app.undeliverable import keep
+            from pressroom.database.deferred_writes import write_now_or_later
 
             key, item = reply
             queue = (key.decode() if isinstance(key, bytes) else key).split(self.sep, 1)[0]

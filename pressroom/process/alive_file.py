@@ -13,7 +13,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from app.taskruns.native import native, start_native_thread
+from pressroom.process.os_threads import native, start_native_thread
 
 logger = logging.getLogger(__name__)
 

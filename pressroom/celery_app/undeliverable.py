@@ -6,9 +6,9 @@ import base64
 import json
 from typing import Any
 
-from app.taskruns.models import Undeliverable
-from app.taskruns.wake import broker_client, prefixed
-from app.text import carried
+from pressroom.enqueue.wakeup import broker_client, prefixed
+from pressroom.models import Undeliverable
+from pressroom.text import carried
 
 
 def keep(queue: str, message: bytes, reason: str) -> None:

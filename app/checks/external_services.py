@@ -1,4 +1,4 @@
-"""What is wrong with logs, and with how other services are named: Sentry, Slack, Stripe. Part of ``app/checks.py``."""
+"""System checks of logs, and of how other services are named: Sentry, Slack, Stripe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
-from app.logs import FORMATS, LEVELS
+from app.observability.logs import FORMATS, LEVELS
 
 
 def log_settings(**_: object) -> Iterator[checks.CheckMessage]:
