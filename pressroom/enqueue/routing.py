@@ -1,4 +1,4 @@
-"""Where a call goes: to a queue that `app/queues.py` declares, or nowhere, which the caller hears at once."""
+"""Where a call goes: to a queue that the project declares, or nowhere, which the caller hears at once."""
 
 from __future__ import annotations
 
@@ -60,4 +60,4 @@ class LedgerRouter(_Router):  # type: ignore[misc]  # see _Router
         return found
 
     def _choice(self) -> str:
-        return f"app/queues.py declares {', '.join(sorted(self.queues))}"
+        return f"TASKRUNS_QUEUES declares {', '.join(sorted(self.queues))}"

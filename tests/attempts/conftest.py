@@ -32,6 +32,7 @@ from tests.unit.conftest import (  # noqa: F401 - fixtures
     empty_cache,
     permit,
     quick_passwords,
+    reader,
     static_files_when_asked_for,
 )  # fmt: skip
 

@@ -35,6 +35,7 @@ class Web:
         self.process = stack.start(command, "Booting worker")
         self.slowest = 0.0
         until(lambda: self.get() == 200, "it serves")
+        until(lambda: len(self.process.children()) == 2, "so does its other process")
         self.slowest = 0.0
 
     def get(self) -> int:

@@ -16,7 +16,7 @@ from django.db import connection
 
 from tests.support.waiting import until
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def environment(**extra: str) -> dict[str, str]:

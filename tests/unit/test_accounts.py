@@ -6,14 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
 from django.core import mail
 from django.db import connection, transaction
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts.models import Limit, User
-from app.accounts.services import user_make_author
 from app.accounts.tasks import cleanup_expired_tokens, send_welcome_email
 from app.mail.send import MailPutOff, MailUnavailable
 from pressroom.http import idempotency
@@ -235,62 +233,3 @@ def test_old_idempotency_keys_are_cleaned_up_in_batches(reader: User, monkeypatc
     IdempotencyKey.objects.exclude(pk=keys[3].pk).update(created_at=timezone.now() - idempotency.LIFETIME)
     assert cleanup_expired_tokens.apply().get() == 5
     assert IdempotencyKey.objects.get() == keys[3]
-
-
-@pytest.mark.django_db
-class TestThrottling:
-    """By address where nobody is signed in; failing open."""
-
-    URL, BODY = "/api/subscriptions/", {"email": "reader@example.com"}
-
-    @pytest.fixture(autouse=True)
-    def two_a_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        from rest_framework.throttling import ScopedRateThrottle
-
-        monkeypatch.setattr(ScopedRateThrottle, "THROTTLE_RATES", {"subscribe": "2/min"})
-
-    def test_too_often_is_429_and_says_when(self, anonymous: APIClient, db: None) -> None:
-        statuses = [anonymous.post(self.URL, self.BODY).status_code for _ in range(3)]
-        assert statuses == [201, 201, 429]
-        refused = anonymous.post(self.URL, self.BODY)
-        assert refused["Content-Type"] == "application/problem+json"
-        assert 0 < int(refused["Retry-After"]) <= 60
-        elsewhere = anonymous.post(self.URL, self.BODY, REMOTE_ADDR="127.0.0.2")
-        assert elsewhere.status_code == 201
-        spoofed = anonymous.post(self.URL, self.BODY, HTTP_X_FORWARDED_FOR="127.0.0.3")
-        assert spoofed.status_code == 429
-
-    def test_without_redis_nobody_is_held_up(self, anonymous: APIClient, reader: User, redis_server: Any) -> None:
-        redis_server.stop()
-        assert {anonymous.post(self.URL, self.BODY).status_code for _ in range(4)} == {201}
-
-
-@pytest.mark.django_db
-class TestWhoMayRegister:
-    @pytest.mark.parametrize(("registration", "publishes"), [("open", False), ("authors", True)])
-    def test_a_new_user_publishes_where_the_setting_says_so(
-        self, anonymous: APIClient, settings: Any, registration: str, publishes: bool
-    ) -> None:
-        settings.REGISTRATION = registration
-        assert anonymous.post("/api/auth/register/", NEW).status_code == 201
-        assert User.objects.get().has_perm("blog.add_post") is publishes
-
-    def test_a_closed_site_takes_nobody(self, anonymous: APIClient, settings: Any) -> None:
-        settings.REGISTRATION = "closed"
-        answer = anonymous.post("/api/auth/register/", NEW)
-        assert (answer.status_code, answer["Content-Type"]) == (403, "application/problem+json")
-        assert not User.objects.exists()
-        assert not TaskRun.objects.exists()
-
-    def test_an_author_made_twice_is_one_and_a_deleted_group_comes_back(self, reader: User) -> None:
-        Group.objects.all().delete()
-        user_make_author(reader)
-        user_make_author(reader)
-        assert User.objects.get(pk=reader.pk).has_perm("blog.add_post")
-        assert not User.objects.get(pk=reader.pk).has_perm("blog.change_post")
-
-    def test_what_an_admin_took_from_the_group_stays_taken(self, reader: User) -> None:
-        # Not there where a test has emptied the tables.
-        Group.objects.get_or_create(name="Authors")[0].permissions.clear()
-        user_make_author(reader)
-        assert not User.objects.get(pk=reader.pk).has_perm("blog.add_post")

@@ -7,6 +7,7 @@ from celery.exceptions import ImproperlyConfigured, QueueNotFound
 from kombu import Exchange, Queue
 
 from app.celery import app
+from app.queues import BY_NAME
 from pressroom.models import TaskRun
 from tests.support.probes import tasks
 
@@ -32,14 +33,14 @@ UNDECLARED: list[dict[str, Any]] = [
     {"routing_key": ""},
     {"exchange": "nowhere"},
     {"exchange": Exchange("nowhere"), "routing_key": "emails"},
-    {"exchange": "emails", "routing_key": "reports"},
-    {"queue": "emails", "routing_key": "reports"},
+    {"exchange": "emails", "routing_key": "default"},
+    {"queue": "emails", "routing_key": "default"},
 ]
 
 
 @pytest.mark.parametrize("options", UNDECLARED, ids=repr)
 def test_a_queue_that_is_not_declared_is_refused_at_the_call(options: dict[str, Any]) -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"app/queues\.py declares default, emails, reports") as caught:
+    with pytest.raises(ImproperlyConfigured, match=rf"TASKRUNS_QUEUES declares {', '.join(BY_NAME)}") as caught:
         tasks.effect.apply_async(["a", "b"], **options)
     assert isinstance(caught.value, QueueNotFound)
     with pytest.raises(ImproperlyConfigured):
@@ -95,4 +96,4 @@ def test_a_route_to_nowhere_is_refused_at_the_call(routed: Any, to: Any) -> None
 def test_a_route_gives_way_to_the_call(routed: Any, to: Any) -> None:
     routed({"probe.*": to})
     assert queue_of() == "emails"
-    assert queue_of(queue="reports") == "reports"
+    assert queue_of(queue="default") == "default"
