@@ -1,7 +1,4 @@
-"""Settings, all from the environment. Each name that is read is listed in README's table.
-
-What is wrong is told by ``manage.py check`` (``app/checks/configuration.py``), with a hint; nothing here raises.
-"""
+"""Settings, all from the environment. Nothing here raises: ``manage.py check`` (``app/checks``) says what is wrong."""
 
 import logging
 import secrets
@@ -93,7 +90,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "pressroom.enqueue.ownership.OwnershipMiddleware",
-    "app.accounts.middleware.ThrottledPageMiddleware",
+    "app.accounts.sign_in.middleware.ThrottledPageMiddleware",
     "app.http.request_headers.RequestHeadersMiddleware",
 ]
 
@@ -270,7 +267,7 @@ EVENT_STREAMS = env.int("EVENT_STREAMS", default=2, least=0)
 EVENT_STREAM_LIFETIME = env.float("EVENT_STREAM_LIFETIME", default=30.0, least=1, most=3600)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "app.accounts.authentication.BearerAuthentication",
+        "app.accounts.sign_in.authentication.BearerAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
@@ -293,7 +290,7 @@ REST_FRAMEWORK = {
     "NUM_PROXIES": env.int("NUM_PROXIES", default=0, least=0, most=10),
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-# Counted in Postgres, so also while the cache is away: app/accounts/limits.py.
+# Counted in Postgres, so also while the cache is away: app/accounts/sign_in/limits.py.
 LIMITS = {
     # Attempts to sign in from one address, at any door; and wrong passwords: for one account from one address, for one
     # account from addresses that it has not signed in from, and from one address for whatever account.
@@ -313,7 +310,7 @@ SIMPLE_JWT = {
 }
 STATIC_URL = "static/"
 SPECTACULAR_SETTINGS = description(DOMAIN_APPS, STATIC_URL)
-AUTHENTICATION_BACKENDS = ["app.accounts.backends.LimitedBackend"]
+AUTHENTICATION_BACKENDS = ["app.accounts.sign_in.backends.LimitedBackend"]
 # Who must sign in does so at the admin's page; where Django does not know whither, it leads to a page that is there.
 LOGIN_URL, LOGIN_REDIRECT_URL = "admin:login", "admin:index"
 # Seconds that the link of a mail is good for: to set a new password, to confirm an address.

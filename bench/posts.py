@@ -72,7 +72,7 @@ def access_token() -> str:
     """Of an author."""
     from django.contrib.auth import get_user_model
 
-    from app.accounts.tokens import RefreshToken
+    from app.accounts.sign_in.tokens import RefreshToken
 
     author = get_user_model().objects.create(username="author", email="author@example.com")
     return str(RefreshToken.for_user(author).access_token)

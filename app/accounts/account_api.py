@@ -17,9 +17,9 @@ from rest_framework.views import APIView
 from app.accounts import services
 from app.accounts.actions import ask_for_reset, confirm_email, set_password
 from app.accounts.api import PASSWORD, NotStored, UserSerializer
-from app.accounts.limits import mail_allowed
 from app.accounts.links import LONGEST, BadLink
 from app.accounts.models import User
+from app.accounts.sign_in.limits import mail_allowed
 from app.accounts.tasks import send_email_link, send_password_changed_email
 from app.erasure import erase
 from pressroom.http.idempotency import idempotent

@@ -6,7 +6,7 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from app.accounts import services
-from app.accounts.limits import forgive, reset_allowed
+from app.accounts.sign_in.limits import forgive, reset_allowed
 from app.accounts.tasks import send_email_changed_email, send_password_changed_email, send_password_reset_email
 from pressroom.enqueue.ownership import owned_by
 

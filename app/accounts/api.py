@@ -21,11 +21,11 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.utils import datetime_from_epoch
 from rest_framework_simplejwt.views import TokenBlacklistView, TokenObtainPairView, TokenRefreshView
 
-from app.accounts.limits import mail_allowed
 from app.accounts.models import SignIn, User
 from app.accounts.services import RegistrationClosed, user_register
+from app.accounts.sign_in.limits import mail_allowed
+from app.accounts.sign_in.tokens import RefreshToken, SpentToken, sign_in_end, token_user
 from app.accounts.tasks import send_welcome_email
-from app.accounts.tokens import RefreshToken, SpentToken, sign_in_end, token_user
 from app.http.problems import CONTENT_TYPE
 from pressroom.enqueue.ownership import owned_by
 from pressroom.http.idempotency import idempotent

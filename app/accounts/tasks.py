@@ -74,7 +74,7 @@ def send_email_changed_email(self: Any, user_id: int, email: str) -> bool:
 @shared_task(queue="default")
 def cleanup_expired_tokens() -> int:
     """Delete expired tokens, idempotency keys past their day, and limits that no longer count. Returns how many."""
-    from app.accounts.limits import limits_cleanup  # these load Django REST framework, which few processes need
+    from app.accounts.sign_in.limits import limits_cleanup  # these load Django REST framework, which few processes need
     from pressroom.http.idempotency import keys_cleanup
 
     return tokens_cleanup() + keys_cleanup() + limits_cleanup()

@@ -15,8 +15,8 @@ from pressroom.text import is_carried
 
 BATCH = 1_000
 REFUSED = {
-    "time_limit": "a task's time limits stand in the code and in app/queues.py, and each call carries its own: workers "
-    "cannot change them as they run"
+    "time_limit": "a task's time limits stand in the code and in TASKRUNS_QUEUES, and each call carries its own: "
+    "workers cannot change them as they run"
 }
 
 

@@ -71,7 +71,8 @@ def test_a_skipped_test_fails_ci(tmp_path: Path, ci: str, code: int) -> None:
 def test_each_check_has_a_number_of_its_own() -> None:
     numbers = [
         number
-        for path in (ROOT / "app").rglob("checks*.py")
+        for package in ("app", "pressroom")
+        for path in (ROOT / package).rglob("*.py")
         for number in re.findall(r'id="(pressroom\.[EW]\d+)"', path.read_text())
     ]
     assert len(numbers) > 20
@@ -83,10 +84,48 @@ def test_the_lock_names_public_hosts_alone() -> None:
     assert hosts == {"pypi.org", "files.pythonhosted.org"}
 
 
+def test_no_folder_has_more_than_18_modules() -> None:
+    full = {
+        str(folder.relative_to(ROOT)): len(modules)
+        for package in ("app", "pressroom")
+        for folder in [ROOT / package, *(ROOT / package).rglob("*/")]
+        if folder.name != "migrations"
+        and len(modules := [path for path in folder.glob("*.py") if path.name != "__init__.py"]) > 18
+    }
+    assert full == {}
+
+
+def functions_of(path: Path) -> set[str]:
+    return set(re.findall(r"^def ([a-z]\w*)", path.read_text(), re.MULTILINE))
+
+
+def test_what_settles_a_run_shares_no_name_with_the_statements() -> None:
+    """`settle` writes an end and tells Celery. Were a statement named alike, a wrong import would skip the telling."""
+    statements = list((ROOT / "pressroom" / "sql").glob("*.py"))
+    settling = functions_of(ROOT / "pressroom" / "execution" / "settle.py")
+    assert settling
+    assert {path.stem: settling & functions_of(path) for path in statements if settling & functions_of(path)} == {}
+    names = [name for path in statements for name in functions_of(path)]
+    assert sorted(set(names)) == sorted(names)
+
+
+def test_the_library_names_no_module_of_the_site() -> None:
+    """Not even in a string: import-linter holds the imports."""
+    site = {f"app.{path.stem}" for path in (ROOT / "app").iterdir() if path.is_dir() or path.suffix == ".py"}
+    names = re.compile(r"\b" + r"\b|\b".join(re.escape(name) for name in sorted(site)) + r"\b|\bapp/\w")
+    found = {
+        str(path.relative_to(ROOT)): names.findall(path.read_text())
+        for path in (ROOT / "pressroom").rglob("*")
+        if path.suffix in {".py", ".html", ".js", ".css"} and names.search(path.read_text())
+    }
+    assert found == {}
+
+
 def test_no_file_is_longer_than_400_lines() -> None:
     long = {
         str(path.relative_to(ROOT)): lines
-        for path in (ROOT / "app").rglob("*.py")
+        for package in ("app", "pressroom")
+        for path in (ROOT / package).rglob("*.py")
         if (lines := len(path.read_text().splitlines())) > 400
     }
     assert long == {}

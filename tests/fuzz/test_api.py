@@ -20,7 +20,7 @@ from django.conf import settings
 
 from app.accounts.models import User
 from app.accounts.services import user_make_author
-from app.accounts.tokens import AccessToken
+from app.accounts.sign_in.tokens import AccessToken
 from pressroom.enqueue.ownership import owned_by
 from tests.support.probes import tasks
 from tests.support.processes import ROOT, Stack

@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import connection
 
 from app.accounts.models import User
-from app.accounts.tokens import AccessToken
+from app.accounts.sign_in.tokens import AccessToken
 from pressroom.enqueue.ownership import owned_by
 from pressroom.models import TaskRun
 from tests.support.probes import tasks

@@ -16,8 +16,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts import tasks
-from app.accounts.limits import Limit
 from app.accounts.models import User
+from app.accounts.sign_in.limits import Limit
 from pressroom.models import TaskRun
 from tests.unit.conftest import client_of
 

@@ -202,10 +202,10 @@ def test_a_router_that_breaks_is_told_of() -> None:
     ],
 )
 def test_a_limit_that_the_pool_cannot_enforce(
-    monkeypatch: pytest.MonkeyPatch, pool: Any, options: dict[str, Any], expected: list[str]
+    settings: Any, pool: Any, options: dict[str, Any], expected: list[str]
 ) -> None:
     hard = 100 if pool == "gevent" else None
-    monkeypatch.setitem(BY_NAME, "default", Queue("default", pool, 10, None, hard, max_attempts=1, max_wait=1))
+    settings.TASKRUNS_QUEUES = [Queue("default", pool, 10, None, hard, max_attempts=1, max_wait=1)]
     # Tasks shared by other tests' modules stand in the application, too.
     found = [message for message in checks.task_time_limits(app_with(**options)) if "a.task" in message.msg]
     assert ids(found) == expected
@@ -223,10 +223,10 @@ def test_a_limit_that_the_pool_cannot_enforce(
     ],
 )
 def test_what_no_bundle_can_keep(
-    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], max_attempts: int, expected: list[str]
+    settings: Any, options: dict[str, Any], max_attempts: int, expected: list[str]
 ) -> None:
     queue = Queue("default", "threads", 10, None, None, max_attempts=max_attempts, max_wait=1)
-    monkeypatch.setitem(BY_NAME, "default", queue)
+    settings.TASKRUNS_QUEUES = [queue]
     found = [message for message in checks.task_bundles(app_with(**options)) if "a.task" in message.msg]
     assert ids(found) == expected
 

@@ -16,10 +16,10 @@ from rest_framework.test import APIClient
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
 from app.accounts.checks import names_alike
-from app.accounts.limits import client_address, limits_cleanup
 from app.accounts.models import KnownAddress, Limit, SignIn, User
 from app.accounts.names import fold
 from app.accounts.services import password_change, sign_ins_end
+from app.accounts.sign_in.limits import client_address, limits_cleanup
 
 RIGHT, WRONG = "a-long-passphrase-1", "wrong"
 LOGIN, ADMIN, ME, REFRESH = "/api/auth/login/", "/admin/login/", "/api/auth/me/", "/api/auth/refresh/"

@@ -30,7 +30,7 @@ class Slot:
         assert ends.succeed(claimed, "null")
         self.limits = json.dumps({"timelimit": json.loads(run.headers)["timelimit"]})[1:-1]
 
-    def backlog(
+    def exchange(
         self, most: int, *ended: backlog.Success, revoked: Sequence[str] = ()
     ) -> tuple[set[uuid.UUID], list[backlog.Taken]]:
         names = ["probe.effect", "probe.hold"]

@@ -38,7 +38,7 @@ def token(namespace: Namespace, minutes: int = 15) -> str:
     name = f"e2e-{secrets.token_hex(4)}"
     code = (
         "from datetime import timedelta; from app.accounts.models import User;"
-        "from app.accounts.services import user_make_author; from app.accounts.tokens import AccessToken;"
+        "from app.accounts.services import user_make_author; from app.accounts.sign_in.tokens import AccessToken;"
         f"user = User.objects.create_user('{name}', '{name}@example.com'); user_make_author(user);"
         "token = AccessToken.for_user(user);"
         f"token.set_exp(lifetime=timedelta(minutes={minutes})); print(token)"

@@ -97,7 +97,10 @@ class Ground:
 
     def apply_outside(self, author: str) -> None:
         url = f"http://{RELEASE}-web.{self.namespace.name}.svc"
-        code = {"outside.py": HERE / "outside.py", "calls.py": ROOT / "tests" / "fault_injection" / "local" / "calls.py"}
+        code = {
+            "outside.py": HERE / "outside.py",
+            "calls.py": ROOT / "tests" / "fault_injection" / "local" / "calls.py",
+        }
         arguments = [url, author, self.seed, str(self.rate), str(self.most)]
         self.outside.apply(
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "code"},

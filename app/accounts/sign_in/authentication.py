@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.contrib.rest_framework_simplejwt import SimpleJWTScheme
 from rest_framework_simplejwt.authentication import JWTAuthentication
 
-from app.accounts.tokens import token_user
+from app.accounts.sign_in.tokens import token_user
 
 
 class BearerAuthentication(JWTAuthentication):
@@ -21,4 +21,4 @@ class BearerAuthentication(JWTAuthentication):
 class BearerScheme(SimpleJWTScheme):  # type: ignore[no-untyped-call]  # its metaclass has no types
     """For the OpenAPI description."""
 
-    target_class = "app.accounts.authentication.BearerAuthentication"
+    target_class = "app.accounts.sign_in.authentication.BearerAuthentication"

@@ -7,8 +7,8 @@ from typing import Any
 from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
 
-from app.accounts.limits import Attempt
 from app.accounts.models import User
+from app.accounts.sign_in.limits import Attempt
 
 
 class LimitedBackend(ModelBackend):
