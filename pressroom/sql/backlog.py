@@ -51,7 +51,7 @@ class Finished:
 
 _EXCHANGE_ONE, _EXCHANGE_MANY = (
     f"""
-    SELECT * FROM taskruns_exchange_2(%s, %s, %s, {array}::uuid[], {array}::text[], {array}::text[], {array}::float8[],
+    SELECT * FROM taskruns_exchange_1(%s, %s, %s, {array}::uuid[], {array}::text[], {array}::text[], {array}::float8[],
         {array}::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
     for array in ("ARRAY[%s]", "%s")

@@ -1,33 +1,29 @@
-"""What a slot takes next: what is more urgent than its own goes first, and what was revoked by id is left alone."""
-
-from importlib import import_module
-
-from django.db import migrations
-
-statements = import_module("pressroom.migrations.0009_statements")
-
-# As the relay's: each priority by itself, for that is what the index gives.
-_WAITING = "t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL"
-_DUE = """
-    t.run_at <= statement_timestamp() AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
-"""
-
-EXCHANGE = f"""
-CREATE FUNCTION taskruns_exchange_2(
+-- Ends a slot's finished runs and claims the next ones of a backlog, in one round trip. Called by
+-- pressroom.sql.backlog.exchange; why: docs/decisions/0016-the-next-run-comes-from-the-ledger.md.
+--
+-- `first` is the run of the message that the slot had, and `token` its claim, under which everything here happens.
+-- `ids`, `results`, `called`, `began` and `ended` have one element per success: its run, its result and children as
+-- JSON, and how many seconds ago it began and ended. `names` are the tasks that the slot may run, `revoked` the Celery
+-- ids that it must leave alone, `limits` the time limits as they stand in the headers, `most` how many runs to claim.
+-- Returns the ended runs (is_ended) and the claimed ones, with those of an earlier call whose answer was lost.
+CREATE OR REPLACE FUNCTION taskruns_exchange_1(
     first uuid, token uuid, by_worker bigint, ids uuid[], results text[], called text[], began float8[],
     ended float8[], names text[], revoked text[], limits text, most integer
 ) RETURNS TABLE (
     id uuid, is_ended boolean, run_at timestamptz, attempt integer, owner_id bigint, expires_at timestamptz,
     waited float8, celery_id text, name text, headers text, body text, properties text
-) {statements.PLANS} $$
+)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     its_queue text;
     its_priority smallint;
     more_urgent smallint;
 BEGIN
-    IF ids = '{{}}' THEN
-        {statements.ASYNC}
+    IF ids = '{}' THEN
+        -- Not waited for on the disk: what a crash of Postgres undoes of this is done again.
+        PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
     UPDATE taskruns_taskrun t
     SET status = 'succeeded', result = m.result, children = m.children, error_type = '', error = '', traceback = '',
@@ -52,14 +48,16 @@ BEGIN
         RETURN;
     END IF;
     SELECT t.queue, t.priority INTO its_queue, its_priority FROM taskruns_taskrun t WHERE t.id = first;
-    SELECT min(t.priority) INTO more_urgent FROM taskruns_taskrun t WHERE {_WAITING} AND t.priority < its_priority;
+    SELECT min(t.priority) INTO more_urgent FROM taskruns_taskrun t WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority < its_priority;
     WHILE more_urgent IS NOT NULL LOOP
-        IF EXISTS (SELECT FROM taskruns_taskrun t WHERE {_WAITING} AND t.priority = more_urgent AND {_DUE}) THEN
+        IF EXISTS (SELECT FROM taskruns_taskrun t WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority = more_urgent AND
+    t.run_at <= statement_timestamp() AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
+) THEN
             its_priority := more_urgent;
             EXIT;
         END IF;
         SELECT min(t.priority) INTO more_urgent FROM taskruns_taskrun t
-        WHERE {_WAITING} AND t.priority > more_urgent AND t.priority < its_priority;
+        WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority > more_urgent AND t.priority < its_priority;
     END LOOP;
     RETURN QUERY
     UPDATE taskruns_taskrun t
@@ -68,7 +66,9 @@ BEGIN
     FROM (
         SELECT head.id FROM (
             SELECT t.id, t.name, t.losses, t.headers, t.celery_id FROM taskruns_taskrun t
-            WHERE {_WAITING} AND t.priority = its_priority AND {_DUE}
+            WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority = its_priority AND
+    t.run_at <= statement_timestamp() AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
+
             ORDER BY t.run_at LIMIT most FOR UPDATE SKIP LOCKED
         ) head
         WHERE head.name = ANY(names) AND head.losses = 0 AND strpos(head.headers, limits) > 0
@@ -77,11 +77,4 @@ BEGIN
     WHERE t.id = mine.id AND EXISTS (SELECT FROM taskruns_worker w WHERE w.id = by_worker AND w.dead_at IS NULL)
     RETURNING t.id, false, t.run_at, t.attempt, t.owner_id, t.expires_at,
         extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, t.headers, t.body, t.properties;
-END $$
-"""
-
-
-class Migration(migrations.Migration):
-    dependencies = [("taskruns", "0012_claim_waited")]
-
-    operations = [migrations.RunSQL(EXCHANGE, statements.drop(EXCHANGE))]
+END $$;

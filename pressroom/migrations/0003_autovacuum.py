@@ -7,6 +7,6 @@ RESET = "ALTER TABLE {} RESET (autovacuum_vacuum_scale_factor, autovacuum_vacuum
 
 
 class Migration(migrations.Migration):
-    dependencies = [("taskruns", "0003_suspects_unknown_undeliverable")]
+    dependencies = [("taskruns", "0002_functions")]
 
     operations = [migrations.RunSQL(SET.format(table), RESET.format(table)) for table in TABLES]

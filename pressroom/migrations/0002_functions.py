@@ -1,0 +1,9 @@
+from django.db import migrations
+
+from pressroom.sql import functions
+
+
+class Migration(migrations.Migration):
+    dependencies = [("taskruns", "0001_initial")]
+
+    operations = [functions.create(name) for name in ("insert", "claim", "succeed", "take_due", "exchange")]

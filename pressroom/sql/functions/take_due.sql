@@ -1,0 +1,60 @@
+-- Marks due runs as published, for the relay. Called by pressroom.sql.dispatch.take_due.
+--
+-- `names` are queues and `windows` how many published and unclaimed runs each may have. The most urgent and longest due
+-- runs come first. Of a queue's suspects (two losses or more) one is out at a time, so that a run which only ran beside
+-- the one that kills the workers does not become a dead letter with it. Returns what the relay makes messages of.
+CREATE OR REPLACE FUNCTION taskruns_take_due_1(names text[], windows integer[])
+RETURNS TABLE (priority smallint, run_at timestamptz, id uuid, queue text, headers text, body text, properties text,
+    losses integer, attempt integer, name text)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    -- Not waited for on the disk: what a crash of Postgres undoes of this is done again.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    RETURN QUERY
+    WITH q AS (SELECT * FROM unnest(names, windows) AS q (name, places)),
+    room AS (
+        SELECT q.name, q.places - (SELECT count(*) FROM taskruns_taskrun t WHERE t.queue = q.name
+               AND t.status IN ('queued','retrying') AND t.published_at IS NOT NULL) AS places,
+            (NOT EXISTS (SELECT FROM taskruns_taskrun t WHERE t.queue = q.name
+               AND t.status IN ('queued','retrying','running')
+               AND t.losses >= 2 AND (t.status = 'running' OR t.published_at IS NOT NULL)
+            ))::int AS suspects
+        FROM q
+    ),
+    due AS (
+        SELECT d.id FROM room CROSS JOIN LATERAL (
+            -- The index gives the due ones of one priority, so each is asked by itself.
+            WITH RECURSIVE p (priority) AS (
+                SELECT min(t.priority) FROM taskruns_taskrun t WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+                UNION ALL
+                SELECT (SELECT min(t.priority) FROM taskruns_taskrun t
+                        WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority > p.priority)
+                FROM p WHERE p.priority IS NOT NULL
+            )
+            SELECT one.id FROM p CROSS JOIN LATERAL (
+
+    SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
+    WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.run_at <= statement_timestamp()
+      AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
+ AND t.priority = p.priority AND t.losses < 2
+                ORDER BY t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
+            ) one
+            ORDER BY one.priority, one.run_at LIMIT greatest(room.places, 0)
+        ) d
+    ),
+    suspect AS (
+        SELECT d.id FROM room CROSS JOIN LATERAL (
+
+    SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
+    WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.run_at <= statement_timestamp()
+      AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
+ AND t.losses >= 2
+            ORDER BY t.priority, t.run_at LIMIT room.suspects FOR UPDATE SKIP LOCKED
+        ) d
+    )
+    UPDATE taskruns_taskrun t SET published_at = clock_timestamp()
+    FROM (SELECT due.id FROM due UNION ALL SELECT suspect.id FROM suspect) chosen WHERE t.id = chosen.id
+    RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties, t.losses, t.attempt, t.name;
+END $$;
