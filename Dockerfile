@@ -8,6 +8,7 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_
 # What changes seldom comes first: a change of code leaves the layer of the dependencies as it is.
 WORKDIR /build
 COPY pyproject.toml uv.lock deploy/slim.py ./
+COPY pressroom/pyproject.toml pressroom/
 # `reload` adds what starts processes again when their code changes: for the Tiltfile.
 ARG GROUP=""
 RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --group image ${GROUP:+--group "$GROUP"} \
@@ -15,11 +16,12 @@ RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --group image ${
 WORKDIR /srv/pressroom
 COPY manage.py gunicorn.conf.py ./
 COPY app app
+COPY pressroom pressroom
 # Static files are served from where they are collected; source maps are for who develops these packages.
 RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic --no-input --verbosity 0 -i '*.map' \
     && find /opt/venv/lib/python3*/site-packages -type d -name static ! -exec test -e {}/__init__.py ';' -prune \
         -exec rm -r {} + \
-    && /opt/venv/bin/python -m compileall -q app manage.py
+    && /opt/venv/bin/python -m compileall -q app pressroom manage.py
 
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin pressroom \

@@ -1,12 +1,25 @@
 """The ledger of background work."""
 
+from typing import Any
+
+import django_stubs_ext
 from django.apps import AppConfig
+
+from pressroom import conf
+
+# Lets ModelAdmin[TaskRun] be written, which the type checker wants and Django does not know.
+django_stubs_ext.monkeypatch()
 
 
 class PressroomConfig(AppConfig):
     name = "pressroom"
     label = "taskruns"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Background work"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        conf.set_defaults()
 
     def ready(self) -> None:
         from pressroom import checks

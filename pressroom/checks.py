@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from celery import Celery, current_app
 from celery.signals import setup_logging, worker_init
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core import checks
+from django.db.models import IntegerField
 from django.utils.module_loading import autodiscover_modules
 
 from pressroom.conf import declared_queues
@@ -24,7 +26,7 @@ LONGEST_RETENTION = 36_500
 
 def register() -> None:
     """Make the checks known to Django, and have Celery's processes refuse what they find."""
-    for check in (task_queues, task_time_limits, task_bundles, retention, broker_transport):
+    for check in (task_queues, task_time_limits, task_bundles, retention, broker_transport, user_keys):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
     # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.
@@ -71,6 +73,17 @@ def retention(**_: object) -> Iterator[checks.CheckMessage]:
             hint=f'JSON, for example {{"dead": 365}}: days above 0, {LONGEST_RETENTION} at most, '
             f"for any of {', '.join(ended)}.",
             id="pressroom.E010",
+        )
+
+
+def user_keys(**_: object) -> Iterator[checks.CheckMessage]:
+    """A run's owner is stored as a number."""
+    key = get_user_model()._meta.pk
+    if not isinstance(key, IntegerField):
+        yield checks.Error(
+            f"The key of {settings.AUTH_USER_MODEL} is a {type(key).__name__}, but a run's owner is stored as a number.",
+            hint="Use a user model with an integer key, for example Django's BigAutoField.",
+            id="pressroom.E083",
         )
 
 

@@ -18,3 +18,33 @@ SUSPECT_AFTER = 2
 def declared_queues() -> dict[str, Queue]:
     """The queues of the setting ``TASKRUNS_QUEUES``, by name."""
     return {queue.name: queue for queue in settings.TASKRUNS_QUEUES}
+
+
+DEFAULTS: dict[str, object] = {
+    "TASKRUNS_QUEUES": (Queue("default", "prefork", 2, 300, 360, max_attempts=5, max_wait=60),),
+    "TASKRUNS_HEARTBEAT": 5.0,
+    "TASKRUNS_SILENCE": 20.0,
+    "TASKRUNS_GRACE": 25.0,
+    "TASKRUNS_POOL_CONNECTIONS": 10,
+    "TASKRUNS_UNCLAIMED": 10.0,
+    "TASKRUNS_UNKNOWN_PAUSE": 30.0,
+    "TASKRUNS_UNKNOWN_LIMIT": 900.0,
+    "TASKRUNS_MAX_MESSAGE": 8 * 1024 * 1024,
+    "TASKRUNS_RETENTION": {"succeeded": 7, "replaced": 7, "cancelled": 30, "expired": 30, "dead": 90},
+    "ALIVE_FILE": "",
+    "METRICS_PORT": 0,
+    "EVENT_STREAMS": 2,
+    "EVENT_STREAM_LIFETIME": 30.0,
+    "DOMAIN_APPS": [],
+    "CELERY_BROKER_TRANSPORT_OPTIONS": {},
+    "CELERY_TASK_SEND_SENT_EVENT": False,
+    "CELERY_BEAT_SCHEDULE": {},
+}
+"""What each setting is where a project does not give it; docs/settings.md says what they mean."""
+
+
+def set_defaults() -> None:
+    """Give the project's settings each default that they lack."""
+    for name, value in DEFAULTS.items():
+        if not hasattr(settings, name):
+            setattr(settings, name, value)

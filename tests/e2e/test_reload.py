@@ -49,7 +49,8 @@ def nap() -> str:
 def code(tmp_path: Path) -> Path:
     """What the image has, to be written to."""
     folder = tmp_path / "code"
-    shutil.copytree(ROOT / "app", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("app", "pressroom"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("manage.py", "gunicorn.conf.py"):
         shutil.copy(ROOT / name, folder)
     return folder
@@ -103,7 +104,7 @@ def test_it_starts_again_with_the_new_code(name: str, stack: Stack, code: Path) 
 def test_code_that_cannot_be_loaded_is_waited_out(stack: Stack, code: Path) -> None:
     """A container that ended would come back with the code of its image."""
     process = start(stack, "relay", code)
-    file = code / "app" / "taskruns" / "relay.py"
+    file = code / "pressroom" / "relay" / "loop.py"
     right = file.read_text()
     file.write_text("def\n")
     process.wait_for("SyntaxError")

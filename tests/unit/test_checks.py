@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from django.contrib.sessions.models import Session
 from django.core.checks import CheckMessage
 
+from app.accounts.models import User
 from app.checks import configuration, security
 from app.queues import BY_NAME
 from pressroom import checks
@@ -209,6 +211,12 @@ def test_a_limit_that_the_pool_cannot_enforce(
     # Tasks shared by other tests' modules stand in the application, too.
     found = [message for message in checks.task_time_limits(app_with(**options)) if "a.task" in message.msg]
     assert ids(found) == expected
+
+
+@pytest.mark.parametrize(("model", "expected"), [(User, []), (Session, ["pressroom.E083"])])
+def test_users_whose_key_is_no_number(monkeypatch: pytest.MonkeyPatch, model: Any, expected: list[str]) -> None:
+    monkeypatch.setattr(checks, "get_user_model", lambda: model)
+    assert ids(checks.user_keys()) == expected
 
 
 @pytest.mark.parametrize(

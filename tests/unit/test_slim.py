@@ -45,7 +45,7 @@ def test_without_it_the_application_is_whole(environment: Path, tmp_path: Path) 
     subprocess.run(
         [python, "manage.py", "collectstatic", "--no-input"], cwd=PROJECT, env=env | {"LOCAL": "1"}, check=True
     )
-    with (PROJECT / "tests" / "probes" / "whole.py").open() as probe:
+    with (PROJECT / "tests" / "support" / "probes" / "whole.py").open() as probe:
         done = subprocess.run(
             [python, "-"], cwd=PROJECT, env=env, stdin=probe, capture_output=True, text=True, check=False
         )

@@ -1,12 +1,12 @@
 """The database functions, one file each, and how a migration creates them.
 
-Every task needs these statements. To plan one took longer than to run it, and Postgres keeps a function's plan as long
-as the connection lives, through PgBouncer too, where a client's prepared statements do not work. A plan made for an
-empty table would read a full one from end to end, so each function forbids those ways; and none is compiled (jit), which
-takes a second each time.
+Every task needs these statements. To plan one took longer than to run it. Postgres keeps a function's plan as long as
+the connection lives, through PgBouncer too, where a client's prepared statements do not work. A plan made for an empty
+table would read a full one from end to end, so each function forbids such plans. It also forbids compilation (jit),
+which takes a second each time.
 
-A function's name ends in a number. To change a function, give it the next number in its file and at its caller, and load
-the file in a new migration: old code, which still runs while a release is rolled out, calls the old function.
+A function's name ends in a number. To change a function, give it the next number in its file and at its caller, and
+load the file in a new migration. Old code still runs while a release is rolled out, and it calls the old function.
 """
 
 from __future__ import annotations

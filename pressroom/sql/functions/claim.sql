@@ -21,5 +21,5 @@ BEGIN
       AND (t.status IN ('queued','retrying') AND t.run_at <= clock_timestamp()
            AND t.attempt = coalesce(attempts, t.attempt) AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
            OR t.status = 'running' AND t.claim = token)
-    RETURNING t.attempt, t.owner_id, t.expires_at, extract(epoch FROM t.started_at - t.run_at)::float8;
+    RETURNING t.attempt, t.owner_id::bigint, t.expires_at, extract(epoch FROM t.started_at - t.run_at)::float8;
 END $$;

@@ -41,7 +41,7 @@ BEGIN
     END IF;
     -- The same of what it claimed: all that is ours by now.
     RETURN QUERY
-    SELECT t.id, false, t.run_at, t.attempt, t.owner_id, t.expires_at,
+    SELECT t.id, false, t.run_at, t.attempt, t.owner_id::bigint, t.expires_at,
         extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, t.headers, t.body, t.properties
     FROM taskruns_taskrun t WHERE t.worker_id = by_worker AND t.status = 'running' AND t.claim = token;
     IF FOUND THEN
@@ -75,6 +75,6 @@ BEGIN
           AND NOT head.celery_id = ANY(revoked)
     ) mine
     WHERE t.id = mine.id AND EXISTS (SELECT FROM taskruns_worker w WHERE w.id = by_worker AND w.dead_at IS NULL)
-    RETURNING t.id, false, t.run_at, t.attempt, t.owner_id, t.expires_at,
+    RETURNING t.id, false, t.run_at, t.attempt, t.owner_id::bigint, t.expires_at,
         extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, t.headers, t.body, t.properties;
 END $$;

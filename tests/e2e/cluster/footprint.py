@@ -37,7 +37,7 @@ def image(found: list[str]) -> None:
     code = next(n for n, line in enumerate(lines) if re.search(r"COPY /srv/pressroom\b", line))
     changed = sum(int(line.split()[0]) for line in lines[: code + 1]) / 1e6
     found.append(f"a change of code: {changed:.1f} MB of layers")
-    probe = (ROOT / "tests" / "probes" / "whole.py").read_text()
+    probe = (ROOT / "tests" / "support" / "probes" / "whole.py").read_text()
     command = ["docker", "run", "--rm", "-i", "--network", "none", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108 - there
     found.append(f"in it: {', '.join(run(*command, IMAGE, 'python', '-', given=probe).splitlines()[1:])}")
 
