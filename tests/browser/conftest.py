@@ -10,7 +10,7 @@ import pytest
 from django.db import connections
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 
-from tests.browser.house import PASSWORD, House, furnish
+from tests.browser.dataset import PASSWORD, Dataset, make_dataset
 from tests.support.processes import Stack
 
 POLICY = "default-src 'none'; img-src 'self' data:; " + "; ".join(
@@ -21,9 +21,9 @@ PHONE = {"width": 375, "height": 720}
 
 
 @pytest.fixture(scope="module")
-def house(shared_stack: Stack) -> House:
+def dataset(shared_stack: Stack) -> Dataset:
     """Furnished once for the module: its tests leave each other's runs alone."""
-    return furnish(shared_stack)
+    return make_dataset(shared_stack)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def browser(django_db_setup: None) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def signed_in(browser: Browser, house: House) -> Any:
+def signed_in(browser: Browser, dataset: Dataset) -> Any:
     """The cookies of somebody who has signed in at the admin's form."""
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"{house.url}/admin/operations/")
+    page.goto(f"{dataset.url}/admin/operations/")
     page.get_by_label("Username").fill("root")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
@@ -69,13 +69,13 @@ def forbid_inline(route: Route) -> None:
 
 
 @pytest.fixture
-def opened(browser: Browser, house: House, signed_in: Any) -> Iterator[Callable[..., Page]]:
+def opened(browser: Browser, dataset: Dataset, signed_in: Any) -> Iterator[Callable[..., Page]]:
     """Opens a path below ``/admin/operations/``. What a page complains of on its console fails the test at its end."""
     contexts: list[BrowserContext] = []
     told: list[str] = []
 
     def open_page(path: str = "", **options: Any) -> Page:
-        context = browser.new_context(storage_state=signed_in, base_url=house.url, **{"viewport": DESKTOP, **options})
+        context = browser.new_context(storage_state=signed_in, base_url=dataset.url, **{"viewport": DESKTOP, **options})
         contexts.append(context)
         context.set_default_timeout(60_000)
         context.route(

@@ -16,7 +16,7 @@ from app.accounts.links import EMAIL, RESET, link_token
 from app.blog.models import Post, Subscriber
 from app.http.error_pages import EXPIRED_FORM, TEXTS, error_page
 from tests.browser.conftest import POLICY
-from tests.browser.house import House
+from tests.browser.dataset import Dataset
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -34,7 +34,7 @@ ADMIN_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inli
 REDOC_LOGO = re.compile(r"Loading the image 'https://cdn\.redoc\.ly/redoc/logo-mini\.svg' violates")
 
 
-def _post(house: House) -> str:
+def _post(dataset: Dataset) -> str:
     return Post.objects.filter(status="published").latest("pk").get_absolute_url()
 
 
@@ -42,13 +42,13 @@ def _admin_of(model: str, pk: int, page: str = "change") -> str:
     return f"/admin/{model}/{pk}/{page}/"
 
 
-PAGES: dict[str, str | Callable[[House], str]] = {
+PAGES: dict[str, str | Callable[[Dataset], str]] = {
     "home": "/",
     "post": _post,
     "subscribe": "/subscribe/",
     "subscribed": "/subscribe/done/",
-    "unsubscribe": lambda house: f"/unsubscribe/{Subscriber.objects.filter(active=True).latest('pk').token}/",
-    "unsubscribed": lambda house: f"/unsubscribe/{Subscriber.objects.filter(active=False).latest('pk').token}/",
+    "unsubscribe": lambda dataset: f"/unsubscribe/{Subscriber.objects.filter(active=True).latest('pk').token}/",
+    "unsubscribed": lambda dataset: f"/unsubscribe/{Subscriber.objects.filter(active=False).latest('pk').token}/",
     "not found": "/nowhere/",
     "Swagger UI": "/api/docs/",
     "ReDoc": "/api/redoc/",
@@ -56,20 +56,20 @@ PAGES: dict[str, str | Callable[[House], str]] = {
     "admin of an app": "/admin/blog/",
     "posts in the admin": "/admin/blog/post/",
     "new post in the admin": "/admin/blog/post/add/",
-    "a post in the admin": lambda house: _admin_of("blog/post", Post.objects.latest("pk").pk),
-    "its history": lambda house: _admin_of("blog/post", Post.objects.latest("pk").pk, "history"),
-    "its end": lambda house: _admin_of("blog/post", Post.objects.latest("pk").pk, "delete"),
+    "a post in the admin": lambda dataset: _admin_of("blog/post", Post.objects.latest("pk").pk),
+    "its history": lambda dataset: _admin_of("blog/post", Post.objects.latest("pk").pk, "history"),
+    "its end": lambda dataset: _admin_of("blog/post", Post.objects.latest("pk").pk, "delete"),
     "users in the admin": "/admin/accounts/user/",
-    "a user in the admin": lambda house: _admin_of("accounts/user", house.root.pk),
-    "a user's password in the admin": lambda house: _admin_of("accounts/user", house.root.pk, "password"),
+    "a user in the admin": lambda dataset: _admin_of("accounts/user", dataset.root.pk),
+    "a user's password in the admin": lambda dataset: _admin_of("accounts/user", dataset.root.pk, "password"),
     "own password in the admin": "/admin/password_change/",
-    "a schedule in the admin": lambda house: _admin_of(
+    "a schedule in the admin": lambda dataset: _admin_of(
         "django_celery_beat/periodictask", PeriodicTask.objects.latest("pk").pk
     ),
     "operations": "/admin/operations/",
     "tasks": "/admin/operations/tasks/",
     "a search that is wrong": "/admin/operations/tasks/?since=2030-01-02T00:00&until=2030-01-01T00:00",
-    "task": lambda house: f"/admin/operations/tasks/{house.report.pk}/",
+    "task": lambda dataset: f"/admin/operations/tasks/{dataset.report.pk}/",
     "dead letters": "/admin/operations/dead-letters/",
     "workers": "/admin/operations/workers/",
     "schedules": "/admin/operations/schedules/",
@@ -77,12 +77,12 @@ PAGES: dict[str, str | Callable[[House], str]] = {
 # Found and not mended: Django's admin writes "Date:" and "Time:" beside the halves of a moment, in no label; and
 # its SelectFilter2.js gives the tooltips of groups and permissions an aria-label that a span may not have.
 FOUND = {"a user in the admin": {"aria-prohibited-attr", "label"}, "a schedule in the admin": {"label"}}
-FOR_STRANGERS: dict[str, str | Callable[[House], str]] = {
+FOR_STRANGERS: dict[str, str | Callable[[Dataset], str]] = {
     "sign in": "/admin/login/",
     "forgotten password": "/account/password/",
-    "new password": lambda house: f"/account/password/{link_token(RESET, house.root)}/",
-    "confirmation of an address": lambda house: (
-        f"/account/email/{link_token(EMAIL, house.root, email='root@example.org')}/"
+    "new password": lambda dataset: f"/account/password/{link_token(RESET, dataset.root)}/",
+    "confirmation of an address": lambda dataset: (
+        f"/account/email/{link_token(EMAIL, dataset.root, email='root@example.org')}/"
     ),
     "a link that is not valid": "/account/password/nonsense/",
 }
@@ -90,13 +90,13 @@ STATUSES = {"not found": 404, "a link that is not valid": 400}
 
 
 @pytest.fixture(scope="module")
-def contexts(browser: Browser, house: House, signed_in: Any) -> Iterator[dict[bool, BrowserContext]]:
+def contexts(browser: Browser, dataset: Dataset, signed_in: Any) -> Iterator[dict[bool, BrowserContext]]:
     """By whether somebody is signed in."""
     Subscriber.objects.filter(email="reader-0@example.com").update(active=False)
     get_user_model().objects.create_user("author", "author@example.com", is_staff=True)
     contexts = {}
     for known in (True, False):
-        contexts[known] = browser.new_context(base_url=house.url, storage_state=signed_in if known else None)
+        contexts[known] = browser.new_context(base_url=dataset.url, storage_state=signed_in if known else None)
         contexts[known].set_default_timeout(60_000)
     yield contexts
     for context in contexts.values():
@@ -173,8 +173,8 @@ def judge(page: Page, known: Collection[str] = ()) -> None:
     assert not told, told
 
 
-def path_of(where: str | Callable[[House], str], house: House) -> str:
-    return where if isinstance(where, str) else where(house)
+def path_of(where: str | Callable[[Dataset], str], dataset: Dataset) -> str:
+    return where if isinstance(where, str) else where(dataset)
 
 
 # The API's documents hold thousands of elements: on a busy machine axe takes minutes for them.
@@ -184,8 +184,8 @@ LONG = pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=LONG if path in DOCUMENTS else ()) for name, path in PAGES.items()]
 )
-def test_a_page(house: House, page_in: Callable[..., Page], name: str) -> None:
-    path = path_of(PAGES[name], house)
+def test_a_page(dataset: Dataset, page_in: Callable[..., Page], name: str) -> None:
+    path = path_of(PAGES[name], dataset)
     page = page_in(path, next(iter(MODES)), status=STATUSES.get(name, 200))
     if path == "/api/docs/":
         # As it opens, and an operation unfolded.
@@ -199,8 +199,8 @@ def test_a_page(house: House, page_in: Callable[..., Page], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FOR_STRANGERS)
-def test_a_strangers_page(house: House, page_in: Callable[..., Page], name: str) -> None:
-    path = path_of(FOR_STRANGERS[name], house)
+def test_a_strangers_page(dataset: Dataset, page_in: Callable[..., Page], name: str) -> None:
+    path = path_of(FOR_STRANGERS[name], dataset)
     judge(page_in(path, next(iter(MODES)), known=False, status=STATUSES.get(name, 200)))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.house import House, order_report
+from tests.browser.dataset import Dataset, order_report
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -23,10 +23,10 @@ WATCH = """(url) => new Promise((resolve, reject) => {
 })"""
 
 
-def test_a_report_is_followed_to_its_end(house: House, opened: Callable[..., Page]) -> None:
-    house.stack.worker("-Q", "reports", "-n", "worker-stream@%h", "-c", "1")
+def test_a_report_is_followed_to_its_end(dataset: Dataset, opened: Callable[..., Page]) -> None:
+    dataset.stack.worker("-Q", "reports", "-n", "worker-stream@%h", "-c", "1")
     page = opened("")
-    report = order_report(house.root)
+    report = order_report(dataset.root)
     seen = page.evaluate(WATCH, f"/api/tasks/{report.pk}/")
     assert seen[-1]["status"] == "succeeded"
     assert seen[-1]["progress"]["current"] == seen[-1]["progress"]["total"]

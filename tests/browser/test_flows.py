@@ -15,15 +15,15 @@ from app.accounts.models import User
 from app.blog import services
 from app.blog.models import Notification, Post
 from pressroom.models import TaskRun
-from tests.browser.house import PASSWORD, House
+from tests.browser.dataset import PASSWORD, Dataset
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.xdist_group("browser")
 
 
-def test_a_post_is_published_from_the_admin(house: House, opened: Callable[..., Page]) -> None:
+def test_a_post_is_published_from_the_admin(dataset: Dataset, opened: Callable[..., Page]) -> None:
     """The list's action does what the API's does: the post is there for all, and its tasks run."""
-    post = services.post_create(author=house.root, title="Published from the admin", body="With a mouse.")
+    post = services.post_create(author=dataset.root, title="Published from the admin", body="With a mouse.")
     page = opened("../blog/post/")
     page.get_by_role("row").filter(has_text=post.title).get_by_role("checkbox").check()
     page.locator("select[name=action]").select_option(label="Publish the selected posts")
@@ -35,14 +35,14 @@ def test_a_post_is_published_from_the_admin(house: House, opened: Callable[..., 
     page.get_by_role("link", name=post.title).click()
     expect(page.get_by_role("heading", name=post.title, level=1)).to_be_visible()
     until(lambda: Notification.objects.filter(post=post, told__gt=0).exists(), "the subscribers are told")
-    follow = TaskRun.objects.filter(created_at__gte=post.created_at, owner=house.root).values_list("name", flat=True)
+    follow = TaskRun.objects.filter(created_at__gte=post.created_at, owner=dataset.root).values_list("name", flat=True)
     assert {f"app.blog.tasks.{name}" for name in ("reindex_post", "invalidate_caches")} <= set(follow)
 
 
-def test_a_forgotten_password_is_replaced_by_way_of_a_mail(house: House, browser: Browser) -> None:
+def test_a_forgotten_password_is_replaced_by_way_of_a_mail(dataset: Dataset, browser: Browser) -> None:
     """From the page that asks for the mail, by the link in it, to a sign-in with the new password."""
     user = User.objects.create_user("forgetful", "forgetful@example.com", PASSWORD, is_staff=True)
-    page = browser.new_page(base_url=house.url)
+    page = browser.new_page(base_url=dataset.url)
     page.set_default_timeout(60_000)
     page.goto("/account/password/")
     page.get_by_label("E-mail address").fill(user.email)

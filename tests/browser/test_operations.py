@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from pressroom.enqueue.ownership import owned_by
 from pressroom.models import Status, TaskRun
 from tests.browser.conftest import PHONE
-from tests.browser.house import House, spread_over_the_hour
+from tests.browser.dataset import Dataset, spread_over_the_hour
 from tests.support.probes import tasks
 from tests.support.processes import ROOT
 from tests.support.waiting import until
@@ -36,8 +36,8 @@ ELSEWHERE = """(pairs) => {
 }"""
 
 
-def path_of(name: str, house: House) -> str:
-    return f"tasks/{house.report.pk}/" if name == "task" else name
+def path_of(name: str, dataset: Dataset) -> str:
+    return f"tasks/{dataset.report.pk}/" if name == "task" else name
 
 
 def width_of_content(page: Page) -> int:
@@ -46,9 +46,11 @@ def width_of_content(page: Page) -> int:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_each_page_keeps_to_the_rules_of_accessibility(house: House, opened: Opened, name: str, scheme: str) -> None:
+def test_each_page_keeps_to_the_rules_of_accessibility(
+    dataset: Dataset, opened: Opened, name: str, scheme: str
+) -> None:
     """WCAG 2.2 A and AA as far as axe can tell; and no complaint on the console under a strict policy."""
-    page = opened(path_of(name, house), color_scheme=scheme)
+    page = opened(path_of(name, dataset), color_scheme=scheme)
     expect(page.locator("#live")).not_to_be_empty()
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     results = Axe().run(page, context="#content", options=options)
@@ -56,15 +58,15 @@ def test_each_page_keeps_to_the_rules_of_accessibility(house: House, opened: Ope
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_each_page_fits_on_a_phone(house: House, opened: Opened, name: str) -> None:
-    page = opened(path_of(name, house), viewport=PHONE, has_touch=True, is_mobile=True)
+def test_each_page_fits_on_a_phone(dataset: Dataset, opened: Opened, name: str) -> None:
+    page = opened(path_of(name, dataset), viewport=PHONE, has_touch=True, is_mobile=True)
     expect(page.get_by_role("navigation", name="Operations")).to_be_visible()
     assert width_of_content(page) <= PHONE["width"]
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_everything_is_reached_with_the_keyboard(house: House, opened: Opened, name: str) -> None:
-    page = opened(path_of(name, house))
+def test_everything_is_reached_with_the_keyboard(dataset: Dataset, opened: Opened, name: str) -> None:
+    page = opened(path_of(name, dataset))
     page.get_by_role("button", name="Pause updates").click()
     kinds = ("a[href]", "button", "input:not([type=hidden])", "select", "summary", ".ops-scroll")
     wanted = page.evaluate(
@@ -82,7 +84,7 @@ def test_everything_is_reached_with_the_keyboard(house: House, opened: Opened, n
     assert len(reached - {-1}) == wanted
 
 
-def test_the_admins_index_leads_there(house: House, opened: Opened) -> None:
+def test_the_admins_index_leads_there(dataset: Dataset, opened: Opened) -> None:
     page = opened("../")
     page.locator("#content-main").get_by_role("link", name="Overview", exact=True).click()
     expect(page.get_by_role("heading", name="Queues")).to_be_visible()
@@ -91,14 +93,14 @@ def test_the_admins_index_leads_there(house: House, opened: Opened) -> None:
     assert [cell.inner_text().split()[0] for cell in row.get_by_role("cell").all()[2:5]] == ["2", "1", "2"]
 
 
-def test_a_list_is_kept_up_to_date_without_a_reload(house: House, opened: Opened) -> None:
+def test_a_list_is_kept_up_to_date_without_a_reload(dataset: Dataset, opened: Opened) -> None:
     page = opened("tasks/")
     page.evaluate("window.same = true")
     box = page.get_by_role("checkbox", name="Select probe.hold", exact=False)
     box.check()
     name = box.get_attribute("id")
-    with owned_by(house.root):
-        run = TaskRun.of(tasks.effect.delay(str(house.stack.folder / "notes"), "just now"))
+    with owned_by(dataset.root):
+        run = TaskRun.of(tasks.effect.delay(str(dataset.stack.folder / "notes"), "just now"))
     expect(page.locator(f'a[href="/admin/operations/tasks/{run.pk}/"]')).to_be_visible()
     assert page.evaluate("window.same")
     expect(page.locator(f"#{name}")).to_be_checked()
@@ -106,7 +108,7 @@ def test_a_list_is_kept_up_to_date_without_a_reload(house: House, opened: Opened
     expect(page.locator("#selected")).to_have_text("1 selected")
 
 
-def test_updates_rest_while_nobody_looks(house: House, opened: Opened) -> None:
+def test_updates_rest_while_nobody_looks(dataset: Dataset, opened: Opened) -> None:
     page = opened()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "x-fragment" in request.headers else None)
@@ -131,7 +133,7 @@ def test_updates_rest_while_nobody_looks(house: House, opened: Opened) -> None:
     until(lambda: page.evaluate("1") and len(asked) == 3, "one update when somebody looks again, and none before")
 
 
-def test_a_lost_server_is_told_and_forgotten(house: House, opened: Opened) -> None:
+def test_a_lost_server_is_told_and_forgotten(dataset: Dataset, opened: Opened) -> None:
     page = opened()
     page.clock.install()
     page.reload()
@@ -146,7 +148,7 @@ def test_a_lost_server_is_told_and_forgotten(house: House, opened: Opened) -> No
     opened.told.clear()  # type: ignore[attr-defined]
 
 
-def test_tasks_are_searched(house: House, opened: Opened) -> None:
+def test_tasks_are_searched(dataset: Dataset, opened: Opened) -> None:
     page = opened("tasks/")
     page.get_by_label("Argument").fill("내일")
     page.get_by_role("button", name="Search").click()
@@ -158,15 +160,15 @@ def test_tasks_are_searched(house: House, opened: Opened) -> None:
     expect(page.get_by_text("The end is not after the beginning.")).to_be_visible()
 
 
-def test_a_tasks_page_shows_what_it_called(house: House, opened: Opened) -> None:
-    page = opened(f"tasks/{house.report.pk}/")
+def test_a_tasks_page_shows_what_it_called(dataset: Dataset, opened: Opened) -> None:
+    page = opened(f"tasks/{dataset.report.pk}/")
     tree = page.locator(".ops-tree")
     expect(tree.get_by_role("link", name="app.reports.tasks.build_section").first).to_be_visible()
     tree.get_by_role("link", name="app.reports.tasks.build_section").first.click()
     expect(page.locator(".ops-tree").get_by_role("link", name="app.reports.tasks.build_report")).to_be_visible()
 
 
-def test_a_dead_letter_shows_its_traceback_and_runs_again(house: House, opened: Opened) -> None:
+def test_a_dead_letter_shows_its_traceback_and_runs_again(dataset: Dataset, opened: Opened) -> None:
     page = opened("dead-letters/")
     page.get_by_role("link", name="probe.fail").first.click()
     page.locator("#runs-table").get_by_role("link", name="probe.fail").first.click()
@@ -178,7 +180,7 @@ def test_a_dead_letter_shows_its_traceback_and_runs_again(house: House, opened: 
     expect(page.get_by_text("run again as")).to_contain_text("root")
 
 
-def test_many_are_run_again_and_discarded_once_more_asked(house: House, opened: Opened) -> None:
+def test_many_are_run_again_and_discarded_once_more_asked(dataset: Dataset, opened: Opened) -> None:
     runs = [TaskRun.of(tasks.fail.apply_async([f"bulk {n}"], queue="emails")) for n in range(3)]
     until(lambda: TaskRun.objects.filter(pk__in=[run.pk for run in runs], status=Status.DEAD).count() == 3, "they fail")
     page = opened("dead-letters/")
@@ -200,11 +202,11 @@ def test_many_are_run_again_and_discarded_once_more_asked(house: House, opened: 
     page.get_by_role("button", name="Discard").click()
     expect(page.get_by_text("1 task discarded.")).to_be_visible()
     assert not TaskRun.objects.filter(pk=runs[2].pk).exists()
-    assert LogEntry.objects.filter(object_id=str(runs[2].pk), user=house.root).exists()
+    assert LogEntry.objects.filter(object_id=str(runs[2].pk), user=dataset.root).exists()
 
 
-def test_a_running_task_is_cancelled_and_its_page_tells(house: House, opened: Opened) -> None:
-    with owned_by(house.root):
+def test_a_running_task_is_cancelled_and_its_page_tells(dataset: Dataset, opened: Opened) -> None:
+    with owned_by(dataset.root):
         run = TaskRun.of(tasks.effect.apply_async(["/dev/null", "later"], countdown=3600))
     page = opened(f"tasks/{run.pk}/")
     page.get_by_role("button", name="Cancel").press("Enter")
@@ -213,7 +215,7 @@ def test_a_running_task_is_cancelled_and_its_page_tells(house: House, opened: Op
     assert run.status == Status.CANCELLED
 
 
-def test_schedules_are_paused_resumed_and_run_now(house: House, opened: Opened) -> None:
+def test_schedules_are_paused_resumed_and_run_now(dataset: Dataset, opened: Opened) -> None:
     page = opened("schedules/")
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="prune-task-runs"))
     row.get_by_role("button", name="Pause").click()
@@ -224,10 +226,10 @@ def test_schedules_are_paused_resumed_and_run_now(house: House, opened: Opened) 
     row.get_by_role("button", name="Run now").click()
     expect(page.get_by_text("prune-task-runs is run now.")).to_be_visible()
     run = TaskRun.objects.filter(name="pressroom.tasks.prune").latest("created_at")
-    assert run.owner == house.root
+    assert run.owner == dataset.root
 
 
-def test_workers_are_alive_drained_or_lost(house: House, opened: Opened) -> None:
+def test_workers_are_alive_drained_or_lost(dataset: Dataset, opened: Opened) -> None:
     page = opened("workers/")
     alive = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="worker-default@"))
     expect(alive).to_contain_text("probe.hold")
@@ -240,7 +242,7 @@ def test_workers_are_alive_drained_or_lost(house: House, opened: Opened) -> None
     )
 
 
-def test_screenshots(house: House, opened: Opened, tmp_path: Path) -> None:
+def test_screenshots(dataset: Dataset, opened: Opened, tmp_path: Path) -> None:
     """Of every page, to be looked at; into a folder of the repository only where SCREENSHOTS names it."""
     spread_over_the_hour()
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
@@ -249,7 +251,7 @@ def test_screenshots(house: House, opened: Opened, tmp_path: Path) -> None:
         "overview": ("", {}),
         "tasks": ("tasks/", {}),
         "task": (f"tasks/{dead.pk}/", {}),
-        "task-tree": (f"tasks/{house.report.pk}/", {}),
+        "task-tree": (f"tasks/{dataset.report.pk}/", {}),
         "dead-letters": ("dead-letters/", {}),
         "workers": ("workers/", {}),
         "schedules": ("schedules/", {}),

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tests.e2e.cluster.kube import Failed, need, need_keda, run, until
 from tests.fault_injection.cluster.faults import FAULTS, SHORT, Fault
-from tests.fault_injection.cluster.ground import Ground, build
-from tests.fault_injection.cluster.rows import Row, fill, table
+from tests.fault_injection.cluster.release import Release, build
+from tests.fault_injection.cluster.report import Row, fill, table
 from tests.fault_injection.local.tally import Tally, tally
 
 RATE = float(os.environ.get("RATE", "20"))
@@ -30,46 +30,46 @@ LONGEST = 6 * 3600
 """Seconds: a guard against a load that nobody ends."""
 
 
-def hit(ground: Ground, fault: Fault, rows: list[Row]) -> None:
+def hit(release: Release, fault: Fault, rows: list[Row]) -> None:
     """Do it, and wait until all is well again. Raises Failed."""
     row = Row(fault.title, time.time(), fault.needs)
     print(f"… {fault.title}", file=sys.stderr, flush=True)
     rows.append(row)
-    row.said = fault.act(ground)
+    row.said = fault.act(release)
     print(f"  {time.time() - row.begin:6.1f} s  done", file=sys.stderr, flush=True)
-    row.recovery = ground.settle(fault.title) - row.begin
-    row.alerts = ground.alerts(row.begin, time.time())
+    row.recovery = release.settle(fault.title) - row.begin
+    row.alerts = release.alerts(row.begin, time.time())
     print(f"  {row.recovery:6.1f} s  all is well: {row.said}", file=sys.stderr, flush=True)
 
 
-def plan(ground: Ground, short: bool) -> Iterator[Fault]:
+def plan(release: Release, short: bool) -> Iterator[Fault]:
     """Each alone, then at random for MINUTES; or a few."""
-    known = {name: fault for name, fault in FAULTS.items() if possible(ground, fault)}
+    known = {name: fault for name, fault in FAULTS.items() if possible(release, fault)}
     for name in ONLY or (SHORT if short else known):
         if name in known:
             yield known[name]
     end = time.monotonic() + (0 if short or ONLY else MINUTES * 60)
     while time.monotonic() < end:
-        yield ground.rng.choice([fault for fault in known.values() if not fault.long])
-        time.sleep(ground.rng.uniform(0, 10))
+        yield release.rng.choice([fault for fault in known.values() if not fault.long])
+        time.sleep(release.rng.uniform(0, 10))
 
 
-def possible(ground: Ground, fault: Fault) -> bool:
-    return (not fault.node or ground.weak is not None) and (not fault.node_shell or ground.shell is not None)
+def possible(release: Release, fault: Fault) -> bool:
+    return (not fault.node or release.weak is not None) and (not fault.node_shell or release.shell is not None)
 
 
-def verdict(ground: Ground, rows: list[Row]) -> Tally:
+def verdict(release: Release, rows: list[Row]) -> Tally:
     """End the calls, wait until nothing is left to do, and fill in the rows. Raises Failed."""
-    ground.ask_outside("stop")
-    until(lambda: ground.has("stopped"), "the calls end", timeout=600.0)
-    until(lambda: ground.unfinished() == 0, "no task is left", timeout=1800.0)
-    with tempfile.TemporaryDirectory() as temporary, ground.connection() as connection:
+    release.ask_outside("stop")
+    until(lambda: release.has("stopped"), "the calls end", timeout=600.0)
+    until(lambda: release.unfinished() == 0, "no task is left", timeout=1800.0)
+    with tempfile.TemporaryDirectory() as temporary, release.connection() as connection:
         folder = Path(temporary)
         for name in ("called", "acknowledged", "effects", "working", "requests"):
-            (folder / name).write_text("".join(f"{line}\n" for line in ground.book(name)))
+            (folder / name).write_text("".join(f"{line}\n" for line in release.book(name)))
         found = tally(folder, connection)
         fill(rows, folder, found)
-        published = ground.book("published")
+        published = release.book("published")
         succeeded = connection.execute(
             "SELECT id FROM taskruns_taskrun WHERE id = ANY(%s::uuid[]) AND status = 'succeeded'", [published]
         ).fetchall()
@@ -90,27 +90,27 @@ def main() -> int:
     seed = given.seed or secrets.token_hex(4)
     print(f"seed {seed}\n{run('kubectl', 'version')}", flush=True)
     build()
-    ground = Ground(seed, RATE, round(RATE * LONGEST), keda=not given.short)
+    release = Release(seed, RATE, round(RATE * LONGEST), keda=not given.short)
     for fault in FAULTS.values():
-        if not possible(ground, fault):
+        if not possible(release, fault):
             print(
                 f"left out, as it needs {'NODE_SHELL' if fault.node_shell else 'a second node'}: {fault.title}",
                 flush=True,
             )
     rows: list[Row] = []
     try:
-        ground.start()
+        release.start()
         rows.append(Row("nothing, for half a minute", time.time(), ""))
         time.sleep(30)
-        for fault in plan(ground, given.short):
-            hit(ground, fault, rows)
-        found = verdict(ground, rows)
+        for fault in plan(release, given.short):
+            hit(release, fault, rows)
+        found = verdict(release, rows)
     except Failed as error:
-        print(f"\n{error}\n{ground.namespace.state()}\n{table(rows)}", file=sys.stderr)
+        print(f"\n{error}\n{release.namespace.state()}\n{table(rows)}", file=sys.stderr)
         return 1
     finally:
         if not os.environ.get("KEEP"):
-            ground.delete()
+            release.delete()
     failed = sum(sum(row.failed.values()) for row in rows)
     print(f"\n{found}\n\n{table(rows)}\n")
     print(f"lost {found.lost}, doubled {found.doubled} transactional, requests failed {failed}")

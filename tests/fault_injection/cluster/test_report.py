@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from tests.fault_injection.cluster.rows import Row, fill, table
+from tests.fault_injection.cluster.report import Row, fill, table
 from tests.fault_injection.local.tally import Tally
 
 

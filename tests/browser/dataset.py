@@ -1,4 +1,4 @@
-"""A house in which something of everything has happened, by real calls, a relay, workers and a web process."""
+"""A dataset in which something of everything has happened, by real calls, a relay, workers and a web process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PASSWORD = "a-long-passphrase-1"
 
 
 @dataclasses.dataclass
-class House:
+class Dataset:
     """What the tests need to know of it."""
 
     stack: Stack
@@ -52,7 +52,7 @@ def web(stack: Stack) -> str:
     return found[1]
 
 
-def furnish(stack: Stack) -> House:
+def make_dataset(stack: Stack) -> Dataset:
     """Start everything, and call tasks until there is a run in every status and a worker in every state."""
     gate = stack.folder / "gate"
     root = User.objects.create_superuser("root", "root@example.com", PASSWORD)
@@ -74,7 +74,7 @@ def furnish(stack: Stack) -> House:
         until(lambda: TaskRun.objects.filter(status=Status.RUNNING).count() == 2, "both slots are in use")
         for number in range(3):
             tasks.effect.delay(str(stack.folder / "notes"), f"waits {number}")
-    return House(stack, url, gate, root, report, held)
+    return Dataset(stack, url, gate, root, report, held)
 
 
 def _live(celery_id: str) -> bool:

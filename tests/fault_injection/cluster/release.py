@@ -55,7 +55,7 @@ SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND st
 """
 
 
-class Ground:
+class Release:
     """What the faults are done to. ``rng`` chooses where there is a choice."""
 
     def __init__(self, seed: str, rate: float, most: int, keda: bool) -> None:
@@ -98,7 +98,7 @@ class Ground:
     def apply_outside(self, author: str) -> None:
         url = f"http://{RELEASE}-web.{self.namespace.name}.svc"
         code = {
-            "outside.py": HERE / "outside.py",
+            "load_client.py": HERE / "load_client.py",
             "calls.py": ROOT / "tests" / "fault_injection" / "local" / "calls.py",
         }
         arguments = [url, author, self.seed, str(self.rate), str(self.most)]
@@ -107,7 +107,9 @@ class Ground:
              "data": {name: path.read_text() for name, path in code.items()}},
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "books"},
              "spec": {"selector": {"app": "books"}, "ports": [{"port": 8080}]}},
-            pod("books", self.nodes[0], IMAGE, ["python", "/code/outside.py", *arguments], "/code", "code", "/books"),
+            pod(
+                "books", self.nodes[0], IMAGE, ["python", "/code/load_client.py", *arguments], "/code", "code", "/books"
+            ),
         )  # fmt: skip
 
     def apply_prometheus(self) -> None:

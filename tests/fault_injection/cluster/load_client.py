@@ -1,4 +1,4 @@
-"""``python outside.py URL TOKEN SEED RATE MOST``: what is no part of the stack, in a pod of its own.
+"""``python load_client.py URL TOKEN SEED RATE MOST``: what is no part of the stack, in a pod of its own.
 
 It calls, and keeps the books: a file each in ``BOOKS`` of the calls made, of those acknowledged, of what became of each
 request, and of what tasks tell it by HTTP, a line each. A file ``flood`` with a number makes it call so many tasks on
