@@ -6,6 +6,7 @@ import argparse
 import fnmatch
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -258,7 +259,26 @@ def test_the_page_of_tasks_has_each_task_and_its_queue() -> None:
     assert documented_queues() == {task.name.rpartition(".")[2]: checks.queue_of(task) for task in tasks}
 
 
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 GLOSSARY = ROOT / "docs" / "glossary.md"
+
+
+def folders_in_first_column(page: Path, within: str) -> set[str]:
+    """The folders of ``within`` that rows of the page's tables are about."""
+    return set(re.findall(rf"^\| `{within}/(\w+)/` \|", page.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize(("page", "within"), [("docs/architecture.md", "pressroom"), ("CONTRIBUTING.md", "tests")])
+def test_each_folder_of_a_package_is_explained(page: str, within: str) -> None:
+    there = {path.parent.name for path in (ROOT / within).glob("*/__init__.py")} - {"migrations"}
+    assert folders_in_first_column(ROOT / page, within) == there
+
+
+def test_the_page_of_the_architecture_has_the_layers_that_lint_holds() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["pressroom"]]
+    [drawn] = [text for kind, text in FENCE.findall(ARCHITECTURE.read_text()) if not kind]
+    assert [re.split(r" {2,}", line)[0] for line in drawn.splitlines()] == layers
 
 
 def drawn_transitions() -> set[tuple[str, str]]:
