@@ -20,7 +20,7 @@ DEFAULTS = ("insecure", "changeme", "change-me", "change_me", "secret-key", "sec
 def unreadable_settings(**_: object) -> Iterator[checks.CheckMessage]:
     """Each variable is what it should be: numbers within their bounds, switches on or off, JSON."""
     for sentence in settings.ENVIRONMENT_ERRORS.values():
-        yield checks.Error(sentence, hint="docs/settings.md says what it means.", id="pressroom.E061")
+        yield checks.Error(sentence, hint="README's table of settings says what it means.", id="pressroom.E061")
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS
     for path, number in _numbers(options, "CELERY_BROKER_TRANSPORT_OPTIONS"):
         if not (math.isfinite(number) and (number > 0 or (number == 0 and "timeout" not in path))):
