@@ -1,4 +1,4 @@
-"""What the documents name is there: pages, anchors, files, targets of make, commands, options, names of the chart."""
+"""What the documents name is there: pages, anchors, files, functions, targets of make, commands, names of the chart."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import fnmatch
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from celery.bin.celery import celery as celery_program
 from django.core.management import get_commands, load_command_class
 
 from pressroom import checks
+from pressroom.execution.outcome import CELERY_STATES
+from pressroom.models import LIVE, WAITING, Status
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHART = ROOT / "deploy" / "helm" / "pressroom"
@@ -77,7 +80,7 @@ def written_by_reader() -> frozenset[str]:
     return frozenset(paths | {f"{parent}/" for path in paths for parent in Path(path).parents})
 
 
-FOLDERS = ("app", "tests", "docs", "deploy", "bench", ".ci", ".github")
+FOLDERS = ("app", "pressroom", "tests", "docs", "deploy", "bench", ".ci", ".github")
 FILE = re.compile(r"\.?[\w*-]+(?:\.[\w*-]+)*\.(?:py|md|yaml|yml|json|toml|txt|tpl|lock)")
 PATH = re.compile(rf"(?:[\w.*-]+/)*{FILE.pattern}|(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*-]*")
 MADE = (".venv/", ".tools/", "var/")
@@ -118,6 +121,22 @@ def test_targets_of_make(name: str) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     calls = [re.match(r"(?:[A-Z_]+=\S+ )*make (?:[A-Z_]+=\S+ )*([a-z][\w-]*)", text) for text in code(ROOT / name)]
     assert {match[1] for match in calls if match} <= targets
+
+
+NAMES_IN_FILE = re.compile(r"((?:`[\w.]+`(?:, | and ))*`[\w.]+`)\s+in\s+`([\w/.-]+\.py)`")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions(name: str) -> None:
+    """Of "`this` and `that` in `a/module.py`" both are defined there: as a function, a class or a value."""
+    missing = []
+    for spans, path in NAMES_IN_FILE.findall(prose(ROOT / name)):
+        text = (ROOT / path).read_text() if (ROOT / path).exists() else ""
+        for one in SPAN.findall(spans):
+            last = one.rpartition(".")[2]
+            if not re.search(rf"\b(?:def|class) {last}\b|\b{last}(?:, \w+)* ?[:=]", text):
+                missing.append(f"{one} in {path}")
+    assert missing == []
 
 
 def options_of(parser: argparse.ArgumentParser, words: list[str]) -> set[str]:
@@ -202,13 +221,14 @@ def test_names_of_the_chart(name: str) -> None:
 def test_each_of_these_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "# A b, `c`\n[no page](no.md) [no anchor](#a-b) [an anchor](#a-b-c) `app/no.py` `make no` `manage.py no`\n"
+        "# A b, `c`\n`no` in `app/queues.py`\n"
+        "[no page](no.md) [no anchor](#a-b) [an anchor](#a-b-c) `app/no.py` `make no` `manage.py no`\n"
         "`manage.py migrate --no` `manage.py deadletters no` `celery -A app worker --no`\n"
         "```console\n$ helm install press --set no=1\n```\n`component=no` `press-pressroom-no`\n"
     )
     tests = [
-        test_links, test_files, test_targets_of_make, test_commands_of_manage_py, test_commands_of_celery,
-        test_names_of_the_chart,
+        test_links, test_files, test_functions, test_targets_of_make, test_commands_of_manage_py,
+        test_commands_of_celery, test_names_of_the_chart,
     ]  # fmt: skip
     for test in tests:
         with pytest.raises(AssertionError):
@@ -222,11 +242,11 @@ def test_each_of_these_would_be_noticed(tmp_path: Path, monkeypatch: pytest.Monk
     ]
 
 
-def readme_queues() -> dict[str, str]:
-    """The queue of each task in README's table of the work; one in brackets says otherwise for a task of its row."""
-    table = (ROOT / "README.md").read_text().partition("## The work it does")[2].partition("\n\nAny of them")[0]
+def documented_queues() -> dict[str, str]:
+    """The queue of each task in docs/tasks.md; one in brackets says otherwise for a task of its row."""
+    table = (ROOT / "docs" / "tasks.md").read_text().partition("\n|---")[2]
     found = {}
-    for row in table.splitlines()[3:]:
+    for row in re.findall(r"^\| .+$", table, re.MULTILINE):
         _, _, names, queue, *_ = (cell.strip() for cell in row.split("|"))
         exceptions = dict(re.findall(r"`(\w+)`: (\w+)", queue))
         for name in re.findall(r"`(\w+)`", names):
@@ -234,6 +254,65 @@ def readme_queues() -> dict[str, str]:
     return found
 
 
-def test_the_readme_tells_of_each_task_and_its_queue() -> None:
+def test_the_page_of_tasks_has_each_task_and_its_queue() -> None:
     tasks = [task for task in checks.our_tasks() if task.name.startswith(("app.", "pressroom."))]
-    assert readme_queues() == {task.name.rpartition(".")[2]: checks.queue_of(task) for task in tasks}
+    assert documented_queues() == {task.name.rpartition(".")[2]: checks.queue_of(task) for task in tasks}
+
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+GLOSSARY = ROOT / "docs" / "glossary.md"
+
+
+def folders_in_first_column(page: Path, within: str) -> set[str]:
+    """The folders of ``within`` that rows of the page's tables are about."""
+    return set(re.findall(rf"^\| `{within}/(\w+)/` \|", page.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize(("page", "within"), [("docs/architecture.md", "pressroom"), ("CONTRIBUTING.md", "tests")])
+def test_each_folder_of_a_package_is_explained(page: str, within: str) -> None:
+    there = {path.parent.name for path in (ROOT / within).glob("*/__init__.py")} - {"migrations"}
+    assert folders_in_first_column(ROOT / page, within) == there
+
+
+def test_the_page_of_the_architecture_has_the_layers_that_lint_holds() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == ["pressroom"]]
+    [drawn] = [text for kind, text in FENCE.findall(ARCHITECTURE.read_text()) if not kind]
+    assert [re.split(r" {2,}", line)[0] for line in drawn.splitlines()] == layers
+
+
+def drawn_transitions() -> set[tuple[str, str]]:
+    """From and to, in the diagram of the glossary; "" stands for its beginning and its end."""
+    [diagram] = [text for kind, text in FENCE.findall(GLOSSARY.read_text()) if text.startswith("stateDiagram")]
+    arrows = re.findall(r"^ +(\S+) --> ([^\s:]+)", diagram, re.MULTILINE)
+    return {(start.replace("[*]", ""), end.replace("[*]", "")) for start, end in arrows}
+
+
+def listed_transitions() -> set[tuple[str, str]]:
+    """The same, in the table below it."""
+    table = GLOSSARY.read_text().partition("| from | to |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (\w*) ?\| (\w+) \|", table, re.MULTILINE)
+    return {(start, end) for first, end in rows for start in (WAITING if first == "waiting" else [first])}
+
+
+def test_the_diagram_of_a_run_has_each_status() -> None:
+    assert {state for arrow in drawn_transitions() for state in arrow} == {"", *Status.values}
+
+
+def test_the_diagram_of_a_run_ends_where_runs_end() -> None:
+    assert {start for start, end in drawn_transitions() if not end} == set(Status.values) - set(LIVE)
+
+
+def test_the_diagram_of_a_run_has_the_transitions_of_the_table() -> None:
+    assert {arrow for arrow in drawn_transitions() if arrow[1]} == listed_transitions()
+
+
+def test_the_glossary_has_celerys_state_for_each_status() -> None:
+    rows = re.findall(r"^\| (\w+) \| [^|]+ \| ([A-Z]+) \|$", GLOSSARY.read_text(), re.MULTILINE)
+    assert dict(rows) == CELERY_STATES
+
+
+def test_the_glossary_is_in_order() -> None:
+    words = re.findall(r"^\*\*([^*]+)\*\*:", GLOSSARY.read_text(), re.MULTILINE)
+    assert len(words) > 20
+    assert words == sorted(words)

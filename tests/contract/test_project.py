@@ -1,5 +1,6 @@
-"""What the README says is so, and what the Makefile promises is there."""
+"""What docs/settings.md and CONTRIBUTING.md say is so, and what the Makefile promises is there."""
 
+import ast
 import os
 import re
 import subprocess
@@ -11,22 +12,54 @@ import pytest
 from tests.support.plugin import StrayConnection, settings_names
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-README = ROOT / "README.md"
+SETTINGS = ROOT / "app" / "settings.py"
 
 
-def documented_names() -> set[str]:
-    """The first column of the README's table of variables."""
-    section = README.read_text().partition("## Settings")[2].partition("\n## ")[0]
-    return set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+def documented_settings() -> list[tuple[str, str]]:
+    """The first two columns of the tables in docs/settings.md: each variable and its default."""
+    page = (ROOT / "docs" / "settings.md").read_text()
+    return re.findall(r"^\| `([A-Z]\w*)` \| ([^|]+) \|", page, re.MULTILINE)
 
 
-def test_every_variable_that_is_read_stands_in_the_readme_and_no_other() -> None:
+def test_the_page_of_settings_has_every_variable_that_is_read_and_no_other() -> None:
     assert "DATABASE_URL" in settings_names()
-    assert documented_names() == settings_names()
+    assert sorted(name for name, _ in documented_settings()) == sorted(settings_names())
+
+
+def constant_defaults() -> dict[str, object]:
+    """The defaults in app/settings.py that name nothing else, by variable."""
+    found = {}
+    for node in ast.walk(ast.parse(SETTINGS.read_text())):
+        if not isinstance(node, ast.Call) or not ast.unparse(node.func).startswith("env."):
+            continue
+        default = next((keyword.value for keyword in node.keywords if keyword.arg == "default"), None)
+        if default is not None and not any(isinstance(part, ast.Name | ast.Call) for part in ast.walk(default)):
+            name = ast.literal_eval(node.args[0])
+            found[name] = eval(ast.unparse(default))  # noqa: S307 - constants of our own, such as 10 * 1024
+    return found
+
+
+def test_the_page_of_settings_has_the_defaults_of_the_code() -> None:
+    """What is empty by default is described in words, which this test does not read."""
+    defaults, documented = constant_defaults(), dict(documented_settings())
+    assert len(defaults) > 50
+    wrong = {}
+    for name, value in defaults.items():
+        if isinstance(value, bool):
+            text = "on" if value else "off"
+        elif isinstance(value, int | float):
+            text = f"{int(value) if value == int(value) else value}"
+        elif isinstance(value, str) and value:
+            text = f"`{value}`"
+        else:
+            continue
+        if re.split(r"[ ;]+(?=with |in |`\*)", documented[name])[0] != text:
+            wrong[name] = documented[name], text
+    assert wrong == {}
 
 
 def test_settings_read_the_environment_in_no_other_way() -> None:
-    assert "os.environ" not in (ROOT / "app" / "settings.py").read_text()
+    assert "os.environ" not in SETTINGS.read_text()
 
 
 RULES = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -41,11 +74,12 @@ def test_make_help_tells_of_each_target(target: str) -> None:
     assert re.search(rf"^  make {target} +\S", told.stdout, re.MULTILINE)
 
 
-def test_the_readme_names_the_commands_that_ci_runs() -> None:
+def test_the_guide_for_contributors_names_the_commands_that_ci_runs() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
     ci = (ROOT / ".ci" / "run").read_text()
     for command in ("make lint", "make verify", "make test"):
         assert re.search(rf"^{command}\b", ci, re.MULTILINE)
-        assert f"`{command}`" in README.read_text()
+        assert f"`{command}`" in guide
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1/", "http://press.example/"])
