@@ -13,10 +13,7 @@ import threading
 import time
 from collections import deque
 
-import redis
-from django.conf import settings
-
-from pressroom.database.redis import redis_client
+from pressroom.enqueue.broker import broker_client, prefixed
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +29,6 @@ LARGE = 100_000
 """Characters of a message that goes by itself."""
 LAST_CALL = 1.0
 """Seconds that a process which ends gives to what is still to be sent."""
-
-
-def broker_client(socket_timeout: float) -> redis.Redis:
-    """A client of the broker's database; see ``pressroom.database.redis``."""
-    return redis_client(settings.CELERY_BROKER_URL, socket_timeout)
-
-
-def prefixed(key: str) -> str:
-    """The key as kombu writes it, with the prefix of ``CELERY_BROKER_TRANSPORT_OPTIONS``."""
-    return f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS.get('global_keyprefix', '')}{key}"
 
 
 def _is_large(batch: list[tuple[str, str]]) -> bool:
