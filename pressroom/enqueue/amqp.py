@@ -101,7 +101,7 @@ class LedgerAMQP(AMQP):
         ) -> None:
             queue_name = self._queue_name(queue=queue, exchange=exchange, routing_key=routing_key)
             if serializer not in (None, "json"):
-                raise ImproperlyConfigured(f"{name}: the serializer must be 'json', not {serializer!r}")
+                raise ImproperlyConfigured(f"{name}: tasks are sent as JSON, not with the serializer {serializer!r}")
             added = arguments.added_headers(name, message.headers, headers)
             all_headers = {**message.headers, **added}
             others = {option: value for option, value in options.items() if option not in DELIVERY_OPTIONS}

@@ -44,10 +44,10 @@ def encoded(name: str, value: Any) -> str:
         culprit = _model_instance_in(value)
         if culprit is not None:
             raise EncodeError(
-                f"{name}: {carried(culprit)} cannot be sent as JSON: pass its id ({culprit.pk!r}) and fetch it in the "
-                "task"
+                f"{name}: {carried(culprit)} cannot be stored as JSON: pass its id ({culprit.pk!r}) and fetch it in "
+                "the task"
             ) from error
-        raise EncodeError(f"{name}: the value cannot be sent as JSON: {_why(error)}") from error
+        raise EncodeError(f"{name}: the value cannot be stored as JSON: {_why(error)}") from error
     if is_deeper_than(text, MOST_DEPTH):
         raise EncodeError(f"{name}: lists and dictionaries are nested more than {MOST_DEPTH} levels deep")
     check_size(name, text)
@@ -94,7 +94,7 @@ def added_headers(name: str, headers: dict[str, Any], given: Any) -> dict[str, A
     added = {header: value for header, value in given.items() if header != HEADER}
     for header, value in added.items():
         if not isinstance(header, str):
-            raise TypeError(f"{name}: the name of a header must be a text, not {header!r}")
+            raise TypeError(f"{name}: the name of a header must be text, not {header!r}")
         if header in headers and headers[header] != value:
             raise ValueError(f"{name}: the header {header!r} belongs to Celery and cannot be set")
     return added
@@ -116,18 +116,18 @@ def check_headers(name: str, headers: dict[str, Any]) -> None:
         if not headers[header]:
             raise ValueError(f"{name}: the header {header!r} must not be empty")
     if type(headers["retries"]) is not int or headers["retries"] < 0:
-        raise ValueError(f"{name}: retries={headers['retries']!r} must be a whole number, 0 or more")
+        raise ValueError(f"{name}: retries={headers['retries']!r} is not a whole number, 0 or more")
     check_time_limits(name, headers["timelimit"])
 
 
 def _check_id(name: str, header: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"{name}: {header} must be a text, not {value!r}")
+        raise TypeError(f"{name}: {header} must be text, not {value!r}")
     if len(value) > LONGEST_ID:
         raise ValueError(f"{name}: {header} has {len(value)} characters; {LONGEST_ID} are allowed")
     if not is_carried(value):
         raise ValueError(
-            f"{name}: {header} {carried(value)!r} has characters that Postgres cannot store or a page cannot show"
+            f"{name}: {header} {carried(value)!r} has characters that Postgres cannot store or pages cannot show"
         )
 
 
@@ -137,7 +137,7 @@ def check_priority(name: str, priority: Any) -> int:
         return 0
     if not isinstance(priority, int) or priority not in PRIORITIES:
         raise ValueError(
-            f"{name}: priority={priority!r} must be a whole number from 0 (first) to {PRIORITIES[-1]} (last)"
+            f"{name}: priority={priority!r} is not a whole number from 0 (first) to {PRIORITIES[-1]} (last)"
         )
     return int(priority)
 
@@ -147,13 +147,13 @@ def check_time_limits(name: str, limits: Any) -> None:
     hard, soft = limits
     for option, limit in (("time_limit", hard), ("soft_time_limit", soft)):
         if limit is not None and not (_is_number(limit) and 0 <= limit <= FARTHEST):
-            raise ValueError(f"{name}: {option}={limit!r} must be a number of seconds within a hundred years")
+            raise ValueError(f"{name}: {option}={limit!r} is not a number of seconds within a hundred years")
 
 
 def check_seconds(name: str, option: str, seconds: Any) -> None:
     """Raises ValueError unless ``seconds`` is a number of seconds from now within a hundred years."""
     if not _is_number(seconds) or not abs(seconds) <= FARTHEST:
-        raise ValueError(f"{name}: {option}={seconds!r} must be a number of seconds within a hundred years")
+        raise ValueError(f"{name}: {option}={seconds!r} is not a number of seconds within a hundred years")
 
 
 def check_times(name: str, countdown: Any, eta: Any, expires: Any) -> None:
@@ -180,7 +180,7 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
         value = parse_datetime(value)
     if not isinstance(value, datetime.datetime):
         raise (ValueError if isinstance(given, str) else TypeError)(
-            f"{name}: {option}={given!r} must be a time in ISO 8601"
+            f"{name}: {option}={given!r} is not a time in ISO 8601"
         )
     if value.tzinfo is None:
         value = value.replace(tzinfo=datetime.UTC)
@@ -190,7 +190,7 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
     except OverflowError:  # its zone moves it beyond the years that datetime has
         seconds = math.inf if value.year > now.year else -math.inf
     if seconds > FARTHEST:
-        raise ValueError(f"{name}: {option}={given!r} must be within a hundred years")
+        raise ValueError(f"{name}: {option}={given!r} is more than a hundred years away")
     return value if seconds > -DAY else now - datetime.timedelta(seconds=DAY)
 
 
