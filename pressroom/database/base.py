@@ -182,7 +182,7 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         # JIT would compile each statement anew, which takes a second. No statement here is long enough to repay that.
         wanted = {"jit": "off", **{theirs: str(ours.get(name, 0)) for theirs, name in LIKE_OURS.items()}}
         connection.execute(
-            f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(wanted))}",
+            f"SELECT {', '.join('set_config(%s, %s, false)' for _ in wanted)}",
             [part for setting in wanted.items() for part in setting],
         )
         return super()._configure_connection(connection)

@@ -179,9 +179,8 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
     if isinstance(value, str):
         value = parse_datetime(value)
     if not isinstance(value, datetime.datetime):
-        raise (ValueError if isinstance(given, str) else TypeError)(
-            f"{name}: {option}={given!r} is not a time in ISO 8601"
-        )
+        error = ValueError if isinstance(given, str) else TypeError
+        raise error(f"{name}: {option}={given!r} is not a time in ISO 8601")
     if value.tzinfo is None:
         value = value.replace(tzinfo=datetime.UTC)
     now = datetime.datetime.now(datetime.UTC)

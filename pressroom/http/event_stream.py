@@ -95,7 +95,7 @@ def events(read: Callable[[], dict[str, Any] | None], is_live: Callable[[dict[st
     with _place() as has_place:
         yield f"retry: {RECONNECT}\n\n".encode()
         ends_at = time.monotonic() + settings.EVENT_STREAM_LIFETIME
-        told_at = time.monotonic()
+        sent_at = time.monotonic()
         while True:
             try:
                 state = read()
@@ -108,10 +108,10 @@ def events(read: Callable[[], dict[str, Any] | None], is_live: Callable[[dict[st
             if current != last:
                 name = "progress" if current.partition(".")[0] == last.partition(".")[0] else "status"
                 yield _event(name, current, state)
-                last, told_at = current, time.monotonic()
-            elif time.monotonic() - told_at >= HEARTBEAT:
+                last, sent_at = current, time.monotonic()
+            elif time.monotonic() - sent_at >= HEARTBEAT:
                 yield b": nothing new\n\n"
-                told_at = time.monotonic()
+                sent_at = time.monotonic()
             if not (has_place and is_live(state)) or time.monotonic() >= ends_at or stopping():
                 return
             time.sleep(POLL)

@@ -193,7 +193,8 @@ class TaskRunViewSet(
 
     def get_renderers(self) -> list[Any]:
         """Return the renderers. A single run can also be read as a stream of events."""
-        return [*super().get_renderers(), *([EventStreamRenderer()] if self.action == "retrieve" else [])]
+        renderers = super().get_renderers()
+        return [*renderers, EventStreamRenderer()] if self.action == "retrieve" else renderers
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List runs. The newest come first. A run that other tasks replaced is `replaced` here; read the run itself to
