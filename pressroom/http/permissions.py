@@ -10,8 +10,8 @@ from pressroom.models import TaskRun
 
 VIEW = "operations.view_operations"
 OPERATE = "operations.operate"
-"""Allows to run runs again, to cancel and discard them, and to edit schedules. It includes VIEW: nobody acts on what
-they cannot see."""
+"""Lets users repeat, cancel and discard runs, and edit schedules. It includes VIEW: nobody acts on what they cannot
+see."""
 
 
 def may_operate(user: Any) -> bool:

@@ -287,7 +287,8 @@ class TaskRunViewSet(
     def cancel(self, request: Request, pk: Any = None) -> Response:
         """Cancel a run. A waiting run never starts. A running one is stopped within seconds if its pool can stop it;
         otherwise the task itself may read the request and stop. `cancel_requested_at` shows the request, `status` what
-        became of the run. A run that has ended gives 409, and one that the site called on its own gives 403.
+        became of the run. A run that has ended gives 409. One that the site called on its own gives 403, unless you
+        operate the site.
         """
         run = self.get_object()
         if not may_cancel(request.user, run):

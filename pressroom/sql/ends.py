@@ -177,7 +177,7 @@ def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
 
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[Ended]:
-    """End a running run as cancelled, after its attempt was stopped."""
+    """End the run under this claim as cancelled, after the worker stopped its attempt."""
     requested = "AND cancel_requested_at IS NOT NULL" if only_if_requested else ""
     return rows_ended(
         f"""

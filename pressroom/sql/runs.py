@@ -153,7 +153,7 @@ def update_held(
     attempt: tuple[str, Failure] | None = None,
     unless_cancelled: bool = False,
 ) -> bool:
-    """Update a running run, fenced by its claim, and record its attempt in the same statement.
+    """Update the run under a claim, if it is still held, and record its attempt in the same statement.
 
     ``attempt`` is the outcome and the failure to record, if any. With ``unless_cancelled`` a run whose cancellation was
     requested stays as it is. Returns whether the row was updated.
@@ -294,7 +294,7 @@ def release(
 
 
 def progress(claim: Claim, current: int, total: int | None, message: str) -> bool:
-    """Write the progress of a running run. Returns False if the claim is no longer held."""
+    """Write the progress of the run under a claim. Returns False if the claim is no longer held."""
     return update_held(
         "progress_current = %s, progress_total = %s, progress_message = %s", [current, total, message], claim
     )
