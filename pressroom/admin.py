@@ -1,4 +1,4 @@
-"""Messages that no worker could make a task of; for runs and workers see `pressroom.operations`."""
+"""The admin of undeliverable messages. For runs and workers see `pressroom.operations`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class UndeliverableAdmin(ReadOnly, admin.ModelAdmin[Undeliverable]):
             try:
                 undeliverable.put_back(row)
             except RedisError as error:
-                self.message_user(request, f"Redis does not take it: {error}", messages.ERROR)
+                self.message_user(request, f"Redis did not accept the message: {error}", messages.ERROR)
                 return
         self.message_user(request, "Put back.")
 

@@ -1,4 +1,4 @@
-"""The ledger of background work."""
+"""The Django app of the library."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""System checks of an application's tasks, and how a process refuses to start with what a check finds."""
+"""System checks of a project's tasks and settings. A process refuses to start if one of them finds an error."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from pressroom.queues import HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
 TAG = "pressroom"
 LONGEST_RETENTION = 36_500
-"""Days."""
+"""Days that TASKRUNS_RETENTION may name at most."""
 
 
 def register() -> None:
-    """Make the checks known to Django, and have Celery's processes refuse what they find."""
+    """Register the checks with Django, and have Celery's processes refuse to start if one finds an error."""
     for check in (task_queues, task_time_limits, task_bundles, retention, broker_transport, user_keys):
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
-    # For beat: its own signal, beat_init, comes after its scheduler has waited for the database.
+    # For beat. Its own signal, beat_init, is sent only after its scheduler has waited for the database.
     setup_logging.connect(_refuse, dispatch_uid="pressroom.checks")
 
 
 def refuse_misconfiguration(exit_code: int = 1) -> None:
-    """Leave the process, with the reasons on standard error, when a check finds an error."""
+    """Exit with ``exit_code`` if a check finds an error, after printing the errors to standard error."""
     errors = [
         message for message in checks.run_checks(tags=[TAG]) if message.is_serious() and not message.is_silenced()
     ]
     if errors:
-        print("Pressroom does not start like this:", *errors, sep="\n", file=sys.stderr, flush=True)
+        print("Pressroom cannot start with these settings:", *errors, sep="\n", file=sys.stderr, flush=True)
         raise SystemExit(exit_code)
 
 
@@ -48,19 +48,19 @@ def _refuse(**_: object) -> None:
 
 
 def broker_transport(**_: object) -> Iterator[checks.CheckMessage]:
-    """Only what the relay can write to and the reconciler can look into."""
+    """The broker must be Redis, which the relay can write to and the reconciler can read."""
     scheme = urlsplit(settings.CELERY_BROKER_URL).scheme
     if scheme not in ("redis", "rediss"):
         yield checks.Error(
-            f"The broker is {scheme or 'no'}://, not Redis.",
-            hint="The relay writes Redis lists, and the reconciler reads them to see which message was lost; with "
-            "another broker that promise would be an empty one. Set CELERY_BROKER_URL to redis:// or rediss://.",
+            f"The broker is not Redis: the scheme of CELERY_BROKER_URL is {scheme!r}.",
+            hint="The relay writes Redis lists, and the reconciler reads them to find lost messages. It could not find "
+            "them with another broker. Set CELERY_BROKER_URL to redis:// or rediss://.",
             id="pressroom.E005",
         )
 
 
 def retention(**_: object) -> Iterator[checks.CheckMessage]:
-    """A status misspelt would be kept for another time than was meant."""
+    """TASKRUNS_RETENTION must name every status of an ended run. A misspelt one would be kept for another time."""
     from pressroom.models import LIVE, Status
 
     kept = settings.TASKRUNS_RETENTION
@@ -69,15 +69,15 @@ def retention(**_: object) -> Iterator[checks.CheckMessage]:
         type(days) not in (int, float) or not 0 < days <= LONGEST_RETENTION for days in kept.values()
     ):
         yield checks.Error(
-            f"TASKRUNS_RETENTION is {kept}.",
-            hint=f'JSON, for example {{"dead": 365}}: days above 0, {LONGEST_RETENTION} at most, '
+            f"TASKRUNS_RETENTION is invalid: {kept}.",
+            hint=f'Set it to JSON such as {{"dead": 365}}: a number of days above 0 and at most {LONGEST_RETENTION} '
             f"for any of {', '.join(ended)}.",
             id="pressroom.E010",
         )
 
 
 def user_keys(**_: object) -> Iterator[checks.CheckMessage]:
-    """A run's owner is stored as a number."""
+    """Check that users have integer keys: the ledger stores a run's owner as a number."""
     key = get_user_model()._meta.pk
     if not isinstance(key, IntegerField):
         yield checks.Error(
@@ -88,16 +88,16 @@ def user_keys(**_: object) -> Iterator[checks.CheckMessage]:
 
 
 def our_tasks(app: Celery | None = None) -> Iterable[Any]:
-    """Every task that is registered, but for Celery's own."""
+    """Return every registered task, except Celery's own."""
     if app is None:
         app = current_app
-    # Not app.loader.import_default_modules(), which sets Django up once more.
+    # app.loader.import_default_modules() would set up Django a second time.
     autodiscover_modules("tasks")
     return [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
 
 
 def queue_of(task: Any) -> str:
-    """The name of the queue that a plain ``delay()`` of the task goes to. Raises QueueNotFound."""
+    """Return the name of the queue that a plain ``delay()`` of the task goes to. Raises QueueNotFound."""
     given = {name: getattr(task, name, None) for name in ("queue", "exchange", "routing_key")}
     options = {name: value for name, value in given.items() if value is not None}
     route = task.app.amqp.router.route(options, task.name, task_type=task)
@@ -105,56 +105,56 @@ def queue_of(task: Any) -> str:
 
 
 def task_queues(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
-    """Every task goes where a worker listens."""
+    """Every task must go to a declared queue, which has a worker."""
     for task in our_tasks(app):
         try:
             queue = queue_of(task)
-        except Exception as error:  # noqa: BLE001 - whatever a router of the project's own raises
+        except Exception as error:  # noqa: BLE001 - a project's own router may raise anything
             queue = str(error) or repr(error)
         if queue not in declared_queues():
             yield checks.Error(
                 f"Task {task.name} goes to a queue that does not exist: {queue}.",
-                hint=f"The queues are {', '.join(declared_queues())}; the setting TASKRUNS_QUEUES declares them.",
+                hint=f"Use one of {', '.join(declared_queues())}, or declare the queue in the setting TASKRUNS_QUEUES.",
                 id="pressroom.E006",
             )
 
 
 def tasks_and_queues(app: Celery | None = None) -> Iterator[tuple[Any, Queue]]:
-    """Every task of ours with its queue, where there is such a one."""
+    """Return every task that goes to a declared queue, with that queue."""
     for task in our_tasks(app):
         try:
             queue = declared_queues()[queue_of(task)]
-        except Exception:  # noqa: BLE001, S112 - told by task_queues
+        except Exception:  # noqa: BLE001, S112 - task_queues reports it
             continue
         yield task, queue
 
 
 def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
-    """A task may be stricter than its queue; workers' grace periods rest on the queue's limits.
+    """A task's limits may only be stricter than its queue's, from which workers' grace periods are derived.
 
-    A soft limit of the queue or of the setting that is not below a task's own hard one does not apply to that task.
+    A soft limit of the queue or of the setting does not apply to a task whose own hard limit is not above it.
     """
     for task, queue in tasks_and_queues(app):
         names = ("soft_time_limit", "time_limit")
         of_all = {name: getattr(task.app.conf, f"task_{name}") for name in names}
-        # Celery gives a task without a limit that of the setting.
+        # Celery gives a task without a limit the one of the setting.
         given = {name: getattr(task, name, None) for name in names}
         own = {name: None if value is of_all[name] else value for name, value in given.items()}
         odd = [f"{name}={value!r}" for name, value in given.items() if not _is_limit(value)]
         if odd:
             yield checks.Error(
-                f"Task {task.name}: {', '.join(odd)} is no time limit.",
-                hint="A time limit (of a task, or CELERY_TASK_… for all) is a number of seconds above 0; without one "
-                "the task has that of its queue.",
+                f"Task {task.name}: {', '.join(odd)} is not a valid time limit.",
+                hint="Set a time limit (of a task, or CELERY_TASK_… for all) to a number of seconds above 0, or leave "
+                "it out: the task then has the limit of its queue.",
                 id="pressroom.E017",
             )
             continue
         for name, pools in (("soft_time_limit", SOFT_LIMITS), ("time_limit", HARD_LIMITS)):
             if own[name] and queue.pool not in pools:
                 yield checks.Error(
-                    f"Task {task.name}: {name} ({own[name]} s) on queue {queue.name}, whose pool {queue.pool} cannot "
-                    "hold it to that.",
-                    hint="Give it a queue of another pool, or let it end by time-outs of its own.",
+                    f"Task {task.name}: the pool {queue.pool} of queue {queue.name} cannot enforce its {name} "
+                    f"({own[name]} s).",
+                    hint="Use a queue with another pool, or give the task time-outs of its own.",
                     id="pressroom.E009",
                 )
         hard = own["time_limit"] or of_all["time_limit"] or queue.time_limit
@@ -162,36 +162,37 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
             yield checks.Error(
                 f"Task {task.name}: its soft time limit ({own['soft_time_limit']} s) is not below its hard one "
                 f"({hard} s).",
-                hint="The soft limit lets a task clean up before the hard one kills it: set both, or neither.",
+                hint="The soft limit lets a task clean up before the hard limit kills it: set both, or neither.",
                 id="pressroom.E007",
             )
         if hard and queue.time_limit and hard > queue.time_limit:
             yield checks.Error(
                 f"Task {task.name}: its time limit ({hard} s) is above the {queue.time_limit} s of queue {queue.name}.",
-                hint=f"Give it a queue with a longer limit ({LONGEST_TIME_LIMIT} s at most), or split its work.",
+                hint=f"Use a queue with a longer limit ({LONGEST_TIME_LIMIT} s at most), or split the task's work.",
                 id="pressroom.E008",
             )
 
 
 def _is_limit(value: object) -> bool:
-    """Whether it may stand where a time limit does; None is none."""
+    """Return whether a value is a time limit, or None for no limit."""
     return value is None or (type(value) in (int, float) and 0 < value < math.inf)  # type: ignore[operator]
 
 
 def task_bundles(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
-    """What is claimed together is lost together."""
+    """A bundle must be a number, and its queue must allow a lost attempt: a dying worker loses all runs of a bundle."""
     for task, queue in tasks_and_queues(app):
         bundle = getattr(task, "bundle", 1)
         if type(bundle) is not int or bundle < 0:
             yield checks.Error(
-                f"Task {task.name}: bundle={bundle!r}.",
-                hint="How many of its calls a slot may claim at once in a backlog: 1, unless they take milliseconds.",
+                f"Task {task.name}: bundle={bundle!r} is not a whole number, 0 or more.",
+                hint="Set bundle to the number of runs that a slot may claim at once in a backlog: 1, unless a run "
+                "takes milliseconds.",
                 id="pressroom.E015",
             )
         elif bundle > 1 and queue.max_attempts == 1:
             yield checks.Error(
                 f"Task {task.name}: bundle={bundle} on queue {queue.name}, where one lost attempt makes a dead letter.",
-                hint="A dying worker loses all that it claimed, begun or not: give the queue 2 max_attempts or more, "
-                "or leave bundle out.",
+                hint="A dying worker loses all runs that it claimed, begun or not. Give the queue 2 or more "
+                "max_attempts, or leave bundle out.",
                 id="pressroom.E016",
             )

@@ -1,4 +1,4 @@
-"""Which run the present thread or greenlet executes."""
+"""Which run the current thread or greenlet executes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _current: ContextVar[Execution | None] = ContextVar("taskruns_execution", defaul
 
 @contextmanager
 def executing(running: Execution) -> Iterator[None]:
-    """This thread executes the run meanwhile."""
+    """Make ``running`` the current execution of this thread within the block."""
     reset = _current.set(running)
     try:
         yield
@@ -25,11 +25,14 @@ def executing(running: Execution) -> Iterator[None]:
 
 
 def current() -> Execution | None:
-    """The run that this thread executes, or None outside of one."""
+    """Return the execution of the run that this thread executes, or None outside a run."""
     return _current.get()
 
 
 def current_run_id() -> uuid.UUID | None:
-    """The run's key, the same in every attempt: an ``Idempotency-Key`` for the world outside. None outside a run."""
+    """Return the key of the current run, or None outside a run.
+
+    It is the same in every attempt, so you can send it to other systems as an ``Idempotency-Key``.
+    """
     running = _current.get()
     return running.claim.run_id if running is not None else None

@@ -1,4 +1,4 @@
-"""Of a deleted account: its runs stay for operators, and are nobody's; its idempotency keys go."""
+"""What the ledger does when an account is deleted: it keeps the runs without their owner, for operators."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from pressroom.models import IdempotencyKey, TaskRun
 
 
 def erase(user: Any) -> None:
-    """Call it in a transaction."""
+    """Remove the user as owner of all runs, and delete the user's idempotency keys. Call it in a transaction."""
     TaskRun.objects.filter(owner_id=user.pk).update(owner=None)
     IdempotencyKey.objects.filter(user_id=user.pk).delete()

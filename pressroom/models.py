@@ -1,4 +1,4 @@
-"""The ledger: one row per run, outbox and inbox in one. Postgres is the truth; Redis only dispatches."""
+"""The ledger: one row for each run, outbox and inbox in one. Postgres is the truth; Redis only dispatches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Status(models.TextChoices):
-    """Where a run stands. The first three are live: the run may still do something."""
+    """The status of a run. The first three are live: the run has not ended."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -27,17 +27,17 @@ class Status(models.TextChoices):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     REPLACED = "replaced"
-    """Ended without a verdict of its own: other tasks took its place, or it asked to be ignored."""
+    """Ended without a verdict of its own: other tasks replaced it, or it raised Ignore."""
 
 
 WAITING = (Status.QUEUED, Status.RETRYING)
 LIVE = (*WAITING, Status.RUNNING)
 NOTABLE = (Status.RETRYING, Status.DEAD, Status.CANCELLED, Status.EXPIRED, Status.REPLACED)
-"""Neither on the usual way nor at its end: few among many, so they have an index."""
+"""Statuses outside the usual course of a run. They are rare, so they have an index of their own."""
 
 
 class Worker(models.Model):
-    """A worker process and its heartbeat. Its id is new at every start and whenever it was declared dead."""
+    """A worker process and its heartbeat. It gets a new id at every start and after it was declared dead."""
 
     name = models.TextField(help_text="Celery's node name.")
     queues = models.JSONField(help_text="Names of the queues it consumes.")
@@ -57,7 +57,7 @@ class Worker(models.Model):
 
 
 class TaskRun(models.Model):
-    """One call of a task, from the transaction that made it to its end."""
+    """A run: one call of a task, from the transaction of the call to its end."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     celery_id = models.TextField(help_text="Celery's task id; unique among live runs only.")
@@ -65,13 +65,13 @@ class TaskRun(models.Model):
     queue = models.TextField()
     priority = models.SmallIntegerField(default=0, help_text="0 first, as Celery has it on Redis.")
     status = models.TextField(choices=Status.choices, default=Status.QUEUED)
-    # Without a constraint: that its user is just deleted must not keep a run from being called, or from ending.
+    # Without a constraint: neither a call nor an end may fail because the user is being deleted.
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False,
         db_constraint=False,
     )  # fmt: skip
 
-    # The message as JSON text, not jsonb, which refuses NUL and would change what is sent.
+    # The message as JSON text. jsonb would refuse NUL and change what is sent.
     headers = models.TextField()
     body = models.TextField()
     properties = models.TextField()
@@ -134,12 +134,12 @@ class TaskRun(models.Model):
                 fields=["queue"], name="taskrun_suspect", condition=Q(status__in=LIVE, losses__gte=SUSPECT_AFTER)
             ),
             models.Index(fields=["celery_id"], name="taskrun_celery_id"),
-            # Of those that have one: most do not, and each of their changes would be written here, too.
+            # Only runs with an owner: most have none, and every change of those would have to be written here, too.
             models.Index(fields=["owner", "id"], name="taskrun_owner", condition=Q(owner__isnull=False)),
             models.Index(fields=["retry_of"], name="taskrun_retry_of", condition=Q(retry_of__isnull=False)),
             models.Index(fields=["queue"], name="taskrun_dead", condition=Q(status=Status.DEAD)),
             models.Index(fields=["queue", "finished_at"], name="taskrun_ended", condition=Q(finished_at__isnull=False)),
-            # For the operations pages: what went wrong, a task's runs, the last hour.
+            # The following are for the operations pages: what went wrong, a task's runs, the last hour.
             models.Index(
                 fields=["status", "id"],
                 include=["queue", "name", "error_type"],
@@ -160,7 +160,7 @@ class TaskRun(models.Model):
 
     @classmethod
     def of(cls, result: AsyncResult[Any]) -> TaskRun:
-        """The newest run behind what ``delay()`` returned. Raises TaskRun.DoesNotExist."""
+        """Return the newest run of the call whose ``delay()`` returned ``result``. Raises TaskRun.DoesNotExist."""
         run = cls.objects.filter(celery_id=result.id).order_by("-id").first()
         if run is None:
             raise cls.DoesNotExist(f"no run has the Celery id {result.id}")
@@ -168,13 +168,13 @@ class TaskRun(models.Model):
 
     @property
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and keyword arguments, as sent."""
+        """Positional and keyword arguments of the call."""
         args, kwargs, _ = json.loads(self.body)
         return args, kwargs
 
 
 class TaskAttempt(models.Model):
-    """An attempt that did not succeed: retried, failed or lost. A success is told by the run itself."""
+    """An attempt that did not succeed: it was retried, failed or lost. The run itself records a success."""
 
     run = models.ForeignKey(TaskRun, on_delete=models.CASCADE, related_name="attempts")
     number = models.PositiveIntegerField()
@@ -194,7 +194,7 @@ class TaskAttempt(models.Model):
 
 
 class StoredResult(models.Model):
-    """A result that is not a run's own: of a chain's step that never came to run, or a state that a task made up."""
+    """A result that no run holds: of a step of a chain that never ran, or a state that a task set (`update_state`)."""
 
     celery_id = models.TextField(primary_key=True)
     state = models.TextField(help_text="Celery's, or the task's own (`update_state`).")
@@ -208,7 +208,7 @@ class StoredResult(models.Model):
 
 
 class TaskGroup(models.Model):
-    """A group's results by structure, and a chord's count: moved in the transactions that finish its parts."""
+    """A group's structure, and a chord's count, which the transactions that finish its parts increase."""
 
     group_id = models.TextField(primary_key=True)
     structure = models.TextField(null=True, help_text="JSON: the GroupResult, where it was saved or is nested.")
@@ -222,7 +222,7 @@ class TaskGroup(models.Model):
 
 
 class ChordPart(models.Model):
-    """What one part of a chord's header returned."""
+    """The result of one part of a chord's header."""
 
     group = models.ForeignKey(TaskGroup, on_delete=models.CASCADE, related_name="parts", db_constraint=False)
     celery_id = models.TextField()
@@ -238,7 +238,7 @@ class ChordPart(models.Model):
 
 
 class Undeliverable(models.Model):
-    """A message in a queue that no worker could make a task of, kept whole."""
+    """A message from a queue that no worker could read as a task, kept unchanged."""
 
     queue = models.TextField()
     message = models.BinaryField(help_text="As it stood in the Redis list.")
@@ -253,7 +253,7 @@ class Undeliverable(models.Model):
 
 
 class CodeSchedule(models.Model):
-    """What the code last said of one of its schedules: only a change of that overwrites an admin's edit."""
+    """A schedule of the code as beat last read it. Only a change in the code overwrites an admin's edit."""
 
     name = models.TextField(primary_key=True)
     fingerprint = models.TextField()
@@ -263,10 +263,10 @@ class CodeSchedule(models.Model):
 
 
 class BrokenSchedule(models.Model):
-    """A schedule that beat has set aside, with its error; the mark goes when it works."""
+    """A schedule that beat has set aside, with its error. Beat deletes the row once the schedule works."""
 
     class Stage(models.TextChoices):
-        """Where it failed."""
+        """The stage at which the schedule failed."""
 
         CODE = "code", "the code's schedule was not taken over"
         ROW = "row", "the schedule cannot be read"
@@ -285,7 +285,7 @@ class BrokenSchedule(models.Model):
 
 
 class Tick(models.Model):
-    """When a kind of process last did its round."""
+    """When a kind of process last completed a round."""
 
     name = models.TextField(primary_key=True)
     at = models.DateTimeField()
@@ -295,7 +295,7 @@ class Tick(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """What a POST with an Idempotency-Key was answered: written in the transaction of its work."""
+    """The response to a POST with an Idempotency-Key, written in the same transaction as the work."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.CASCADE, related_name="+")
     address = models.TextField(db_default="", help_text="Of a caller who is not signed in.")

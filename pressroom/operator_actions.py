@@ -1,4 +1,4 @@
-"""What people do with runs: cancel, run again, discard. Who did it is recorded in the admin's log."""
+"""What people do with runs: cancel, run again, discard. The admin's log records each action with its user."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pressroom.sql import runs
 
 
 class NotPossible(Exception):
-    """The run is in no state for that; the text says why."""
+    """The run's status does not allow the action. The text says why."""
 
 
 def run_cancel(*, run: TaskRun, user: Any) -> None:
-    """Cancel a run. One that waits never begins; a running one's process is killed within a heartbeat.
+    """Cancel a run. A waiting run never starts; the process of a running one is killed within a heartbeat.
 
-    Of one whose place others took, those are cancelled. Raises NotPossible for a run that has ended.
+    If other tasks replaced the run, they are cancelled. Raises NotPossible for a run that has ended.
     """
     with transaction.atomic():
         cancelled = [_cancel(one) for one in (run.pk, *_in_place_of(run))]
         if not any(cancelled):
-            raise NotPossible("The task has ended already.")
+            raise NotPossible("The task has already ended.")
         _record(user, run, CHANGE, "cancelled")
 
 
@@ -36,7 +36,7 @@ def _cancel(run_id: uuid.UUID) -> bool:
 
 
 def _in_place_of(run: TaskRun) -> list[uuid.UUID]:
-    """What lives of the tasks that took the place of its owner's run: of nobody's, nothing leads to them."""
+    """Return the live runs that replaced this one. They are found among its owner's runs, so it needs an owner."""
     if run.owner_id is None or not TaskRun.objects.filter(pk=run.pk, status=Status.REPLACED).exists():
         return []
     later = TaskRun.objects.filter(owner=run.owner_id, pk__gt=run.pk, status__in=LIVE)
@@ -45,14 +45,14 @@ def _in_place_of(run: TaskRun) -> list[uuid.UUID]:
 
 
 def run_again(*, run: TaskRun, user: Any) -> TaskRun:
-    """A new run of what is dead, cancelled or expired, linked to it. Raises NotPossible for others."""
+    """Run a dead, cancelled or expired run again, as a new run linked to it. Raises NotPossible for other runs."""
     with transaction.atomic():
         try:
             new_id = runs.repeat(run.pk)
         except runs.DuplicateTaskIdError as error:
-            raise NotPossible("The task runs again already.") from error
+            raise NotPossible("The task is already running again.") from error
         if new_id is None:
-            raise NotPossible("Only what is dead, cancelled or expired can run again.")
+            raise NotPossible("Only a dead, cancelled or expired run can run again.")
         end_hooks.tell_row(runs.as_ended(new_id), outcome=end_hooks.Outcome.RESTARTED)
         _record(user, run, CHANGE, f"run again as {new_id}")
         transaction.on_commit(waker.wake)
@@ -60,7 +60,7 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
 
 
 def run_discard(*, run: TaskRun, user: Any) -> None:
-    """Delete a dead letter and its attempts. Raises NotPossible for what is not dead."""
+    """Discard a dead letter: delete it and its attempts. Raises NotPossible for a run that is not dead."""
     with transaction.atomic():
         if not TaskRun.objects.select_for_update().only("id").filter(pk=run.pk, status=Status.DEAD).first():
             raise NotPossible("Only a dead letter can be discarded.")

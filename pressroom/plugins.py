@@ -1,4 +1,4 @@
-"""What an app brings by having a module of a certain name: routes, schedules, figures, demo data, a smoke test."""
+"""Modules of certain names by which an app adds to the site: routes, schedules, figures, demo data, a smoke test."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from types import ModuleType
 
 
 def parts(name: str, apps: Iterable[str]) -> Iterator[ModuleType]:
-    """The module ``name`` of each of these apps that has one, in their order."""
+    """Return the module ``name`` of each app that has one, in the order of the apps."""
     return (import_module(f"{app}.{name}") for app in apps if find_spec(f"{app}.{name}"))

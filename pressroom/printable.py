@@ -1,15 +1,15 @@
-"""Text for a terminal: what others wrote must not move its cursor, colour it, or turn its lines around."""
+"""Text for a terminal: foreign text must not move the cursor, change colours or reverse the direction of lines."""
 
 from __future__ import annotations
 
 import unicodedata
 
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Categories of Unicode: controls, formats (those of direction among them), surrogates, unassigned, separators."""
+"""Unicode categories: controls, formats (such as direction marks), surrogates, private use, unassigned, separators."""
 
 
 def printable(text: object, *, keep: str = "") -> str:
-    """The text with escapes, as Python writes them, for all that a terminal would not show; ``keep`` stays."""
+    """Return the text with Python's escapes for all characters that a terminal would not show, except ``keep``."""
     return "".join(
         each if each in keep or unicodedata.category(each) not in HIDDEN else each.encode("unicode_escape").decode()
         for each in str(text)
@@ -17,5 +17,5 @@ def printable(text: object, *, keep: str = "") -> str:
 
 
 def printable_lines(text: object) -> str:
-    """The same for a text of several lines: ends of lines and tabs stay."""
+    """Return what `printable` does, with line ends and tabs kept."""
     return printable(text, keep="\n\t")

@@ -1,6 +1,7 @@
-"""What a queue is. A project declares its own in the setting ``TASKRUNS_QUEUES``: see `pressroom.conf`.
+"""The class of a queue. A project declares its queues in the setting ``TASKRUNS_QUEUES``: see `pressroom.conf`.
 
-Standard library only, so that a chart's generator and tests can read a table of queues without Django.
+This module imports only the standard library, so that a chart's generator and tests can read a table of queues without
+Django.
 """
 
 from __future__ import annotations
@@ -9,36 +10,33 @@ import dataclasses
 from typing import Literal
 
 LONGEST_TIME_LIMIT = 1800
-"""Seconds: no queue's hard limit may be longer."""
+"""Seconds that the hard limit of a queue may have at most."""
 
 Pool = Literal["prefork", "threads", "gevent", "solo"]
 
 SOFT_LIMITS: frozenset[str] = frozenset({"prefork"})
 HARD_LIMITS: frozenset[str] = frozenset({"prefork", "gevent"})
-"""The pools that can enforce such a limit."""
+"""The pools that can enforce a soft limit, and those that can enforce a hard one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Queue:
-    """A named line of work with the limits that hold for its tasks.
-
-    Raises ValueError when the limits contradict each other.
-    """
+    """A queue and the limits of its tasks. Raises ValueError if the limits contradict each other."""
 
     name: str
-    """Of the Celery queue, the Redis list and the Deployment ``worker-<name>``."""
+    """Name of the Celery queue, of the Redis list and, as ``worker-<name>``, of the Deployment."""
     pool: Pool
     """Celery's worker pool."""
     concurrency: int
     """Slots of one worker: processes, threads or greenlets."""
     soft_time_limit: int | None
-    """Seconds after which SoftTimeLimitExceeded is raised in the task; None where the pool cannot do that."""
+    """Seconds after which SoftTimeLimitExceeded is raised in the task. None if the pool cannot enforce it."""
     time_limit: int | None
-    """Seconds after which the task is ended, with its process under prefork; None where the pool cannot do that."""
+    """Seconds after which the task is killed, under prefork with its process. None if the pool cannot enforce it."""
     max_attempts: int
-    """Runs that may end without a verdict (worker lost) before the task is a dead letter."""
+    """Lost attempts (a worker died, no verdict) after which a run becomes a dead letter."""
     max_wait: int
-    """Seconds a due task may wait before an alert."""
+    """Seconds that a due run may wait before an alert."""
 
     def __post_init__(self) -> None:
         for name, limit, pools in (
@@ -53,8 +51,8 @@ class Queue:
         limits = [limit for limit in (self.soft_time_limit, self.time_limit) if limit is not None]
         if any(not 0 < limit <= LONGEST_TIME_LIMIT for limit in limits) or sorted(set(limits)) != limits:
             raise ValueError(
-                f"queue {self.name!r}: 0 < soft_time_limit ({self.soft_time_limit}) "
-                f"< time_limit ({self.time_limit}) <= {LONGEST_TIME_LIMIT} s does not hold"
+                f"queue {self.name!r}: soft_time_limit ({self.soft_time_limit}) must be above 0 and below time_limit "
+                f"({self.time_limit}), which must be at most {LONGEST_TIME_LIMIT} s"
             )
         if min(self.concurrency, self.max_attempts, self.max_wait) < 1:
-            raise ValueError(f"queue {self.name!r}: concurrency, max_attempts and max_wait are at least 1")
+            raise ValueError(f"queue {self.name!r}: concurrency, max_attempts and max_wait must be at least 1")

@@ -1,4 +1,4 @@
-"""What has ended is kept for a time by its status, and then deleted in small batches, whatever else goes on."""
+"""Retention: ended runs are kept for a time that depends on their status, and then deleted in small batches."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from pressroom.uuid7 import uuid7_at
 logger = logging.getLogger(__name__)
 
 BATCH = 1_000
+"""Rows deleted in one transaction at most."""
 
 
 def prune() -> int:
-    """Delete what is past its time. Returns how many runs; each batch is a transaction of its own, safe to repeat."""
+    """Delete what is past its retention time. Returns how many runs were deleted.
+
+    Each batch is a transaction of its own, so this is safe to repeat.
+    """
     now = timezone.now()
     days = settings.TASKRUNS_RETENTION
     longest = now - datetime.timedelta(days=max(days.values()))
@@ -29,10 +33,10 @@ def prune() -> int:
     pruned = 0
     for status in sorted(days):
         before = now - datetime.timedelta(days=days[status])
-        # Walks the primary key, which is ordered by creation: no index has to be kept for this.
+        # The primary key is ordered by creation, so this needs no index of its own.
         pruned += _prune(TaskRun, Q(status=status, finished_at__lt=before, pk__lt=uuid7_at(before)))
     _prune(StoredResult, Q(stored_at__lt=results))
-    # One that has not called its body may wait for a part that is due much later.
+    # A chord that has not called its body may wait for a part that is due much later.
     _prune(TaskGroup, Q(created_at__lt=results, fired=True) | Q(created_at__lt=longest))
     _prune(Undeliverable, Q(received_at__lt=longest))
     _prune(Worker, Q(dead_at__lt=longest))
@@ -40,13 +44,13 @@ def prune() -> int:
 
 
 def _prune(model: type[Model], past: Q) -> int:
-    """Returns how many of the model's rows were deleted. One that cannot be deleted keeps no other."""
+    """Delete the rows that match ``past`` and return how many. A row that cannot be deleted does not stop the rest."""
     pruned, position = 0, None
     while True:
         rows = model._default_manager.filter(past).order_by("pk")
         if position is not None:
             rows = rows.filter(pk__gt=position)
-        # Their keys alone are loaded: a body or a result may be long.
+        # Load only the keys: a body or a result may be long.
         batch = list(rows.values_list("pk", flat=True)[:BATCH])
         if not batch:
             return pruned
@@ -56,7 +60,7 @@ def _prune(model: type[Model], past: Q) -> int:
 
 def _delete(model: type[Model], past: Q, keys: list[Any]) -> int:
     try:
-        # Asked once more: it may have been put back meanwhile.
+        # Filter by ``past`` again: a row may have changed meanwhile.
         with transaction.atomic():
             return model._default_manager.filter(past, pk__in=keys).only("pk").delete()[1].get(model._meta.label, 0)
     except DatabaseError as error:

@@ -1,4 +1,4 @@
-"""When the ledger tidies up."""
+"""The schedule of the ledger's own task."""
 
 SCHEDULE = {
     "prune-task-runs": {"task": "pressroom.tasks.prune", "schedule": 600},

@@ -1,11 +1,11 @@
-"""What others may want to know of the ledger."""
+"""Signals that the ledger sends."""
 
 from django.dispatch import Signal
 
 run_lost = Signal()
-"""A run became a dead letter without its task raising anything.
+"""A run became a dead letter although its task raised nothing.
 
-Its workers died, did not know its name, or killed it at its limit. Sent once, after the commit, by the process that
-found it: ``name`` of the task, ``celery_id``, ``args``, ``kwargs`` and the ``error``. What a task raises itself is told
-by Celery's signals.
+Its workers died, did not know the task's name, or killed the run at its time limit. The process that noticed it sends
+the signal once, after the commit, with the task's ``name``, the ``celery_id``, ``args``, ``kwargs`` and the ``error``.
+For an exception that a task raises, Celery sends its own signals.
 """

@@ -1,4 +1,4 @@
-"""The one place where text and JSON become what Postgres, JSON, XML, a terminal and a page can carry."""
+"""The one place that turns text and JSON into what Postgres, JSON, XML, a terminal and a page can carry."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 REPLACEMENT = "\ufffd"
 MOST_DEPTH = 200
-"""Levels of lists and objects within each other: what reads or copies more of them runs out of stack."""
+"""Levels of nested lists and objects. Code that reads or copies more of them may run out of stack."""
 
-# NUL (Postgres), C0 but for tab and line ends, U+FFFE and U+FFFF (XML), DEL and C1 (terminals).
+# NUL (Postgres), C0 except tab and line ends, U+FFFE and U+FFFF (XML), DEL and C1 (terminals).
 # https://www.w3.org/TR/xml/#charsets, https://www.postgresql.org/docs/current/datatype-character.html
 _NOT_CARRIED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def carried(value: object) -> str:
-    """The text of ``value``, with U+FFFD in the place of each character that an outlet cannot carry. Never raises.
+    """Return the text of ``value`` with U+FFFD for each character that Postgres, XML or a terminal cannot carry.
 
-    Halves of a surrogate pair that stand together become their character.
+    Two halves of a surrogate pair side by side become their character. Never raises.
     """
     text = value if type(value) is str else _text_of(value)
     if _SURROGATE.search(text):
@@ -28,14 +28,14 @@ def carried(value: object) -> str:
 
 
 def is_carried(text: str) -> bool:
-    """Whether every outlet carries the text as it is."""
+    """Return whether Postgres, XML and a terminal can carry the text as it is."""
     return not (_NOT_CARRIED.search(text) or _SURROGATE.search(text))
 
 
 def carried_json(value: Any) -> Any:
-    """JSON data as every reader of JSON takes it: strict, valid Unicode, of bounded depth. Never raises.
+    """Return JSON data that every reader accepts: strict JSON, valid Unicode, at most MOST_DEPTH levels. Never raises.
 
-    NaN and infinities become null; what is not JSON becomes its text; what lies too deep becomes "…".
+    NaN and infinities become null, an object that is not JSON becomes its text, and deeper levels become "…".
     """
     return _carried_json(value, MOST_DEPTH)
 
@@ -56,14 +56,14 @@ def _carried_json(value: Any, levels: int) -> Any:
 
 def _text_of(value: object) -> str:
     try:
-        # Not a subclass, which may have methods of its own.
+        # A subclass of str may override methods, so make it a plain str.
         return str.__str__(str(value))
-    except Exception as error:  # noqa: BLE001 - users' classes; a broken __str__ must not cost what is said about it
+    except Exception as error:  # noqa: BLE001 - a user's class may raise anything in __str__
         return f"<no text: {type(error).__name__} in {type(value).__name__}.__str__>"
 
 
 def is_deeper_than(text: str, levels: int) -> bool:
-    """Whether JSON text has more than so many levels of lists and objects within each other."""
+    """Return whether JSON text has more than ``levels`` nested lists and objects."""
     if text.count("[") + text.count("{") <= levels:
         return False
     depth = 0

@@ -1,4 +1,4 @@
-"""Keys of runs."""
+"""The keys of runs: UUIDs of version 7."""
 
 import datetime
 import os
@@ -7,15 +7,15 @@ import uuid
 
 
 def uuid7() -> uuid.UUID:
-    """A time-ordered UUID (RFC 9562, version 7): 48 bits of milliseconds, 74 random bits.
+    """Return a time-ordered UUID (RFC 9562, version 7): 48 bits of milliseconds, 74 random bits.
 
-    Ordered, so that new rows go to the right edge of the index; random, so that it cannot be guessed.
+    It is ordered so that new rows go to the right edge of the index, and random so that nobody can guess it.
     """
     return _uuid7(time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10), "big"))
 
 
 def uuid7_at(moment: datetime.datetime) -> uuid.UUID:
-    """The least one of that moment: all made before it are less."""
+    """Return the smallest UUID of that moment. All UUIDs made before it are smaller."""
     return _uuid7(int(moment.timestamp() * 1000), 0)
 
 

@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from pressroom.enqueue.wakeup import broker_client, prefixed
+from pressroom.enqueue.broker import broker_client, prefixed
 from pressroom.models import Undeliverable
 from pressroom.text import carried
 

@@ -1,7 +1,7 @@
-"""Django's Postgres backend, which in a web process does not wait for a server that hangs, and can hold writes back.
+"""Django's Postgres backend, with a time limit for every answer in web processes, and with writes that are held back.
 
-One that was stopped, or whose disk is stuck, keeps its connections and acknowledges what it is sent: no time-out of
-TCP, nor one that the server itself watches, ends the wait for its answer. The client's own does.
+A server that was stopped, or whose disk hangs, keeps its connections open and acknowledges what it receives. Neither
+TCP's time-outs nor the server's own end the wait for its answer. Only a time limit of the client does.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from django.db.backends.postgresql import base
 CONNECT = 1.5
 """Seconds of silence while a connection is made."""
 LONGEST = 30
-"""Seconds for a connection to a server that does answer, but slowly."""
+"""Seconds for a connection to a server that answers, but slowly."""
 LOOK = 0.1
-"""Seconds after which a wait looks up from the socket: psycopg's own."""
+"""Seconds for which psycopg waits for the socket before its generator looks up: psycopg's own default."""
 ASK = 1.0
-"""Seconds for an answer to ``SELECT 1``, which is what each request asks first."""
+"""Seconds for an answer to ``SELECT 1``, the first statement of each request."""
 IDLE = 2.0
-"""Seconds without a statement after which a connection is asked whether it still works, where that is Django's way."""
+"""Seconds without a statement after which a connection is checked again, if Django checks connections at all."""
 REST = 1.0
-"""Seconds after a server did not answer in which it is not asked: its requests shall not wait one after the other."""
+"""Seconds for which no new connection is tried after a server did not answer: requests must not wait one by one."""
 
 LIKE_OURS = {
     "tcp_keepalives_idle": "keepalives_idle", "tcp_keepalives_interval": "keepalives_interval",
     "tcp_keepalives_count": "keepalives_count", "tcp_user_timeout": "tcp_user_timeout",
 }  # fmt: skip
-"""The server's settings for a connection, and libpq's of the same meaning."""
+"""The server's settings of a connection, and libpq's settings with the same meaning."""
 
 
 class NoAnswerError(psycopg.OperationalError):
-    """It was silent for too long; the connection is closed, for its answer may still come."""
+    """The server was silent for too long. The connection is closed, because the answer may still arrive."""
 
 
 def listening(gen: Generator[Any, Any, Any], limit: float) -> Generator[Any, Any, Any]:
-    """The same generator of psycopg's, ended when nothing comes for ``limit`` seconds. Raises NoAnswerError.
+    """Wrap a generator of psycopg's. Raises NoAnswerError if nothing arrives for ``limit`` seconds.
 
-    The looks in vain are counted, not the time: a process that gets no CPU itself hears the answer when it wakes, and
-    does not take a living server for a dead one.
+    This counts the waits without an answer, not the time. A process that got no CPU itself receives the answer when it
+    wakes, and does not take a living server for a dead one.
     """
     in_vain, ready = 0, None
     try:
@@ -57,7 +57,7 @@ def listening(gen: Generator[Any, Any, Any], limit: float) -> Generator[Any, Any
 
 
 class Connection(psycopg.Connection[Any]):
-    """Waits ``limit`` seconds for each answer at most."""
+    """A connection that waits at most ``limit`` seconds for each answer."""
 
     limit: float
 
@@ -74,37 +74,37 @@ class Connection(psycopg.Connection[Any]):
             raise
 
 
-# The stubs do not know its inside.
+# The stubs do not have its private members.
 _DatabaseWrapper: Any = base.DatabaseWrapper
 
 
 class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseWrapper
-    """Django's, which waits as long as Django's does until this process sets a ``limit``."""
+    """Django's Postgres wrapper. Without a ``limit`` it waits for answers as long as Django's does."""
 
     limit: float | None = None
-    """Seconds for the answer to a statement, at most."""
+    """Seconds to wait for the answer to a statement."""
     hung_at = float("-inf")
-    """When the server did not answer, by the monotonic clock."""
+    """When the server last did not answer, by the monotonic clock."""
     asked_at = float("-inf")
-    """When it was asked something last, by the monotonic clock."""
+    """When the last statement was sent, by the monotonic clock."""
     held: Callable[[], object] | None = None
-    """Writes what was held back in the transaction that is open: before anything else is asked, and before its end."""
+    """Writes what the open transaction holds back. Called before the next statement and before the commit."""
     is_kept = False
-    """Whether the open transaction is not that of the code which runs now: its ``close()`` is then ignored."""
+    """True while code runs that does not own the open transaction. ``close()`` then does nothing."""
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.limit is None:
             return super().get_new_connection(conn_params)
         if time.monotonic() - DatabaseWrapper.hung_at < REST:
-            raise NoAnswerError("it did not answer a moment ago")
+            raise NoAnswerError("the server did not answer a moment ago")
         with self._noting_what_hangs():
             connection = Connection.connect(**conn_params | {"connect_timeout": LONGEST, "autocommit": True})
-            # Behind PgBouncer, to be connected says nothing of the server.
+            # A connection to PgBouncer does not show that the server answers.
             self._ask(connection)
         return connection
 
     def is_usable(self) -> bool:
-        """As Django asks before a request's first statement."""
+        """Return whether the connection works. Django calls this before a request's first statement."""
         if not isinstance(self.connection, Connection):
             return bool(super().is_usable())
         try:
@@ -115,7 +115,7 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         return True
 
     def write_held(self) -> None:
-        """Write now what was held back."""
+        """Write what is held back."""
         if self.held is not None:
             held, self.held = self.held, None
             held()
@@ -124,7 +124,7 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         self.write_held()
         now = time.monotonic()
         if now - self.asked_at > IDLE and not self.in_atomic_block:
-            # As at the start of a request: it may have been cut off while the process did something else.
+            # Have Django check the connection as at the start of a request: it may have been closed meanwhile.
             self.health_check_done = False
         self.asked_at = now
         return super()._cursor(name)
@@ -133,7 +133,7 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         try:
             self.write_held()
         except BaseException:
-            # Django rolls back after errors of the database only.
+            # Django itself rolls back only after errors of the database.
             try:
                 self.rollback()
             except Error:
@@ -142,7 +142,7 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         super()._commit()
 
     def _savepoint_rollback(self, sid: str) -> None:
-        # Held back since that savepoint: to make one is to ask something.
+        # The savepoint was a statement, so everything that is held back came after it.
         self.held = None
         super()._savepoint_rollback(sid)
 
@@ -151,7 +151,7 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         super()._rollback()
 
     def close(self) -> None:
-        """As Django's, but for a connection that is kept."""
+        """As Django's, but do nothing while ``is_kept``."""
         if self.is_kept:
             return
         self.held = None
@@ -159,13 +159,13 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
 
     @property
     def is_broken(self) -> bool:
-        """Whether the open transaction takes no more statements until it is rolled back to a savepoint."""
+        """Whether the open transaction refuses statements until it is rolled back to a savepoint."""
         if self.needs_rollback or self.connection is None:
             return True
         return bool(self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INERROR)
 
     def forget_transaction(self) -> None:
-        """Close the connection and forget the transaction that was left open on it: it is rolled back."""
+        """Close the connection and clear Django's state of its open transaction, which Postgres rolls back."""
         self.is_kept = False
         self.savepoint_ids.clear()
         self.atomic_blocks.clear()
@@ -174,15 +174,15 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         self.close()
 
     def _configure_connection(self, connection: psycopg.Connection[Any]) -> Any:
-        """As Django's; and have the server find out as well, and as soon, that the other end is gone.
+        """As Django's, and give the server the same time-outs, so that it notices a lost client as soon as we would.
 
-        The transaction of a client that was cut off keeps its locks otherwise, and vacuum from its work: for two hours.
+        Otherwise the transaction of a lost client keeps its locks and blocks vacuum for two hours.
         """
         ours = self.settings_dict["OPTIONS"]
-        # To compile a statement takes a second, and each time: this is no warehouse.
+        # JIT would compile each statement anew, which takes a second. No statement here is long enough to repay that.
         wanted = {"jit": "off", **{theirs: str(ours.get(name, 0)) for theirs, name in LIKE_OURS.items()}}
         connection.execute(
-            f"SELECT {', '.join(['set_config(%s, %s, false)'] * len(wanted))}",
+            f"SELECT {', '.join('set_config(%s, %s, false)' for _ in wanted)}",
             [part for setting in wanted.items() for part in setting],
         )
         return super()._configure_connection(connection)

@@ -1,4 +1,4 @@
-"""Database connections of a worker: one a process under prefork, a bounded pool for threads and greenlets."""
+"""Database connections of a worker: one for each process under prefork, a bounded pool for threads and greenlets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _connection: Any = connection  # pressroom.database's, which the stubs take for 
 
 
 def pool_connections(worker: Any) -> None:
-    """Give a worker of threads or greenlets a pool: a hundred slow calls do not need a hundred connections.
+    """Give a worker with threads or greenlets a pool, so that a hundred slow runs do not need a hundred connections.
 
-    To be called before the first of them connects. Prefork and solo keep a connection a process.
+    Call it before the first of them connects. Workers with prefork or solo keep one connection for each process.
     """
     if worker.pool_cls.__module__.rpartition(".")[2] in ("prefork", "solo"):
         return
@@ -27,10 +27,11 @@ def pool_connections(worker: Any) -> None:
 
 
 class Guard:
-    """The transaction of an atomic run, in which code of others runs before and after the body.
+    """Protects the transaction of an atomic run while handlers and hooks run in it, before and after the body.
 
-    What handlers and hooks write is committed with the run. But if one of them closes the connection, leaves an atomic
-    block open or breaks the transaction by a statement, what they all did since is undone, and the transaction goes on.
+    What they write is committed with the run. If one of them tries to close the connection, leaves an atomic block open
+    or breaks the transaction by a statement, everything that they wrote since `enter` is undone, and the transaction
+    goes on.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Guard:
         self._depth, self._blocks = 0, 0
 
     def enter(self) -> None:
-        """Others' code runs from now on. Costs a savepoint once it asks the database anything."""
+        """Handlers and hooks run from now on. Their first statement costs a savepoint."""
         _connection.is_kept = True
         self._depth, self._blocks = len(_connection.savepoint_ids), len(_connection.atomic_blocks)
         self._savepoint = None
@@ -49,7 +50,7 @@ class Guard:
         self._savepoint = transaction.savepoint()
 
     def leave(self) -> None:
-        """The run's own code goes on."""
+        """The run's own code runs from now on."""
         self.drop()
         is_open = len(_connection.savepoint_ids) > self._depth
         del _connection.savepoint_ids[self._depth :], _connection.atomic_blocks[self._blocks :]
@@ -58,41 +59,41 @@ class Guard:
         if self._savepoint is None:
             return
         if is_broken:
-            logger.error("a handler or hook broke the transaction of an atomic task: what they wrote is undone")
+            logger.error("a handler or hook broke the transaction of an atomic task: its writes are undone")
             transaction.savepoint_rollback(self._savepoint)
         transaction.savepoint_commit(self._savepoint)
         self._savepoint = None
 
     def drop(self) -> None:
-        """The transaction is over."""
+        """End the protection: the transaction is over."""
         _connection.is_kept = False
         if _connection.held == self._save:
             _connection.held = None
 
 
 class OpenTransactions:
-    """The connection of a run that is not atomic: what its body, or a handler, left open must not take in its end."""
+    """Protects the end of a run that is not atomic from a transaction that its body or a handler left open."""
 
     def __init__(self) -> None:
         self._was_in_atomic_block = connection.in_atomic_block
 
     def leave(self) -> None:
-        """The run's own code goes on."""
+        """The run's own code runs from now on. Rolls back a transaction that was left open."""
         is_open = _connection.in_atomic_block != self._was_in_atomic_block
         if is_open or (not self._was_in_atomic_block and not _connection.autocommit and _connection.connection):
-            logger.error("a task, a handler or a hook left a transaction open: what it wrote is undone")
+            logger.error("a task, a handler or a hook left a transaction open: its writes are undone")
             _connection.forget_transaction()
 
     def enter(self) -> None:
-        """Nothing to keep."""
+        """Do nothing: there is no transaction to protect."""
 
     drop = enter
 
 
 def prepare_connection() -> None:
-    """Before each run: what broke in the last one is closed, and what is left is not asked whether it still works.
+    """Prepare the connection for the next run: close it if the last run broke it, and otherwise skip Django's check.
 
-    The statement that claims asks for itself, as it is repeated, and what follows comes at once.
+    The claim follows at once. It is repeated if it fails, so it serves as the check.
     """
     close_old_connections()
     _connection.health_check_done = True
@@ -100,13 +101,13 @@ def prepare_connection() -> None:
 
 
 def give_back() -> None:
-    """Where connections are pooled, let another thread have this one."""
+    """Return the connection to the pool, if there is one, so that another thread can use it."""
     if connection.settings_dict["OPTIONS"].get("pool"):
         connection.close()
 
 
 def own_connection() -> None:
-    """Give this thread a connection outside the pool, so that no queue for the pool can hold it up."""
+    """Give this thread a connection outside the pool, so that it never waits for the pool."""
     own = connections[DEFAULT_DB_ALIAS].copy()
     own.settings_dict["OPTIONS"].pop("pool", None)
     connections[DEFAULT_DB_ALIAS] = own

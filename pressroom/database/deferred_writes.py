@@ -1,4 +1,4 @@
-"""Writes of a worker's main process, which must not wait for Postgres: what fails now is written later."""
+"""Writes of a worker's main process, which must not wait for Postgres: a write that fails is repeated later."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _unwritten: deque[Callable[[], object]] = deque()
 
 
 def write_now_or_later(write: Callable[[], object]) -> None:
-    """For the main process, which must not wait for Postgres: the heartbeat writes it when Postgres answers again."""
+    """Write from the main process. If Postgres does not answer, the heartbeat repeats the write when it does again."""
     try:
         write_now(write)
     except (DatabaseError, InterfaceError) as error:
-        logger.exception("it could not be written")
+        logger.exception("a write to the ledger failed")
         if is_no_answer(error) or is_passing(error):
             _unwritten.append(write)
     finally:
@@ -28,7 +28,7 @@ def write_now_or_later(write: Callable[[], object]) -> None:
 
 
 def write_now(write: Callable[[], object]) -> None:
-    """In a transaction that waits for no lock of a child, which may be waiting for us."""
+    """Write in a transaction that waits at most a second for locks: a child that holds one may be waiting for us."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '1s'")
@@ -36,7 +36,7 @@ def write_now(write: Callable[[], object]) -> None:
 
 
 def write_rest() -> None:
-    """What could not be written before; what Postgres refuses for good is given up."""
+    """Repeat the writes that failed. A write that Postgres refuses for good is logged and dropped."""
     for _ in range(len(_unwritten)):
         write = _unwritten.popleft()
         try:
@@ -48,4 +48,4 @@ def write_rest() -> None:
             if is_passing(error):
                 _unwritten.append(write)
             else:
-                logger.exception("it cannot be written")
+                logger.exception("Postgres refused a write to the ledger, which is dropped")

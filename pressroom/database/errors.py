@@ -1,7 +1,7 @@
-"""What an error says of the connection to Postgres, and what of the statement.
+"""Tells errors of the connection to Postgres from errors of a statement.
 
-An error is the connection's only if the connection is gone or the server itself says that it cannot serve. Any other is
-the item's whose statement it was: to repeat that for ever would hold up all that comes after it.
+An error belongs to the connection only if the connection is gone or the server itself says that it cannot serve. Every
+other error belongs to the item whose statement failed: repeating it for ever would block the items behind it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from django.db import InterfaceError
 # The classes and states of https://www.postgresql.org/docs/current/errcodes-appendix.html; PgBouncer's own is 08P01.
 SERVER_STATES = re.compile(r"08|57P")
 PASSING_STATES = re.compile(r"25006|40|53|55P03|57014|58")
-"""A server that only reads (just after a failover), deadlocks, what is short, locks waited for, a statement that was
-cancelled, the server's disk: worth a few tries."""
+"""States worth a few more tries: a server that is read-only (just after a failover), deadlocks, a lack of resources,
+a lock that was not available, a cancelled statement, errors of the server's disk."""
 
 
 def _psycopg_error(error: BaseException) -> psycopg.Error | None:
@@ -24,12 +24,12 @@ def _psycopg_error(error: BaseException) -> psycopg.Error | None:
 
 
 def is_no_answer(error: BaseException) -> bool:
-    """Whether Postgres has not answered, by an error of Django's or of psycopg's.
+    """Return whether an error of Django's or psycopg's means that Postgres did not answer.
 
-    The outcome of the statement is not known then: it is repeated on another connection, or asked for.
+    The outcome of the statement is then unknown: the caller repeats it on another connection, or queries the outcome.
 
-    Where psycopg has no state to tell, the connection was cut in the middle: what psycopg then makes of Postgres's last
-    words is an operational error or an internal one ("received 2 results").
+    An error of psycopg's without an SQLSTATE means that the connection broke during an answer. psycopg reports this as
+    an operational error or an internal one ("received 2 results").
     """
     cause = _psycopg_error(error)
     if cause is None:
@@ -40,6 +40,6 @@ def is_no_answer(error: BaseException) -> bool:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the same statement may well succeed when it is tried again: a few times, then it is the item's error."""
+    """Return whether the same statement may succeed if it is repeated. After a few tries it is the item's error."""
     cause = _psycopg_error(error)
     return cause is not None and bool(PASSING_STATES.match(cause.sqlstate or ""))

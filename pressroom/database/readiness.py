@@ -1,4 +1,4 @@
-"""Whether the database is as far as this code: every process waits for that at its own start."""
+"""Whether the database has all migrations of this code: every process waits for that when it starts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from django.db.migrations.recorder import MigrationRecorder
 logger = logging.getLogger(__name__)
 
 PAUSE = 1.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 def missing() -> str | None:
-    """What this code still waits for, in a line: Postgres, or migrations; None once all of them are applied.
+    """Return a line that says what this code waits for (Postgres or migrations), or None if nothing is missing.
 
-    A database that is further than the code is as good: migrations only expand until no old code runs.
+    A database that has more migrations than the code is fine: migrations only expand while old code runs.
     """
     try:
         applied = set(MigrationRecorder(connection).applied_migrations())
@@ -36,23 +36,26 @@ def missing() -> str | None:
 
 
 def wait(pause: Callable[[float], object] = time.sleep) -> bool:
-    """True once nothing is missing; False once ``pause``, which gets seconds, returns what is true."""
-    told = None
+    """Wait until nothing is missing. Returns True then, or False as soon as ``pause`` returns a true value.
+
+    ``pause`` is called with the seconds to wait.
+    """
+    logged = None
     while True:
         why = missing()
-        # Not kept: a worker forks its children from here.
+        # Close the connection: a worker forks its children after this.
         connection.close()
         if why is None:
             return True
-        if why != told:
+        if why != logged:
             logger.warning("waiting: %s", why)
-            told = why
+            logged = why
         if pause(PAUSE):
             return False
 
 
 def _written() -> set[tuple[str, str]]:
-    """App and name of every migration of this code: by the names of the files, none of which is loaded."""
+    """Return app and name of every migration of this code, from the names of the files: it imports no migration."""
     found = set()
     for config in apps.get_app_configs():
         module, _ = MigrationLoader.migrations_module(config.label)

@@ -1,6 +1,6 @@
-"""How this project opens Redis: one try at each step, with a time-out of its own.
+"""Clients of Redis that try each step once, with a time-out.
 
-redis-py 8 waits 5 s and tries ten times by default: in a request, or in a blocking read, both are wrong.
+By default redis-py 8 waits 5 s and tries ten times. Both are wrong in a request and in a blocking read.
 """
 
 import redis
@@ -11,7 +11,7 @@ from redis.retry import Retry
 
 
 def redis_client(url: str, socket_timeout: float) -> Redis:
-    """A client of ``url`` that waits ``socket_timeout`` seconds at most and raises redis.RedisError then."""
+    """Return a client of ``url`` that waits at most ``socket_timeout`` seconds and then raises redis.RedisError."""
     return Redis.from_url(
         url,
         socket_timeout=socket_timeout,
@@ -21,9 +21,9 @@ def redis_client(url: str, socket_timeout: float) -> Redis:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an error is the server's: the connection is gone, or the server says that it serves nobody.
+    """Return whether an error belongs to the server: the connection is gone, or the server says that it cannot serve.
 
-    LOADING and a refused password are connection errors of redis-py's; MASTERDOWN is a CLUSTERDOWN. Any other refusal
-    is that of one command: of its key or of its value.
+    redis-py raises LOADING and a refused password as connection errors, and MASTERDOWN as ClusterDownError. Any other
+    error belongs to one command, to its key or its value.
     """
     return isinstance(error, redis.ConnectionError | redis.TimeoutError | ReadOnlyError | ClusterDownError | OSError)

@@ -1,7 +1,7 @@
-"""From a call to a row: what ``delay()``, ``apply_async()``, ``send_task()``, retries and callbacks end in.
+"""From a call to a row: ``delay()``, ``apply_async()``, ``send_task()``, retries and callbacks all end here.
 
-Celery builds and routes the message as ever; where it would be sent to the broker, it is stored in the ledger
-instead, in the caller's transaction. The relay sends it once it is committed and due.
+Celery builds and routes the message as usual. Instead of sending it to the broker, this module stores it in the ledger,
+in the caller's transaction. The relay publishes it once it is committed and due.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OF_THE_WAY = frozenset(
+DELIVERY_OPTIONS = frozenset(
     {
         "compression", "confirm_timeout", "content_encoding", "content_type", "declare", "delivery_mode",
         "event_dispatcher", "exchange_type", "expiration", "immediate", "mandatory", "retry", "retry_policy", "timeout",
     }
 )  # fmt: skip
-"""Options of a call for its way to a broker. Any other that Celery does not know (``app_id``) is the message's."""
+"""Options of a call that concern only its delivery to a broker. Other unknown ones (``app_id``) go to the message."""
 
 
 class LedgerAMQP(AMQP):
-    """Celery's message layer with the ledger in the place of the broker, for tasks only."""
+    """Celery's message layer, which stores the calls of tasks in the ledger instead of sending them to the broker."""
 
     app: LedgerCelery
 
     @property
     def create_task_message(self) -> Any:
-        """Protocol 2, whatever ``task_protocol`` says: between a call and its worker there is a row, not a broker."""
+        """Always protocol 2, whatever ``task_protocol`` says: the ledger stores calls in this form."""
         return self.as_task_v2
 
     def as_task_v2(  # type: ignore[no-untyped-def]  # Celery's own signature, of which five names matter here
         self, task_id, name, args=None, kwargs=None, countdown=None, eta=None, group_id=None, group_index=None,
         expires=None, *rest, **options,
     ) -> task_message:  # fmt: skip
-        """As Celery's, but seconds from now stay seconds: they count from the database's clock, not from ours."""
+        """As Celery's, but keep ``countdown`` and ``expires`` as seconds: they count by the database's clock."""
         arguments.check_times(name, countdown, eta, expires)
         arguments.check_stamps(name, options)
         if options.get("argsrepr") is None:
@@ -71,17 +71,17 @@ class LedgerAMQP(AMQP):
         return message
 
     def TaskConsumer(self, channel: Any, *arguments: Any, **options: Any) -> Any:  # noqa: N802 - Celery's name
-        """As Celery's, for workers without acknowledgement: the row, not Redis, knows what was not done.
+        """As Celery's, but a worker consumes without acknowledgement: the row, not Redis, records unfinished work.
 
-        A message that is to be acknowledged when Redis goes away ends the worker: kombu restores it on a connection
-        that is no more. And each one costs Redis five commands.
+        If Redis goes away while a message waits for its acknowledgement, the worker ends, because kombu restores the
+        message on a closed connection. Each acknowledgement also costs Redis five commands.
         """
-        # Celery's commands (`migrate`) read others' messages, which stay where they are. Only a worker says this:
+        # Only a worker passes this option. Celery's commands (`migrate`) must leave the messages where they are.
         no_ack = "on_decode_error" in options
         return super().TaskConsumer(channel, *arguments, no_ack=no_ack, **options)
 
     def Router(self, queues: Any = None, create_missing: bool | None = None) -> LedgerRouter:  # noqa: N802 - Celery's
-        """Which queue a call goes to."""
+        """Return the router that decides which queue a call goes to."""
         create = self.app.either("task_create_missing_queues", create_missing)
         return LedgerRouter(self.routes, queues or self.queues, create, app=self.app)
 
@@ -101,10 +101,10 @@ class LedgerAMQP(AMQP):
         ) -> None:
             queue_name = self._queue_name(queue=queue, exchange=exchange, routing_key=routing_key)
             if serializer not in (None, "json"):
-                raise ImproperlyConfigured(f"{name}: serializer {serializer!r} is refused, tasks are sent as JSON")
+                raise ImproperlyConfigured(f"{name}: tasks are sent as JSON, not with the serializer {serializer!r}")
             added = arguments.added_headers(name, message.headers, headers)
             all_headers = {**message.headers, **added}
-            others = {option: value for option, value in options.items() if option not in OF_THE_WAY}
+            others = {option: value for option, value in options.items() if option not in DELIVERY_OPTIONS}
             properties = {**message.properties, **others, "priority": arguments.check_priority(name, priority)}
             signals.before_task_publish.send(
                 sender=name, body=message.body, exchange="", routing_key=queue_name, declare=[],
@@ -115,7 +115,7 @@ class LedgerAMQP(AMQP):
             if self._is_durable(row, all_headers):
                 self._record(row, has_new_id)
             else:
-                # Without a row, the worker itself has to know when it expires.
+                # There is no row, so the message has to say when it expires.
                 self._send(row, {**all_headers, "expires": expires})
             signals.after_task_publish.send(
                 sender=name, body=message.body, headers=all_headers, exchange="", routing_key=queue_name
@@ -124,7 +124,7 @@ class LedgerAMQP(AMQP):
         return send_task_message
 
     def _queue_name(self, **destination: Any) -> str:
-        """The queue's name. Raises UndeclaredQueue, an ImproperlyConfigured, for one that is not declared."""
+        """Return the queue's name. Raises UndeclaredQueue, an ImproperlyConfigured, if it is not declared."""
         queue: Queue = self.router.expand_destination(destination).get("queue", self.default_queue)
         return queue.name
 
@@ -132,7 +132,7 @@ class LedgerAMQP(AMQP):
         self, name: str, queue: str, headers: dict[str, Any], body: Any, properties: dict[str, Any]
     ) -> runs.Message:
         relative = headers.pop(HEADER)
-        # Times stay in the row: a message that carries them would be held, or dropped, by the worker itself.
+        # The times stay in the row: a worker would hold back or drop a message that carries them.
         headers[HEADER] = {"eta": headers["eta"]}
         eta = arguments.moment(name, "eta", headers["eta"])
         expires = arguments.moment(name, "expires", headers["expires"])
@@ -157,16 +157,16 @@ class LedgerAMQP(AMQP):
         )
 
     def _time_limits(self, name: str, queue: str, given: list[float | None]) -> list[float | None]:
-        """Hard and soft limit in seconds: the call's, else the task's, else the queue's."""
+        """Return the hard and the soft limit in seconds: the call's, else the task's, else the queue's."""
         task, table = self.app.tasks.get(name), declared_queues().get(queue)
         hard = given[0] or getattr(task, "time_limit", None) or getattr(table, "time_limit", None)
         soft = given[1] or getattr(task, "soft_time_limit", None) or getattr(table, "soft_time_limit", None)
         return [hard, soft if not hard or not soft or soft < hard else None]
 
     def _is_durable(self, row: runs.Message, headers: dict[str, Any]) -> bool:
-        """Whether the call is stored: all are, but plain calls of a task that says ``durable=False``.
+        """Return whether to store the call. Only plain calls of a task with ``durable=False`` are not stored.
 
-        One that is due later, is a part of a group or goes on with a stored run is stored all the same.
+        A call of that task is stored all the same if it is due later, is part of a group or continues a stored run.
         """
         if getattr(self.app.tasks.get(row.name), "durable", True):
             return True
@@ -180,7 +180,7 @@ class LedgerAMQP(AMQP):
             buffer.store(row, hold=has_new_id)
 
     def _send(self, row: runs.Message, headers: dict[str, Any]) -> None:
-        """Straight to Redis once the caller's transaction is committed; lost where Redis does not take it."""
+        """Send the message to Redis after the caller's commit. It is lost if Redis does not accept it."""
         plain = {name: value for name, value in headers.items() if name != HEADER}
         message = envelope(row.queue, arguments.encoded(row.name, plain), row.body, row.properties)
         running = context.current()
@@ -191,20 +191,23 @@ class LedgerAMQP(AMQP):
 
 
 def _flat_repr(values: Any, most: int) -> str | None:
-    """What Celery's ``saferepr`` makes of texts and numbers in a tuple or a list, in a tenth of the time. Else None."""
+    """Return what Celery's ``saferepr`` returns for a tuple or list of texts and numbers, in a tenth of the time.
+
+    Returns None for anything else.
+    """
     if type(values) is tuple:
         opening, closing = "(", ",)" if len(values) == 1 else ")"
     elif type(values) is list:
         opening, closing = "[", "]"
     else:
         return None
-    told, left = [opening], most - 1
+    parts, left = [opening], most - 1
     for index, value in enumerate(values):
         if index and left > 0:
-            told.append(", ")
+            parts.append(", ")
             left -= 2
         if left <= 0:
-            told.append(", ...")
+            parts.append(", ...")
             break
         if type(value) is str:
             escaped = truncate(value, left).replace("'", "\\'")
@@ -213,6 +216,6 @@ def _flat_repr(values: Any, most: int) -> str | None:
             one = truncate(str(value), left)
         else:
             return None
-        told.append(one)
+        parts.append(one)
         left -= len(one)
-    return "".join([*told, closing])
+    return "".join([*parts, closing])

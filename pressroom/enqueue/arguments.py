@@ -1,6 +1,6 @@
-"""The edge at which values from outside enter the ledger: what a call is given is checked before anything is stored.
+"""The edge at which values from outside enter the ledger: the checks of a call, made before anything is stored.
 
-What is sure to fail later, in Postgres, in Redis or in a worker, is refused at the call, which says why.
+They refuse what is sure to fail later in Postgres, in Redis or in a worker, and say why.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from pressroom.enqueue.envelope import HEADER
 from pressroom.text import MOST_DEPTH, carried, is_carried, is_deeper_than
 
 LONGEST_ID = 255
-"""Characters of a task id: as much as other result backends of Celery keep."""
+"""Characters of a task id: as many as Celery's other result backends keep."""
 PRIORITIES = range(256)
 DAY = 86400
 FARTHEST = 100 * 365 * DAY
-"""Seconds: no task is due, and none expires, after a longer time."""
+"""Seconds from now until the latest time at which a task may be due or expire."""
 IDS = ("id", "root_id", "parent_id", "group", "shadow", "task")
-"""Headers of Celery's that a caller may choose: text, or None."""
+"""Celery's headers that a caller may choose. Each is a text or None."""
 
 
 def encoded(name: str, value: Any) -> str:
-    """JSON as kombu writes it (dates, decimals, UUIDs and lazy texts included), of a call or a result of task ``name``.
+    """Return ``value``, a part of a call or a result of the task ``name``, as JSON text.
 
-    Raises EncodeError for what has no JSON form (a model instance above all), is nested too deep or too large, or could
-    not be read again.
+    This is kombu's JSON, which has dates, decimals, UUIDs and lazy texts. Raises EncodeError for a value that has no
+    JSON form (such as a model instance), is nested too deeply, is too large or could not be read again.
     """
     try:
         text = str(dumps(value))
         if '"__type__"' in text:
-            # kombu makes an object of it when it is read, where it can.
+            # kombu would try to make an object of it when a worker reads it.
             loads(text)
     except Exception as error:
         culprit = _model_instance_in(value)
         if culprit is not None:
             raise EncodeError(
-                f"{name}: {carried(culprit)} is no JSON: pass its id ({culprit.pk!r}) and fetch it in the task"
+                f"{name}: {carried(culprit)} cannot be stored as JSON: pass its id ({culprit.pk!r}) and fetch it in "
+                "the task"
             ) from error
-        raise EncodeError(f"{name}: this is no JSON that a worker can read: {_why(error)}") from error
+        raise EncodeError(f"{name}: the value cannot be stored as JSON: {_why(error)}") from error
     if is_deeper_than(text, MOST_DEPTH):
         raise EncodeError(f"{name}: lists and dictionaries are nested more than {MOST_DEPTH} levels deep")
     check_size(name, text)
@@ -54,21 +55,21 @@ def encoded(name: str, value: Any) -> str:
 
 
 def check_size(name: str, *texts: str) -> None:
-    """Raises EncodeError where texts are together longer than a message may be."""
+    """Raises EncodeError if the texts together are longer than a message may be."""
     size = sum(map(len, texts))
     if size > settings.TASKRUNS_MAX_MESSAGE:
         raise EncodeError(
             f"{name}: {size} bytes are more than the {settings.TASKRUNS_MAX_MESSAGE} of TASKRUNS_MAX_MESSAGE: "
-            "store them, and pass where they are"
+            "store them elsewhere and pass a reference"
         )
 
 
 def _why(error: Exception) -> str:
-    return "it is nested too deep, or holds itself" if isinstance(error, RecursionError) else carried(error)
+    return "it is nested too deeply, or contains itself" if isinstance(error, RecursionError) else carried(error)
 
 
 def _model_instance_in(value: Any) -> models.Model | None:
-    """The first one found; what holds itself is looked through once."""
+    """Return the first model instance found. A container that contains itself is searched once."""
     seen: set[int] = set()
     rest = [value]
     while rest:
@@ -82,79 +83,81 @@ def _model_instance_in(value: Any) -> models.Model | None:
 
 
 def added_headers(name: str, headers: dict[str, Any], given: Any) -> dict[str, Any]:
-    """Headers that the caller gave: none may take the place of one of Celery's. Raises TypeError or ValueError.
+    """Return the headers that the caller added. Raises TypeError or ValueError if one would replace one of Celery's.
 
-    A retry is given those of the message that it retries, ours too, which is left out.
+    A retry passes the headers of the message that it retries. The ledger's own header among them is left out.
     """
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise TypeError(f"{name}: headers are a dictionary, not {given!r:.200}")
+        raise TypeError(f"{name}: headers must be a dictionary, not {given!r:.200}")
     added = {header: value for header, value in given.items() if header != HEADER}
     for header, value in added.items():
         if not isinstance(header, str):
-            raise TypeError(f"{name}: the name of a header is text, not {header!r}")
+            raise TypeError(f"{name}: the name of a header must be text, not {header!r}")
         if header in headers and headers[header] != value:
-            raise ValueError(f"{name}: the header {header!r} is Celery's own, and cannot be given")
+            raise ValueError(f"{name}: the header {header!r} belongs to Celery and cannot be set")
     return added
 
 
 def check_stamps(name: str, options: dict[str, Any]) -> None:
-    """Each header that is named as a stamp is there. Raises ValueError."""
+    """Raises ValueError if the call lacks a header that ``stamped_headers`` names."""
     missing = [header for header in options.get("stamped_headers") or () if header not in options]
     if missing:
-        raise ValueError(f"{name}: stamped_headers names {missing!r:.200}, which the call does not have")
+        raise ValueError(f"{name}: stamped_headers names headers that the call does not have: {missing!r:.200}")
 
 
 def check_headers(name: str, headers: dict[str, Any]) -> None:
-    """Those of Celery's own that a caller may choose are what a worker expects. Raises TypeError or ValueError."""
+    """Raises TypeError or ValueError if a header that the caller may choose is not what a worker expects."""
     for header in IDS:
         if headers[header] is not None:
             _check_id(name, header, headers[header])
     for header in ("id", "task"):
         if not headers[header]:
-            raise ValueError(f"{name}: a call without {header!r}")
+            raise ValueError(f"{name}: the header {header!r} must not be empty")
     if type(headers["retries"]) is not int or headers["retries"] < 0:
-        raise ValueError(f"{name}: retries={headers['retries']!r} is no count")
+        raise ValueError(f"{name}: retries={headers['retries']!r} is not a whole number, 0 or more")
     check_time_limits(name, headers["timelimit"])
 
 
 def _check_id(name: str, header: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"{name}: {header} is text, not {value!r}")
+        raise TypeError(f"{name}: {header} must be text, not {value!r}")
     if len(value) > LONGEST_ID:
-        raise ValueError(f"{name}: {header} has {len(value)} characters, and may have {LONGEST_ID}")
+        raise ValueError(f"{name}: {header} has {len(value)} characters; {LONGEST_ID} are allowed")
     if not is_carried(value):
         raise ValueError(
-            f"{name}: {header} {carried(value)!r} has characters that neither Postgres nor a page can carry"
+            f"{name}: {header} {carried(value)!r} has characters that Postgres cannot store or pages cannot show"
         )
 
 
 def check_priority(name: str, priority: Any) -> int:
-    """The priority; 0 without one. Raises ValueError."""
+    """Return the priority, or 0 for None. Raises ValueError."""
     if priority is None:
         return 0
     if not isinstance(priority, int) or priority not in PRIORITIES:
-        raise ValueError(f"{name}: priority={priority!r} is no whole number from 0 to {PRIORITIES[-1]}; 0 comes first")
+        raise ValueError(
+            f"{name}: priority={priority!r} is not a whole number from 0 (first) to {PRIORITIES[-1]} (last)"
+        )
     return int(priority)
 
 
 def check_time_limits(name: str, limits: Any) -> None:
-    """Raises ValueError for what is no pair of seconds above 0, or None."""
+    """Check the pair of hard and soft limit. Raises ValueError unless each is None or a number of seconds."""
     hard, soft = limits
     for option, limit in (("time_limit", hard), ("soft_time_limit", soft)):
         if limit is not None and not (_is_number(limit) and 0 <= limit <= FARTHEST):
-            raise ValueError(f"{name}: {option}={limit!r} is no number of seconds")
+            raise ValueError(f"{name}: {option}={limit!r} is not a number of seconds within a hundred years")
 
 
 def check_seconds(name: str, option: str, seconds: Any) -> None:
-    """Raises ValueError for what is no number of seconds from now, or lies too far away."""
+    """Raises ValueError unless ``seconds`` is a number of seconds from now within a hundred years."""
     if not _is_number(seconds) or not abs(seconds) <= FARTHEST:
-        raise ValueError(f"{name}: {option}={seconds!r} is no number of seconds within a hundred years")
+        raise ValueError(f"{name}: {option}={seconds!r} is not a number of seconds within a hundred years")
 
 
 def check_times(name: str, countdown: Any, eta: Any, expires: Any) -> None:
-    """What a call says of its times, before Celery calculates with it. Raises TypeError or ValueError."""
+    """Check the times of a call before Celery calculates with them. Raises TypeError or ValueError."""
     if countdown is not None:
         check_seconds(name, "countdown", countdown)
     if isinstance(expires, int | float):
@@ -166,9 +169,9 @@ def check_times(name: str, countdown: Any, eta: Any, expires: Any) -> None:
 
 
 def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
-    """A time, or text in ISO 8601, with its zone (UTC without); one long past is a day past.
+    """Return a time, or a text in ISO 8601, as an aware datetime. Without a zone it is taken as UTC.
 
-    Raises TypeError or ValueError.
+    A time more than a day ago becomes a day ago. Raises TypeError or ValueError.
     """
     if value is None:
         return None
@@ -176,15 +179,14 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
     if isinstance(value, str):
         value = parse_datetime(value)
     if not isinstance(value, datetime.datetime):
-        raise (ValueError if isinstance(given, str) else TypeError)(
-            f"{name}: {option}={given!r} is no time in ISO 8601"
-        )
+        error = ValueError if isinstance(given, str) else TypeError
+        raise error(f"{name}: {option}={given!r} is not a time in ISO 8601")
     if value.tzinfo is None:
         value = value.replace(tzinfo=datetime.UTC)
     now = datetime.datetime.now(datetime.UTC)
     try:
         seconds = (value - now).total_seconds()
-    except OverflowError:  # its zone moves it out of the calendar
+    except OverflowError:  # its zone moves it beyond the years that datetime has
         seconds = math.inf if value.year > now.year else -math.inf
     if seconds > FARTHEST:
         raise ValueError(f"{name}: {option}={given!r} is more than a hundred years away")
@@ -196,15 +198,15 @@ def _is_number(value: Any) -> bool:
 
 
 def check_signatures(name: str, embed: dict[str, Any]) -> None:
-    """Callbacks, errbacks, the chain and the chord of a call: each is called later, and would be refused then.
+    """Check the callbacks, errbacks, chain and chord of a call, which would otherwise fail only when they are called.
 
-    Raises TypeError or ValueError. To be called with what has been encoded: it holds no circle.
+    Raises TypeError or ValueError. Call it with an ``embed`` that was encoded: it cannot contain itself.
     """
     for role in ("callbacks", "errbacks", "chain"):
         for signature in _listed(embed.get(role)):
-            _check_signature(f"{name}: of its {role},", signature)
+            _check_signature(f"{name}: in its {role},", signature)
     if embed.get("chord") is not None:
-        _check_signature(f"{name}: its chord,", embed["chord"])
+        _check_signature(f"{name}: in its chord,", embed["chord"])
 
 
 def _listed(value: Any) -> list[Any]:
@@ -216,7 +218,7 @@ def _listed(value: Any) -> list[Any]:
 def _check_signature(name: str, signature: Any) -> None:
     kinds = {"task": str, "args": list | tuple, "kwargs": dict, "options": dict}
     if not isinstance(signature, dict) or not all(isinstance(signature.get(key), kinds[key]) for key in kinds):
-        raise TypeError(f"{name} {signature!r:.200} is no signature of a task")
+        raise TypeError(f"{name} {signature!r:.200} is not the signature of a task")
     name = f"{name} {signature['task']}"
     options = signature["options"]
     for header in ("task_id", "root_id", "parent_id", "group_id", "shadow"):

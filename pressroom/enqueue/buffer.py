@@ -1,6 +1,7 @@
-"""From calls to rows: at once, or within a transaction many in one statement.
+"""Store calls as rows: at once, or, within a transaction, many in one statement.
 
-There they are held back until the caller asks the database anything else, which so finds them, or commits.
+Within a transaction they are held back until the caller's next statement, which then finds their rows, or until its
+commit.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from pressroom.process import kill_points
 from pressroom.sql import runs
 
 MOST = 500
-"""Calls in one statement."""
-# pressroom.database's, which the stubs take for Django's.
+"""Calls in one statement at most."""
+# The connection of pressroom.database. The stubs take it for Django's.
 _connection: Any = connection
 
 
 class Batch:
-    """Calls of the transaction that is open."""
+    """The calls that are held back in the open transaction."""
 
     def __init__(self) -> None:
         self.rows: list[runs.Message] = []
@@ -31,9 +32,10 @@ class Batch:
 
 
 def store(row: runs.Message, hold: bool) -> None:
-    """Store a call, with ``hold`` perhaps later in its transaction. Wakes the relay once it is committed.
+    """Store a call and wake the relay after the commit. With ``hold`` it may be held back within its transaction.
 
-    Raises DuplicateTaskIdError where a live run has the call's id; a call that may have such a one is not to be held.
+    Raises DuplicateTaskIdError if a live run already has the call's id. Do not hold a call whose id may be in use: the
+    error would come from a later statement.
     """
     if not hold or not connection.in_atomic_block:
         _insert([row])
@@ -50,7 +52,7 @@ def store(row: runs.Message, hold: bool) -> None:
 
 
 def after_commit(call: Callable[[], None]) -> None:
-    """At once where no ``atomic`` block is open."""
+    """Run ``call`` after the commit, or at once if no ``atomic`` block is open."""
     if connection.in_atomic_block:
         transaction.on_commit(call)
     else:

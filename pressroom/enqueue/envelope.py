@@ -1,4 +1,4 @@
-"""A run as the message that kombu's Redis transport expects: protocol 2, one JSON envelope a message."""
+"""A run as the message that kombu's Redis transport expects: protocol 2, one JSON envelope for each message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 HEADER = "taskrun"
-"""The message header that names the run. A message without it is plain Celery's and is run as such."""
+"""The message header that names the run. A worker runs a message without it as plain Celery does."""
 
 
 def envelope(
@@ -21,16 +21,16 @@ def envelope(
     redelivered: bool = False,
     due: float | None = None,
 ) -> str:
-    """The message as JSON text, for LPUSH; headers, body and properties are JSON texts, too.
+    """Return the message as JSON text, for LPUSH. ``headers``, ``body`` and ``properties`` are JSON texts, too.
 
-    With ``run_id`` its header ``taskrun`` names the run, and how often it was claimed before, and since when it is
-    ``due`` (Unix time); without, it is a message of plain Celery.
-    ``redelivered``: a worker had it before, and handed it back or died over it.
+    With ``run_id`` the header ``taskrun`` names the run, how often it was claimed before (``attempt``) and since when
+    it is ``due`` (Unix time). Without, it is a message of plain Celery. ``redelivered`` marks a run that a worker has
+    had before and gave back or lost.
     """
     all_headers = json.loads(headers)
     if run_id is not None:
         all_headers[HEADER] |= {"id": str(run_id), "attempt": attempt, "due": due}
-    # At both places where kombu says so, and only when it is so.
+    # kombu writes the mark in two places, and only if it is true.
     mark = {"redelivered": True} if redelivered else {}
     return json.dumps(
         {
@@ -50,17 +50,22 @@ def envelope(
 
 
 def run_named_in(headers: Any) -> tuple[uuid.UUID, int | None] | None:
-    """The run that a message's headers name, and how often it was claimed before; None where none is named rightly."""
+    """Return the run that a message's headers name and how often it was claimed before.
+
+    Returns None if the headers name no run or are malformed.
+    """
     try:
         header = headers[HEADER]
         attempt = header.get("attempt")
-        return (uuid.UUID(header["id"]), attempt) if attempt is None or type(attempt) is int else None
+        if attempt is not None and type(attempt) is not int:
+            return None
+        return uuid.UUID(header["id"]), attempt
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def run_id_in(message: bytes | str) -> uuid.UUID | None:
-    """The run that a message in Redis names, or None for a message that is not ours."""
+    """Return the run that a message in Redis names, or None if it is not a message of the ledger."""
     try:
         named = run_named_in(json.loads(message)["headers"])
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Whose run it is: the user of the request, or of the task, that called it."""
+"""The owner of a run: the user of the request that called it, or the owner of the run that called it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pressroom import context
 
 _request: ContextVar[HttpRequest | None] = ContextVar("taskruns_request", default=None)
 _owner: ContextVar[tuple[int | None] | None] = ContextVar("taskruns_owner", default=None)
-"""The owner of a block, which may be nobody; None outside of one."""
+"""The owner in an `owned_by` block as a tuple of one id, which may be None for nobody. None outside a block."""
 
 
 class OwnershipMiddleware:
-    """Remembers the request, so that what it starts belongs to its user.
+    """Remembers the request, so that the runs which it calls belong to its user.
 
-    The user is read when a task is called: by then the API has authenticated it.
+    The user is read when a task is called. By then the API has authenticated the request.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -35,7 +35,7 @@ class OwnershipMiddleware:
 
 @contextmanager
 def owned_by(user: Any) -> Iterator[None]:
-    """Calls in the block belong to ``user`` (a saved user, or None for nobody)."""
+    """Have calls in the block belong to ``user`` (a saved user, or None for nobody)."""
     token = _owner.set((user.pk if user is not None else None,))
     try:
         yield
@@ -44,7 +44,7 @@ def owned_by(user: Any) -> Iterator[None]:
 
 
 def current_owner_id() -> int | None:
-    """The owner of a call made now: the block's, the running task's, the request's user, or nobody."""
+    """Return the owner of a call made now: the block's, else the running run's, else the request's user, else None."""
     block = _owner.get()
     if block is not None:
         return block[0]

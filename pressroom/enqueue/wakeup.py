@@ -1,7 +1,7 @@
-"""What a process says to Redis after a commit: best effort, in a thread of its own, so that no caller ever waits.
+"""What a process sends to Redis after a commit: wake-ups of the relay, and the messages of tasks that are not durable.
 
-That is the wake-up of the relay, which finds the row at its next poll without it, and the messages of tasks that are
-not durable.
+Both are best effort. A thread of its own sends them, so that no caller ever waits for Redis. Without a wake-up the
+relay finds the row at its next poll.
 """
 
 from __future__ import annotations
@@ -13,35 +13,24 @@ import threading
 import time
 from collections import deque
 
-import redis
-from django.conf import settings
-
-from pressroom.database.redis import redis_client
+from pressroom.enqueue.broker import broker_client, prefixed
 
 logger = logging.getLogger(__name__)
 
 KEY = "pressroom:wake"
+"""The Redis list on which the relay waits for wake-ups."""
 REST = 0.003
-"""Seconds between two wake-ups at least: many calls one after another are one for the relay."""
+"""Seconds between two wake-ups at least: calls in quick succession cause a single one."""
 PAUSE_AFTER_FAILURE = 5.0
-"""Seconds without a try after one that failed."""
+"""Seconds for which the thread does not try again after a failure."""
 MOST_MESSAGES = 10_000
-"""Messages of not durable tasks that wait for Redis in this process; beyond it the oldest is dropped."""
+"""Messages of tasks that are not durable which may wait in this process. Beyond that the oldest is dropped."""
 BATCH = 500
+"""Messages sent at once at most."""
 LARGE = 100_000
-"""Characters of a message that goes by itself."""
+"""A message of more characters is sent alone."""
 LAST_CALL = 1.0
-"""Seconds that a process which ends gives to what is still to be sent."""
-
-
-def broker_client(socket_timeout: float) -> redis.Redis:
-    """A client of the broker's database; see ``pressroom.database.redis``."""
-    return redis_client(settings.CELERY_BROKER_URL, socket_timeout)
-
-
-def prefixed(key: str) -> str:
-    """The key as kombu writes it, with the prefix of ``CELERY_BROKER_TRANSPORT_OPTIONS``."""
-    return f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS.get('global_keyprefix', '')}{key}"
+"""Seconds for which a process that exits waits until everything is sent."""
 
 
 def _is_large(batch: list[tuple[str, str]]) -> bool:
@@ -49,7 +38,7 @@ def _is_large(batch: list[tuple[str, str]]) -> bool:
 
 
 class Waker:
-    """Coalesces wake-ups: many commits while one is on its way make one more."""
+    """Sends wake-ups and messages. All commits during one wake-up cause only one more."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -67,7 +56,7 @@ class Waker:
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
-        """Ask for a wake-up. Touches no network and never raises."""
+        """Request a wake-up of the relay. Never touches the network and never raises."""
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
@@ -76,7 +65,10 @@ class Waker:
         self._wanted.set()
 
     def send(self, queue: str, message: str) -> None:
-        """Have a message of plain Celery put into its queue, if Redis takes it. Touches no network, never raises."""
+        """Have a message of plain Celery pushed to its queue. It is dropped if Redis does not accept it.
+
+        Never touches the network and never raises.
+        """
         if len(self._messages) >= MOST_MESSAGES:
             self._messages.popleft()
             self.dropped += 1
@@ -93,7 +85,7 @@ class Waker:
             batch = self._next_batch()
             try:
                 pipeline = client.pipeline(transaction=False)
-                # One entry is enough, however many commits it stands for.
+                # One entry wakes the relay for any number of commits.
                 pipeline.lpush(key, 1)
                 pipeline.ltrim(key, 0, 0)
                 for queue, message in batch:
@@ -109,7 +101,7 @@ class Waker:
             except Exception as error:  # noqa: BLE001 - this thread must not end while the process lives
                 self.failures += 1
                 self.dropped += len(batch)
-                logger.warning("Redis does not answer: no wake-up for the relay, which polls; dropped %s messages of "
+                logger.warning("Redis does not answer: the relay gets no wake-up and polls; dropped %s messages of "
                                "tasks that are not durable: %s", len(batch), error)  # fmt: skip
                 if not _is_large(batch):
                     time.sleep(PAUSE_AFTER_FAILURE)
@@ -118,7 +110,7 @@ class Waker:
                 self._wanted.set()
 
     def _next_batch(self) -> list[tuple[str, str]]:
-        """A large message goes by itself: Redis may cut the line at it."""
+        """Return the messages to send next. A large one is alone: Redis may close the connection because of it."""
         batch: list[tuple[str, str]] = []
         while self._messages and len(batch) < BATCH:
             if batch and _is_large([self._messages[0]]):

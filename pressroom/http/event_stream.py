@@ -1,9 +1,11 @@
-"""Server-Sent Events about a run: its state when it changes, as long as it lives.
+"""Server-Sent Events about a run: the stream sends the run's state whenever it changes, until the run ends.
 
-A stream holds one of gunicorn's threads, so EVENT_STREAMS of them are open in a process at most. The next one is told
-the present state and ended at once; its client comes back after RECONNECT, as one that polls does, and no status of
-HTTP tells an EventSource to give up. A stream asks Postgres once a POLL, outside of any transaction, by the connection
-that its thread has anyway: behind PgBouncer a server's connection is given back between two questions.
+A stream occupies one of gunicorn's threads, so a process has at most EVENT_STREAMS of them open. A further stream sends
+the current state and ends at once. Its client reconnects after RECONNECT, which amounts to polling. An error status
+would instead make an EventSource stop for good.
+
+A stream queries Postgres every POLL seconds, outside any transaction, on the connection of its thread. Behind PgBouncer
+the server's connection is free between two queries.
 """
 
 from __future__ import annotations
@@ -26,45 +28,45 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "text/event-stream"
 POLL = 1.0
-"""Seconds between two looks at a run."""
+"""Seconds between two queries of a run."""
 HEARTBEAT = 5.0
-"""Seconds of silence after which a comment is sent: proxies keep the connection, and a client that left is noticed."""
+"""Seconds of silence after which a comment is sent: it keeps proxies from closing, and shows whether a client left."""
 RECONNECT = 2_000
-"""Milliseconds after which a client comes back when its stream has ended."""
+"""Milliseconds after which a client reconnects when its stream has ended."""
 
 EVENT_SCHEMA = {
     "type": "object",
     "description": "One event of the stream.",
     "properties": {
         "event": {"type": "string", "enum": ["status", "progress"]},
-        "id": {"type": "string", "description": "Of the state; for Last-Event-ID."},
+        "id": {"type": "string", "description": "The id of the state, for Last-Event-ID."},
         "data": {"type": "string", "contentMediaType": "application/json", "description": "The run, as JSON."},
-        "retry": {"type": "integer", "description": "Milliseconds after which to come back."},
+        "retry": {"type": "integer", "description": "Milliseconds after which to reconnect."},
     },
 }
-"""For the OpenAPI description."""
+"""The schema of an event in the OpenAPI description."""
 
-stopping: Callable[[], bool] = lambda: False  # noqa: E731 - a variable: gunicorn's process puts its own here
-"""Whether this process is to end: its streams end first."""
+stopping: Callable[[], bool] = lambda: False  # noqa: E731 - a variable, which gunicorn's process replaces
+"""Returns whether this process is about to exit. Its streams end first."""
 
 _open = 0
 _lock = threading.Lock()
 
 
 class EventStreamRenderer(BaseRenderer):
-    """For the choice by ``Accept`` alone: a stream is not rendered at once."""
+    """Makes ``Accept: text/event-stream`` acceptable. It does not render the stream itself."""
 
     media_type = MEDIA_TYPE
-    format = ""  # not by the address: it would be handed on to every address in the answer
+    format = ""  # not selectable by the URL: the parameter would be passed on to every URL in the response
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
-        """Errors told by DRF itself; those of the API are problem documents."""
+        """Render errors that DRF itself reports. The API's own errors are problem documents."""
         return SafeJSONRenderer().render(data)
 
 
 @contextmanager
 def _place() -> Iterator[bool]:
-    """Whether one of the places for streams is free; it is the caller's until the end of the block."""
+    """Yield whether a place for a stream was free. The caller occupies it until the end of the block."""
     global _open  # noqa: PLW0603 - counted per process
     with _lock:
         free = _open < settings.EVENT_STREAMS
@@ -77,7 +79,7 @@ def _place() -> Iterator[bool]:
 
 
 def state_id(state: dict[str, Any]) -> str:
-    """Names a state: one part for the progress, one for all else."""
+    """Return the id of a state: a digest of everything but the progress, a dot, and a digest of the progress."""
     rest = {name: value for name, value in state.items() if name != "progress"}
     return ".".join(
         hashlib.sha256(SafeJSONRenderer().render(part)).hexdigest()[:16] for part in (rest, state["progress"])
@@ -85,19 +87,20 @@ def state_id(state: dict[str, Any]) -> str:
 
 
 def events(read: Callable[[], dict[str, Any] | None], is_live: Callable[[dict[str, Any]], bool], last: str) -> Any:
-    """The stream's pieces, as bytes. ``read`` gives the run as the API shows it, or None where it is gone.
+    """Yield the pieces of the stream, as bytes.
 
-    ``last`` is the id of the event that the client got last: nothing is sent before that state has changed.
+    ``read`` returns the run as the API shows it, or None if it no longer exists. ``last`` is the id of the last event
+    that the client received: the stream sends no event before that state has changed.
     """
     with _place() as has_place:
         yield f"retry: {RECONNECT}\n\n".encode()
         ends_at = time.monotonic() + settings.EVENT_STREAM_LIFETIME
-        told_at = time.monotonic()
+        sent_at = time.monotonic()
         while True:
             try:
                 state = read()
             except (OperationalError, InterfaceError) as error:
-                logger.warning("a stream of events ends, for Postgres gave no answer: %s", str(error).strip())
+                logger.warning("a stream of events ends because Postgres gave no answer: %s", str(error).strip())
                 return
             if state is None:
                 return
@@ -105,15 +108,15 @@ def events(read: Callable[[], dict[str, Any] | None], is_live: Callable[[dict[st
             if current != last:
                 name = "progress" if current.partition(".")[0] == last.partition(".")[0] else "status"
                 yield _event(name, current, state)
-                last, told_at = current, time.monotonic()
-            elif time.monotonic() - told_at >= HEARTBEAT:
+                last, sent_at = current, time.monotonic()
+            elif time.monotonic() - sent_at >= HEARTBEAT:
                 yield b": nothing new\n\n"
-                told_at = time.monotonic()
+                sent_at = time.monotonic()
             if not (has_place and is_live(state)) or time.monotonic() >= ends_at or stopping():
                 return
             time.sleep(POLL)
 
 
 def _event(name: str, key: str, state: dict[str, Any]) -> bytes:
-    # One line: JSON has its line ends escaped, and DRF's renderer also those that JavaScript knows besides.
+    # The data is one line: JSON escapes line ends, and DRF's renderer also escapes those that only JavaScript has.
     return f"event: {name}\nid: {key}\ndata: ".encode() + SafeJSONRenderer().render(state) + b"\n\n"

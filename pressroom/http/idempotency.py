@@ -1,7 +1,8 @@
-"""``Idempotency-Key`` on a POST that starts work: the work and its answer are one transaction, and happen once.
+"""``Idempotency-Key`` on a POST that starts work: the work and its response are one transaction and happen once.
 
-A repeat within 24 hours gets the first answer again; with another body 422; while the first is at work 409.
-Keys are a user's own, or an address's where nobody is signed in. Without one a request is just a request.
+A repeat within 24 hours gets the first response again. A repeat with another body gets 422, and one that arrives while
+the first request is in progress gets 409. Keys belong to a user, or to an address if nobody is signed in. A request
+without a key is handled as usual.
 """
 
 from __future__ import annotations
@@ -28,20 +29,22 @@ LIFETIME = timedelta(hours=24)
 LONGEST_KEY = 255
 BATCH = 1_000
 """Keys deleted at a time."""
+SALT = "pressroom.http.idempotency"
+"""Salt of the digest of a request. It is fixed, so that moving this module keeps stored keys valid."""
 
 
 class InProgress(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
-    default_detail = "A request with this Idempotency-Key is at work: try again."
+    default_detail = "A request with this Idempotency-Key is in progress: try again."
 
 
 class OtherRequest(exceptions.APIException):
     status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
-    default_detail = "This Idempotency-Key was used for another request."
+    default_detail = "This Idempotency-Key was already used for a different request."
 
 
 def idempotent(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """For a method of a DRF view that takes ``request``. An answer of 400 or more stores nothing, the key included."""
+    """Decorate a method of a DRF view that takes ``request``. It does not store responses of 400 or more."""
 
     @wraps(handler)
     def handle(view: Any, request: Request, *args: Any, **kwargs: Any) -> Any:
@@ -49,10 +52,10 @@ def idempotent(handler: Callable[..., Any]) -> Callable[..., Any]:
         if key is None:
             return handler(view, request, *args, **kwargs)
         if not 0 < len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
-            raise exceptions.ValidationError({"Idempotency-Key": f"1 to {LONGEST_KEY} printable ASCII characters."})
-        told = json.dumps([request.method, request.path, request.data], sort_keys=True, default=str)
-        # Keyed: from a bare digest of a registration one could try passwords, as fast as one likes.
-        digest = salted_hmac(__name__, told, algorithm="sha256").hexdigest()
+            raise exceptions.ValidationError({"Idempotency-Key": f"Use 1 to {LONGEST_KEY} printable ASCII characters."})
+        content = json.dumps([request.method, request.path, request.data], sort_keys=True, default=str)
+        # An HMAC, because anyone who reads a bare digest of a registration could guess its password offline.
+        digest = salted_hmac(SALT, content, algorithm="sha256").hexdigest()
         mine = {"key": key, **_caller(request)}
         with transaction.atomic():
             _lock(mine)
@@ -73,14 +76,14 @@ def idempotent(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _caller(request: Request) -> dict[str, Any]:
-    """Whose keys these are: the user's, or the address's as the throttles know it (NUM_PROXIES)."""
+    """Return the owner of the key: the user, or the address as the throttles determine it (NUM_PROXIES)."""
     if request.user.is_authenticated:
         return {"user_id": request.user.pk, "address": ""}
     return {"user_id": None, "address": BaseThrottle().get_ident(request) or ""}
 
 
 def _lock(mine: dict[str, Any]) -> None:
-    """Until the transaction ends, nobody else works on this key. Raises InProgress where somebody does."""
+    """Lock the key until the transaction ends. Raises InProgress if another request holds the lock."""
     digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).digest()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [int.from_bytes(digest[:8], "big", signed=True)])
@@ -90,9 +93,9 @@ def _lock(mine: dict[str, Any]) -> None:
 
 
 def _store(view: Any, request: Request, mine: dict[str, Any], digest: str, response: Response) -> None:
-    # Rendered here, for the renderer knows how dates and the like are told.
+    # Rendered here, because only the renderer can encode dates and the like.
     body = request.accepted_renderer.render(response.data, request.accepted_media_type, view.get_renderer_context())
-    # The type is told by the renderer, later.
+    # The renderer sets the content type later.
     headers = {name: value for name, value in response.headers.items() if name != "Content-Type"}
     IdempotencyKey.objects.create(
         **mine, request=digest, status=response.status_code,
@@ -109,7 +112,7 @@ def _replay(known: IdempotencyKey) -> HttpResponse:
 
 
 def keys_cleanup() -> int:
-    """Forget keys older than 24 hours, in batches. Returns how many."""
+    """Delete keys older than 24 hours, in batches. Returns how many were deleted."""
     old = IdempotencyKey.objects.filter(created_at__lt=timezone.now() - LIFETIME)
     deleted = 0
     while batch := list(old.values_list("pk", flat=True)[:BATCH]):

@@ -1,4 +1,4 @@
-"""JSON as an answer may hold it."""
+"""The renderer of the API's JSON."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pressroom.text import carried_json
 
 
 class SafeJSONRenderer(JSONRenderer):
-    """DRF's renderer, which has an answer for what JSON cannot hold, too: NaN, half a surrogate pair, endless depth.
+    """DRF's renderer, which also renders what JSON cannot hold: NaN, half a surrogate pair, too many levels.
 
-    What tasks return and users wrote is shown beside other people's: one of it must not be an error for all.
+    A list may show what tasks returned and what users wrote. A single bad value must not make the whole list an error.
     """
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:

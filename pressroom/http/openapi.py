@@ -11,9 +11,9 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 def examples(*, request: Any = None, response: Any = None) -> list[OpenApiExample]:
-    """What a request and its answer look like, for ``@extend_schema_serializer(examples=examples(…))``.
+    """Return examples of a request and its response, for ``@extend_schema_serializer(examples=examples(…))``.
 
-    Given to ``@extend_schema`` it is for one operation, and stands in the place of the serializer's.
+    With ``@extend_schema`` they belong to one operation and replace the serializer's examples.
     """
     shown = []
     if request is not None:
@@ -24,10 +24,10 @@ def examples(*, request: Any = None, response: Any = None) -> list[OpenApiExampl
 
 
 def response_headers(*names: str) -> Callable[[Handler], Handler]:
-    """For a view's method: what its answer of 200 carries besides, in the OpenAPI description."""
+    """Decorate a view's method with further headers of its 200 response, for the OpenAPI description."""
 
-    def noted(handler: Handler) -> Handler:
+    def mark(handler: Handler) -> Handler:
         handler.response_headers = names  # type: ignore[attr-defined]  # an attribute of ours
         return handler
 
-    return noted
+    return mark

@@ -20,11 +20,11 @@ from pressroom.http.json_renderer import SafeJSONRenderer
 
 HEADERS = ("If-Match", "If-None-Match")
 OF_THE_OBJECT = ("retrieve", "update", "partial_update")
-"""Actions whose answer is the object itself."""
+"""Actions whose response is the object itself."""
 
 
 class ConditionalGetMiddleware(DjangosConditionalGetMiddleware):
-    """Django's; errors get no ETag: nobody keeps them."""
+    """Django's middleware, without ETags for errors, which no client keeps."""
 
     def needs_etag(self, response: Any) -> bool:
         return response.status_code == status.HTTP_200_OK and super().needs_etag(response)
@@ -32,19 +32,19 @@ class ConditionalGetMiddleware(DjangosConditionalGetMiddleware):
 
 class PreconditionFailed(exceptions.APIException):
     status_code = status.HTTP_412_PRECONDITION_FAILED
-    default_detail = "It is not in the state that If-Match or If-None-Match names: read it again."
+    default_detail = "The object does not match If-Match or If-None-Match: read it again."
 
 
 class ConditionalMixin(GenericViewSet[Any]):
-    """For a viewset: each answer that is the object carries its ETag; whatever changes the object heeds If-Match.
+    """Adds ETags to the responses of a viewset that are the object, and If-Match to the requests that change it.
 
-    The check and the change are one transaction, under a lock of the object's row. ``GET`` with If-None-Match is
-    answered by the ConditionalGetMiddleware.
+    The check and the change are one transaction, which locks the object's row. The ConditionalGetMiddleware answers a
+    ``GET`` with If-None-Match.
     """
 
     takes_preconditions = True
     _compares = False
-    """The request's handler runs in a transaction, in which ``get_object`` compares before it gives the object."""
+    """True if the request's handler runs in a transaction in which ``get_object`` compares ETags."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -54,12 +54,12 @@ class ConditionalMixin(GenericViewSet[Any]):
             return
         for header in given:
             if not parse_etags(request.headers[header]):
-                raise exceptions.ValidationError({header: "ETags in quotes, separated by commas, or *."})
+                raise exceptions.ValidationError({header: "Use quoted ETags, separated by commas, or *."})
         setattr(self, name, transaction.atomic(getattr(self, name)))
         self._compares = True
 
     def get_object(self) -> Any:
-        """The object. Raises PreconditionFailed where the request wants it in another state before it changes it."""
+        """Return the object. Raises PreconditionFailed if the request would change it and its ETag does not match."""
         found = super().get_object()
         if not self._compares:
             return found
@@ -67,23 +67,24 @@ class ConditionalMixin(GenericViewSet[Any]):
         try:
             found = super().get_object()
         except Http404 as error:
-            # Gone while the lock was waited for.
+            # Another request deleted it while this one waited for the lock.
             raise PreconditionFailed from error
         if get_conditional_response(self.request._request, etag=self.etag(self.represent(found))) is not None:
             raise PreconditionFailed
         return found
 
     def represent(self, found: Any) -> dict[str, Any]:
-        """What ``GET`` answers for the object."""
+        """Return the object as ``GET`` shows it."""
         return dict(self.get_serializer(found).data)
 
     def etag(self, data: dict[str, Any]) -> str:
-        """The ETag of the object that is represented like this."""
+        """Return the ETag of an object that is represented as ``data``."""
         return f'"{hashlib.sha256(SafeJSONRenderer().render(data)).hexdigest()[:32]}"'
 
     def get_success_headers(self, data: Any) -> dict[str, str]:
-        """Where a new object is in the API, and its ETag: kept with an Idempotency-Key's answer, unlike what is added
-        to an answer later.
+        """Return Location and ETag of a new object.
+
+        They are stored with the response of an Idempotency-Key, unlike headers that are added later.
         """
         return {"Location": data.get("self") or data["url"], "ETag": self.etag(data)}
 

@@ -1,4 +1,4 @@
-"""What a run is about: an object of an app, under its address in the API."""
+"""What a run is about: an object of an app, with its URL in the API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rest_framework.reverse import reverse
 from pressroom.models import TaskRun
 
 HEAD = 300
-"""Characters of a call's arguments in which the first one is looked for: a key is short, the rest may be large."""
+"""Characters at the start of a call's body in which its first argument is searched: a body may be long."""
 
 
 class Subject(NamedTuple):
@@ -22,24 +22,30 @@ class Subject(NamedTuple):
     type: str
     view_name: str
     key: Callable[[Any], Any] | None
-    """From a task's first argument to the object's key, where it is not that itself; None: there is no such object."""
+    """Returns the object's key for a task's first argument, or None if there is no object.
+
+    Without this function the first argument is the key.
+    """
 
 
 _subjects: dict[str, Subject] = {}
 
 
 def tasks_about(type_: str, view_name: str, *tasks: Any, key: Callable[[Any], Any] | None = None) -> None:
-    """Declare that the tasks' first argument is the key of a ``type_``, whose address is the route ``view_name``'s."""
+    """Declare that the first argument of the tasks is the key of a ``type_``, whose URL is the route ``view_name``.
+
+    ``key`` returns the key for a first argument that is not the key itself.
+    """
     _subjects.update((task.name, Subject(type_, view_name, key)) for task in tasks)
 
 
 def subjects() -> list[str]:
-    """The names of the tasks of which it is declared what they are about."""
+    """Return the names of the tasks for which `tasks_about` was called."""
     return sorted(_subjects)
 
 
 def about(run: TaskRun, request: Request) -> dict[str, str] | None:
-    """Type and address of the run's object; None where nothing is declared of its task."""
+    """Return type and URL of the run's object, or None if nothing is declared for its task."""
     subject = _subjects.get(run.name)
     argument = _first_argument(getattr(run, "body_head", None) or run.body[:HEAD]) if subject is not None else None
     if subject is None or not isinstance(argument, int | str):
@@ -50,12 +56,12 @@ def about(run: TaskRun, request: Request) -> dict[str, str] | None:
             return None
         return {"type": subject.type, "url": reverse(subject.view_name, args=[key], request=request)}
     except (NoReverseMatch, ValueError):
-        # Called with what is no key.
+        # The argument is not a key.
         return None
 
 
 def _first_argument(body: str) -> Any:
-    """Of a message's body, which is ``[args, kwargs, …]`` and may be cut off behind."""
+    """Return the first argument in a message's body, which is ``[args, kwargs, …]`` and may be truncated."""
     decoder = json.JSONDecoder()
     try:
         if not body.startswith("[[]"):

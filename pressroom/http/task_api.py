@@ -1,4 +1,4 @@
-"""``/api/tasks/``: what became of a run, and what may be done with it."""
+"""``/api/tasks/``: the status of runs, and the actions on them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from pressroom.text import carried, carried_json
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
 POLL_AFTER = 1
-"""Seconds after which a client may look again at a live run."""
+"""Seconds after which a client may read a live run again."""
 
 
 def task_example(name: str, queue: str, **members: Any) -> dict[str, Any]:
-    """For the OpenAPI description: a task that was just called, less what ``members`` say."""
+    """Return an example for the OpenAPI description: a run that was just called, with ``members`` replaced."""
     return {
         "id": "019caa4c-36bd-7c3a-9f0e-5d2b8a6f4e10",
         "url": "https://press.example.com/api/tasks/019caa4c-36bd-7c3a-9f0e-5d2b8a6f4e10/",
@@ -76,7 +76,7 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
     """A run as the API shows it."""
 
     class ProgressSerializer(serializers.Serializer[TaskRun]):
-        """How far it is, in units of the task's own; null where it does not say."""
+        """The progress in units of the task's own. Null if the task does not report any."""
 
         current = serializers.IntegerField(source="progress_current", allow_null=True)
         total = serializers.IntegerField(source="progress_total", allow_null=True)
@@ -89,10 +89,10 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         detail = serializers.CharField(source="error")
 
     class AboutSerializer(serializers.Serializer[TaskRun]):
-        """The object that the task is for."""
+        """The object that the run is about."""
 
-        type = serializers.CharField(help_text="What it is: `post`, `order`, `report`, …")
-        url = serializers.URLField(help_text="Its address in the API.")
+        type = serializers.CharField(help_text="The type of the object: `post`, `order`, `report`, …")
+        url = serializers.URLField(help_text="The URL of the object in the API.")
 
     url = serializers.HyperlinkedIdentityField(view_name="task-detail", lookup_field="pk")
     about = serializers.SerializerMethodField()
@@ -127,12 +127,12 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         try:
             return carried_json(json.loads(run.result))
         except (ValueError, RecursionError):
-            # Deeper, or a number longer, than anybody reads.
+            # It is nested too deeply, or has a number with too many digits.
             return None
 
     @extend_schema_field(serializers.URLField(allow_null=True))
     def get_result_url(self, run: TaskRun) -> str | None:
-        """Where to get the result: of a task that returns ``{"url": "/a/path"}``, an address of this site."""
+        """The URL of the result on this site, if the task returned ``{"url": "/a/path"}``."""
         result = self.get_result(run)
         path = result.get("url") if isinstance(result, dict) else None
         if not isinstance(path, str) or not path.startswith("/"):
@@ -149,7 +149,7 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
 
 
 class TaskRunFilterSerializer(serializers.Serializer[TaskRun]):
-    """What a list may be narrowed to."""
+    """The filters of the list."""
 
     status = serializers.ChoiceField(choices=STATUSES, required=False)
     queue = serializers.ChoiceField(choices=sorted(declared_queues()), required=False)
@@ -161,7 +161,7 @@ class Conflict(exceptions.APIException):
 
 
 class MayOperate(permissions.BasePermission):
-    """Those who run the site."""
+    """Allows users who may operate the site."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return may_operate(request.user)
@@ -170,7 +170,7 @@ class MayOperate(permissions.BasePermission):
 class TaskRunViewSet(
     ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[TaskRun]
 ):
-    """Your runs; with a permission of the operations pages, everybody's."""
+    """Your runs. With a permission of the operations pages, everybody's runs."""
 
     serializer_class = TaskRunSerializer
     filter_serializer_class = TaskRunFilterSerializer
@@ -178,7 +178,7 @@ class TaskRunViewSet(
     lookup_value_converter = "uuid"
 
     def get_queryset(self) -> QuerySet[TaskRun]:
-        """The user's runs, or all for who may view them: whatever else there is, is not found."""
+        """Return the user's runs, or all runs if the user may view them. Any other run is not found."""
         if getattr(self, "swagger_fake_view", False):
             return TaskRun.objects.none()
         runs = TaskRun.objects.defer("body", "headers", "properties", "traceback")
@@ -186,17 +186,20 @@ class TaskRunViewSet(
         return runs if may_view(self.request.user) else runs.filter(owner=self.request.user.pk)
 
     def narrow(self, queryset: QuerySet[TaskRun], fields: dict[str, Any]) -> QuerySet[TaskRun]:
-        """What a list asks for, in the words of the row."""
+        """Filter the list. The API's status ``failed`` is ``dead`` in the ledger."""
         if fields.get("status") == "failed":
             fields["status"] = Status.DEAD
         return queryset.filter(**fields)
 
     def get_renderers(self) -> list[Any]:
-        """A single run can be told as a stream of events, too."""
-        return [*super().get_renderers(), *([EventStreamRenderer()] if self.action == "retrieve" else [])]
+        """Return the renderers. A single run can also be read as a stream of events."""
+        renderers = super().get_renderers()
+        return [*renderers, EventStreamRenderer()] if self.action == "retrieve" else renderers
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """List runs. Newest first; one whose place other tasks took is `replaced` here, its address tells the rest."""
+        """List runs. The newest come first. A run that other tasks replaced is `replaced` here; read the run itself to
+        see what became of them.
+        """
         return super().list(request, *args, **kwargs)
 
     @extend_schema(
@@ -205,9 +208,9 @@ class TaskRunViewSet(
                 "Last-Event-ID",
                 str,
                 OpenApiParameter.HEADER,
-                description="Of a stream of events: the `id` of the last one that came; a browser sends it by itself.",
+                description="For a stream of events: the `id` of the last event received. Browsers send it.",
             ),
-            # The choice is made by Accept alone.
+            # Only Accept selects the format.
             OpenApiParameter("format", exclude=True),
         ],
         responses={
@@ -220,10 +223,10 @@ class TaskRunViewSet(
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         """Read a run. Status, progress, times, attempts, result and error.
 
-        With `Accept: text/event-stream` the answer is a stream of Server-Sent Events: `status` when the run's state
-        has changed, `progress` when only its progress has, each with the whole run as JSON and an `id`. It ends with
-        the run, or after some time; a client that then comes back with `Last-Event-ID` (a browser's `EventSource`
-        does by itself) misses nothing, and gets 204 once the run has ended and it knows.
+        With `Accept: text/event-stream` the response is a stream of Server-Sent Events: `status` when the run's state
+        has changed, `progress` when only its progress has. Each event has the whole run as JSON and an `id`. The stream
+        ends with the run, or after some time. A client that reconnects with `Last-Event-ID`, as a browser's
+        `EventSource` does, misses nothing. It gets 204 once it has received the end of the run.
         """
         run = self.get_object()
         data = self.represent(run)
@@ -247,24 +250,24 @@ class TaskRunViewSet(
         pieces = event_stream.events(read, lambda state: state["status"] in LIVE, last)
         response = StreamingHttpResponse(() if self.request.method == "HEAD" else pieces, content_type=MEDIA_TYPE)
         response["Cache-Control"] = "private, no-store"
-        # nginx would gather events until its buffer is full.
+        # Without this header nginx would hold events back until its buffer is full.
         response["X-Accel-Buffering"] = "no"
         return response
 
     def represent(self, found: TaskRun) -> dict[str, Any]:
-        """The run; one whose place others took as it was called, with what came of them."""
+        """Return the run as the API shows it. A replaced run shows what became of the tasks that replaced it."""
         data = dict(self.get_serializer(found).data)
         return self._of_replacement(found, data) if found.status == Status.REPLACED else data
 
-    def _of_replacement(self, run: TaskRun, told: dict[str, Any]) -> dict[str, Any]:
-        """What came of the tasks that took the run's place, under the name and address that the client knows."""
+    def _of_replacement(self, run: TaskRun, replaced: dict[str, Any]) -> dict[str, Any]:
+        """Return what became of the tasks that replaced the run, under the id, name and URL that the client knows."""
         newest = self.get_queryset().filter(celery_id=run.celery_id).order_by("-id")[0]
         kept = ("id", "url", "name", "queue", "about", "created_at")
-        data = {**self.get_serializer(newest).data, **{name: told[name] for name in kept}}
-        if told["progress"]["current"] is not None:
-            data["progress"] = told["progress"]
+        data = {**self.get_serializer(newest).data, **{name: replaced[name] for name in kept}}
+        if replaced["progress"]["current"] is not None:
+            data["progress"] = replaced["progress"]
         if newest.status == Status.REPLACED:
-            # Their last one is still to come, or never will: a chord's header that failed.
+            # The last of those tasks has no run yet. If a chord's header failed, it never gets one.
             outcome: AsyncResult[Any] = AsyncResult(run.celery_id)
             data["status"] = "failed" if outcome.failed() else "running"
             data["finished_at"] = data["finished_at"] if outcome.failed() else None
@@ -282,20 +285,23 @@ class TaskRunViewSet(
     @action(detail=True, methods=["post"])
     @idempotent
     def cancel(self, request: Request, pk: Any = None) -> Response:
-        """Cancel a run. One that waits never begins; a running one is stopped within seconds, where its pool can, and
-        told where it cannot: `cancel_requested_at` says so, and `status` what became of it. Ended: 409. One that you
-        have not ordered, for the site calls it by itself: 403.
+        """Cancel a run. A waiting run never starts. A running one is stopped within seconds if its pool can stop it;
+        otherwise the task itself may read the request and stop. `cancel_requested_at` shows the request, `status` what
+        became of the run. A run that has ended gives 409. One that the site called on its own gives 403, unless you
+        operate the site.
         """
         run = self.get_object()
         if not may_cancel(request.user, run):
-            raise exceptions.PermissionDenied("The site's own tasks are cancelled by those who operate it.")
+            raise exceptions.PermissionDenied("Only those who operate the site may cancel its own tasks.")
         return self._acted(run, operator_actions.run_cancel)
 
     @extend_schema(request=None, responses={202: TaskRunSerializer}, examples=examples(response=task_example(*EXAMPLE)))
     @action(detail=True, methods=["post"], permission_classes=[permissions.IsAuthenticated, MayOperate])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:
-        """Run a failed, cancelled or expired run again, as a new one. For those who may operate. Others: 409."""
+        """Run a failed, cancelled or expired run again, as a new one. You need the permission to operate. A run with
+        another status gives 409.
+        """
         return self._acted(self.get_object(), operator_actions.run_again)
 
     def _acted(self, run: TaskRun, act: Callable[..., TaskRun | None]) -> Response:
@@ -310,7 +316,7 @@ class TaskRunViewSet(
 
 
 def run_payloads(results: Iterable[AsyncResult[Any]], request: Request) -> list[dict[str, Any]]:
-    """The API's representation of what ``delay()`` returned, in that order.
+    """Return the runs of what ``delay()`` returned as the API shows them, in the order of ``results``.
 
     Raises TaskRun.DoesNotExist for a result that has no run.
     """

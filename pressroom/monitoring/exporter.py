@@ -25,7 +25,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from pressroom.conf import declared_queues
-from pressroom.enqueue.wakeup import broker_client
+from pressroom.enqueue.broker import broker_client
 from pressroom.monitoring.queue_stats import TIMEOUT, Broker, Ledger, QueueFigures, read_broker, read_ledger
 from pressroom.monitoring.server import Answer, exposition
 from pressroom.plugins import parts

@@ -17,7 +17,7 @@ from django_celery_beat.models import PeriodicTask
 from pressroom.beat.entry import LedgerEntry, read_schedules
 from pressroom.conf import SUSPECT_AFTER, WINDOW_LEAST, declared_queues
 from pressroom.database.redis import is_away
-from pressroom.enqueue.wakeup import prefixed
+from pressroom.enqueue.broker import prefixed
 from pressroom.sql.runs import WAITING
 
 CAP = 10_000

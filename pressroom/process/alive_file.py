@@ -1,14 +1,14 @@
-"""A file that tells a supervisor how a process without a port is doing: ``ALIVE_FILE``.
+"""``ALIVE_FILE``: the file that shows a supervisor whether a process without a port is alive and ready.
 
-Its age says whether the process still runs, its text whether it has begun its work. A thread of its own writes it, so
-neither Postgres nor Redis, when away, makes a process look dead.
+The age of the file shows whether the process still runs, its text whether it has begun its work. A thread of its own
+writes the file, so an outage of Postgres or Redis does not make a process look dead.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time  # noqa: F401 - for `native`
+import time  # noqa: F401 - `native` looks it up
 from pathlib import Path
 
 from django.conf import settings
@@ -18,11 +18,11 @@ from pressroom.process.os_threads import native, start_native_thread
 logger = logging.getLogger(__name__)
 
 EVERY = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two writes."""
 
 
 def start() -> None:
-    """Show signs of life from now on, while this process lives; nothing without ``ALIVE_FILE``."""
+    """Keep the file fresh from now on, as long as this process lives. Does nothing without ``ALIVE_FILE``."""
     if not settings.ALIVE_FILE:
         return
     path, pid = Path(settings.ALIVE_FILE), os.getpid()
@@ -34,12 +34,12 @@ def start() -> None:
             try:
                 path.touch()
             except OSError:
-                logger.exception("no sign of life in %s", path)
+                logger.exception("%s cannot be written", path)
 
     start_native_thread(keep)
 
 
 def ready() -> None:
-    """Say that the work has begun."""
+    """Write that the process has begun its work."""
     if settings.ALIVE_FILE:
         Path(settings.ALIVE_FILE).write_text("ready\n")

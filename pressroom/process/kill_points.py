@@ -1,4 +1,4 @@
-"""The points at which a process may be killed by a test, each named for what was done last.
+"""The points at which a test may kill a process. Each is named after the step that was done last.
 
 ``call.stored``, ``call.committed``, ``relay.marked``, ``relay.pushed``, ``worker.received``, ``worker.claimed``,
 ``worker.ran``, ``worker.finished``; in a bundle ``worker.exchanged``.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 
 def _nothing(point: str) -> None:
-    """What happens at every point, unless a test's own module has put something else here."""
+    """Do nothing. A test replaces ``reach`` with a function of its own."""
 
 
 reach: Callable[[str], None] = _nothing

@@ -14,7 +14,8 @@ from django.db import connection
 
 from pressroom.database.errors import is_no_answer
 from pressroom.database.redis import is_away
-from pressroom.enqueue.wakeup import KEY, broker_client, prefixed
+from pressroom.enqueue.broker import broker_client, prefixed
+from pressroom.enqueue.wakeup import KEY
 from pressroom.monitoring.counters import RelayMetrics
 from pressroom.relay.publisher import Publisher
 from pressroom.relay.reconciler import Reconciler

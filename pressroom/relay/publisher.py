@@ -18,8 +18,8 @@ from django.conf import settings
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, OutOfMemoryError
 
 from pressroom.database.redis import is_away
+from pressroom.enqueue.broker import prefixed
 from pressroom.enqueue.envelope import envelope
-from pressroom.enqueue.wakeup import prefixed
 from pressroom.execution import settle
 from pressroom.monitoring.counters import RelayMetrics
 from pressroom.process import kill_points

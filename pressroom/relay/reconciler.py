@@ -16,8 +16,8 @@ from django.db import connection
 from pressroom.conf import WINDOW_LEAST, WINDOW_MOST, WINDOW_PER_SLOT, declared_queues
 from pressroom.database.errors import is_no_answer
 from pressroom.database.redis import is_away
+from pressroom.enqueue.broker import prefixed
 from pressroom.enqueue.envelope import run_id_in
-from pressroom.enqueue.wakeup import prefixed
 from pressroom.execution import settle
 from pressroom.sql import dispatch, workers
 

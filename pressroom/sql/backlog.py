@@ -1,4 +1,7 @@
-"""What a slot takes from the ledger without a message, and writes of it, under the token of the message that it had."""
+"""The statements of a bundle: a slot claims more runs from the ledger, and writes their ends, without a message.
+
+All runs of a bundle are claimed under the token of the message that the slot began with.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,19 @@ from pressroom.sql.runs import Claim
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Success:
-    """A run of a bundle that ended well, and is to be written."""
+    """A run of a bundle that succeeded. Its end is not written yet."""
 
     claim: Claim
     result: str | None
     children: str | None
     began: float
     ended: float
-    """Seconds ago."""
+    """``began`` and ``ended`` are seconds ago."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Taken:
-    """A run taken from the backlog, claimed."""
+    """A run that a slot claimed from the backlog."""
 
     claim: Claim
     celery_id: str
@@ -38,7 +41,7 @@ class Taken:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finished:
-    """How a run ended, as the ledger has it."""
+    """How a run ended, as the ledger records it."""
 
     celery_id: str
     name: str
@@ -46,16 +49,19 @@ class Finished:
     error_type: str
     waited: float | None
     runtime: float | None
-    """Both in seconds; neither where it is to be tried again."""
+    """``waited`` and ``runtime`` are seconds. Both are None for a run that will be retried."""
 
 
-_EXCHANGE_ONE, _EXCHANGE_MANY = (
-    f"""
-    SELECT * FROM taskruns_exchange_1(%s, %s, %s, {array}::uuid[], {array}::text[], {array}::text[], {array}::float8[],
-        {array}::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
+# psycopg needs much longer for a list than for a text. A single run is therefore passed as plain values, and names and
+# revoked ids as one text each.
+_EXCHANGE_ONE = """
+    SELECT * FROM taskruns_exchange_1(%s, %s, %s, ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[],
+        ARRAY[%s]::float8[], ARRAY[%s]::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
-    for array in ("ARRAY[%s]", "%s")
-)
+_EXCHANGE_MANY = """
+    SELECT * FROM taskruns_exchange_1(%s, %s, %s, %s::uuid[], %s::text[], %s::text[],
+        %s::float8[], %s::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
+    """
 
 
 def exchange(
@@ -67,19 +73,31 @@ def exchange(
     limits: str,
     most: int,
 ) -> tuple[set[uuid.UUID], list[Taken]]:
-    """End these runs and claim up to ``most`` others, under the token of ``first``, which has ended.
+    """End the runs of ``successes`` and claim up to ``most`` others under the token of ``first``, which has ended.
 
-    Those are the next of its queue and priority, or of one that is more urgent, as far as they are calls of ``names``,
-    not those with the Celery ids ``revoked``, no attempt of theirs was lost, and their headers have ``limits`` in them.
-    Returns the keys of what has ended (of another, the claim was lost), and what was claimed, the longest due first.
+    The statement claims the next due runs of the same queue that are as urgent as ``first`` or more urgent. It claims
+    only runs of the tasks ``names`` that never lost an attempt and whose headers contain the text ``limits``. It skips
+    the Celery ids ``revoked``.
 
-    May be repeated when the answer was lost: it returns what is claimed under the token, if anything is.
+    Returns the keys of the runs that it ended and the runs that it claimed, the longest due first. A run of
+    ``successes`` whose key is missing had lost its claim.
+
+    You may repeat the call when its answer was lost: it then returns the runs that are claimed under the token.
     """
-    told = [(one.claim.run_id, one.result, one.children, one.began, one.ended) for one in successes]
-    ends: list[Any] = [*told[0]] if len(told) == 1 else [*map(list, zip(*told, strict=True))] or [[]] * 5
+    columns: list[list[Any]] = [
+        [one.claim.run_id for one in successes],
+        [one.result for one in successes],
+        [one.children for one in successes],
+        [one.began for one in successes],
+        [one.ended for one in successes],
+    ]
+    if len(successes) == 1:
+        statement, ends = _EXCHANGE_ONE, [column[0] for column in columns]
+    else:
+        statement, ends = _EXCHANGE_MANY, columns
     with connection.cursor() as cursor:
         cursor.execute(
-            _EXCHANGE_ONE if len(told) == 1 else _EXCHANGE_MANY,
+            statement,
             [first.run_id, first.token, worker_id, *ends, "\n".join(names), "\n".join(revoked), limits, most],
         )
         rows = cursor.fetchall()
@@ -89,7 +107,7 @@ def exchange(
 
 
 def running_under(worker_id: int, token: uuid.UUID) -> list[Claim]:
-    """What runs under a token: the message's run, what was taken after it, or nothing any more."""
+    """Return the claims of the runs that still run under the token: the message's own run and those taken after it."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -102,19 +120,19 @@ def running_under(worker_id: int, token: uuid.UUID) -> list[Claim]:
 
 
 def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[Finished]:
-    """What has ended under a token within so many seconds, or is to be tried again, but for the message's run."""
-    told = """
+    """Return the runs under the token, except ``first``, that ended in the last ``seconds`` or will be retried."""
+    select_runs = """
     SELECT celery_id, name, status, error_type,
         CASE WHEN status <> 'retrying' THEN extract(epoch FROM started_at - run_at)::float8 END,
         extract(epoch FROM finished_at - started_at)::float8
     FROM taskruns_taskrun WHERE claim = %s AND id <> %s
     """
     with connection.cursor() as cursor:
-        # Each by an index of its own.
+        # Two SELECTs, so that each uses an index of its own.
         cursor.execute(
             f"""
-            {told} AND finished_at > statement_timestamp() - make_interval(secs => %s)
-            UNION ALL {told} AND status = 'retrying'
+            {select_runs} AND finished_at > statement_timestamp() - make_interval(secs => %s)
+            UNION ALL {select_runs} AND status = 'retrying'
             """,
             [token, first, seconds, token, first],
         )

@@ -1,4 +1,4 @@
-"""The statements for groups, chords and results that belong to no run of their own."""
+"""The statements for groups, for chords and for results that belong to no run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import connection
 
 
 def save(group_id: str, structure: str | None) -> None:
-    """A group; its structure as JSON where it is known. A structure is never lost to a later None."""
+    """Save a group with its structure (JSON), or None if it is unknown. None never replaces a saved structure."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -20,9 +20,9 @@ def save(group_id: str, structure: str | None) -> None:
 
 
 def set_size(group_id: str, size: int) -> None:
-    """How many parts the chord's header has. Celery says so before it calls the last of them.
+    """Save how many parts the chord's header has. Celery calls this before it calls the last of them.
 
-    A frozen chord that is called again has its group again; where its body was called, the count begins anew.
+    A frozen chord that is called again uses the same group id. If its body was called before, the count starts anew.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -44,15 +44,15 @@ def set_size(group_id: str, size: int) -> None:
 
 
 def enlarge(group_id: str) -> None:
-    """One part more in the header, added by one that still runs."""
+    """Add one part to the header. A part that still runs added it."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE taskruns_taskgroup SET size = size + 1 WHERE group_id = %s", [group_id])
 
 
 def count(group_id: str, celery_id: str, position: float, state: str, result: str) -> bool:
-    """Count a part; a part counts once. True for the one that makes the header complete: it calls the body.
+    """Count a part of the header, each part once. Returns True if it completes the header: the caller calls the body.
 
-    The group's row stays locked until the caller's transaction ends, so the last two parts do not miss each other.
+    The group's row stays locked until the caller's transaction ends, so that two last parts cannot overlook each other.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -76,7 +76,7 @@ def count(group_id: str, celery_id: str, position: float, state: str, result: st
 
 
 def parts(group_id: str) -> list[tuple[str, str, str]]:
-    """Celery id, state and result (JSON) of a chord's parts, in the header's order."""
+    """Return Celery id, state and result (JSON) of each counted part of a chord, in the header's order."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT celery_id, state, result FROM taskruns_chordpart WHERE group_id = %s ORDER BY position, id",
@@ -86,7 +86,7 @@ def parts(group_id: str) -> list[tuple[str, str, str]]:
 
 
 def structure(group_id: str) -> str | None:
-    """The group's structure as JSON, where it was saved."""
+    """Return the group's structure as JSON, or None if none was saved."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT structure FROM taskruns_taskgroup WHERE group_id = %s", [group_id])
         row = cursor.fetchone()
@@ -94,14 +94,14 @@ def structure(group_id: str) -> str | None:
 
 
 def delete(group_id: str) -> None:
-    """Forget a group and its parts."""
+    """Delete a group and its parts."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM taskruns_chordpart WHERE group_id = %s", [group_id])
         cursor.execute("DELETE FROM taskruns_taskgroup WHERE group_id = %s", [group_id])
 
 
 def store(celery_id: str, state: str, result: str, traceback: str, children: str | None = None) -> None:
-    """A result that is not a run's own. That it is revoked says nothing of what has ended."""
+    """Store a result that is not a run's own. REVOKED never replaces a success or a failure."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -1,4 +1,4 @@
-"""The statements of the relay: which rows are due, which are in Redis, which are not any more."""
+"""The statements of the relay: which runs are due, which are published, and which messages Redis has lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pressroom.sql.runs import WAITING
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
-    """A due run as the relay takes it."""
+    """A due run that the relay has just marked as published."""
 
     run_at: datetime.datetime
     run_id: uuid.UUID
@@ -28,13 +28,14 @@ class Published:
 
 
 def take_due(windows: dict[str, int]) -> list[Published]:
-    """Mark due rows as published, per queue up to its window of published and unclaimed ones.
+    """Mark due runs as published and return them in the order in which the relay pushes them.
 
-    Of those that were lost more than once, and may be what kills the workers, one at a time: so whoever only ran
-    beside it is not given up with it.
+    ``windows`` holds for each queue how many published and unclaimed runs it may have.
 
-    Returns them in the order in which they are to be pushed. The mark is committed before any push, so that a
-    worker never finds a message whose row does not know that it was sent.
+    Suspects (runs that were lost more than once and may be what kills the workers) are published one at a time per
+    queue. A run that only ran beside the culprit thus does not become a dead letter with it.
+
+    Commit before the first push, so that no worker receives a message of a run that is not marked as published.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -46,9 +47,9 @@ def take_due(windows: dict[str, int]) -> list[Published]:
 
 
 def unpublish(run_ids: Iterable[uuid.UUID]) -> int:
-    """Waiting rows whose message is not in Redis: to be published again. Returns how many.
+    """Have waiting runs whose message is not in Redis published again. Returns how many.
 
-    Safe when the message is there after all: the second one finds nothing to claim.
+    This is safe if a message is in Redis after all: of two messages only one can claim the run.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -59,7 +60,7 @@ def unpublish(run_ids: Iterable[uuid.UUID]) -> int:
 
 
 def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
-    """Per queue, the rows published more than ``older_than`` seconds ago that nobody has claimed."""
+    """Return for each queue the runs that were published over ``older_than`` seconds ago and that no worker claimed."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -73,7 +74,10 @@ def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
 
 
 def taken_by_the_dead(run_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
-    """Those published runs of whose queue a worker has died since: it may have had their message."""
+    """Return those of the runs whose message a dead worker may have taken.
+
+    These are the runs for whose queue a worker died after they were published.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """

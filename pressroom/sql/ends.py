@@ -1,6 +1,7 @@
-"""The statements that end an attempt or a run. Only `execution` calls them, which also tells Celery.
+"""The statements that end an attempt or a run. Only `pressroom.execution` calls them: it also informs Celery.
 
-Each function runs one statement on the default connection, in the caller's transaction if there is one.
+Each function runs one statement on the default connection, in the caller's transaction if there is one. The functions
+that take a claim write nothing if that claim is no longer held.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from django.db import connection
 from pressroom.conf import declared_queues
 from pressroom.sql.runs import (
     ATTEMPT_RECORD,
+    ENDED_COLUMNS,
     LOST,
-    TOLD,
     WAITING,
     Claim,
     Ended,
@@ -26,25 +27,29 @@ from pressroom.sql.runs import (
 )
 
 MOST_AT_ONCE = 1_000
+"""Runs that one `expire` ends at most."""
 _MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %s))"
 
 
 def succeed(claim: Claim, result: str | None, children: str | None = None) -> bool:
-    """End a run well. False where the claim is no longer ours: nothing was written."""
+    """End a run as succeeded. Returns False if the claim is no longer held."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT taskruns_succeed_1(%s, %s, %s, %s)", [claim.run_id, claim.token, result, children])
         return bool(cursor.fetchone()[0])
 
 
 def ignore(claim: Claim) -> bool:
-    """End a run without a verdict: it was replaced, or asked to be ignored."""
+    """End a run without a verdict: other tasks replaced it, or it raised Ignore. Returns False as `succeed` does.
+
+    A run whose cancellation was requested is not ended either.
+    """
     return update_held("status = 'replaced', finished_at = clock_timestamp()", [], claim, unless_cancelled=True)
 
 
 def reschedule(claim: Claim, message: Message, failure: Failure | None, result: str | None = None) -> bool:
-    """The run goes on as ``message`` (a retry, or what replaced the task). False where the claim is lost.
+    """Have the run go on as ``message``: a retry, or the task that replaced it. Returns False as `ignore` does.
 
-    ``result``: the error that a retry is for, as the backend keeps it.
+    With ``failure`` it is a retry. ``result`` is the error that caused the retry, as the result backend stores it.
     """
     return update_held(
         f"""status = %s, name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
@@ -72,7 +77,7 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None, result: 
 
 
 def fail(claim: Claim, failure: Failure, result: str | None, children: str | None = None) -> bool:
-    """End a run as a dead letter. False where the claim is no longer ours."""
+    """End a run as a dead letter. Returns False if the claim is no longer held."""
     return update_held(
         """status = 'dead', result = %s, children = %s, finished_at = clock_timestamp(),
            error_type = %s, error = %s, traceback = %s""",
@@ -83,27 +88,28 @@ def fail(claim: Claim, failure: Failure, result: str | None, children: str | Non
 
 
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
-    """An attempt that ended without a verdict, known by its claim; empty where it had ended otherwise."""
+    """Record the loss of the attempt under this claim. Returns an empty list if it had ended before."""
     return _lose("t.claim = %s AND t.id = %s", [token, run_id], failure)
 
 
 def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
-    """Every attempt under a token that has not ended."""
+    """Record the loss of every attempt under the token that has not ended."""
     return _lose("t.worker_id = %s AND t.claim = %s", [worker_id, token], failure)
 
 
 def lose_orphans() -> list[Ended]:
-    """Every attempt whose worker is dead."""
-    # What is locked just now is looked at again with the next pass.
+    """Record the loss of every attempt whose worker is dead."""
+    # The next pass looks again at rows that are locked now.
     return _lose("t.worker_id IN (SELECT id FROM taskruns_worker WHERE dead_at IS NOT NULL)", [], LOST, "SKIP LOCKED")
 
 
 def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> list[Ended]:
-    """Running rows of which ``where`` holds: due again, or a dead letter after the queue's ``max_attempts``.
+    """Count a loss for the running rows that match ``where``, and return them.
 
-    Due since when they first were: what was lost does not wait behind all that came after it.
+    Each becomes due again, or a dead letter after the queue's ``max_attempts``, or cancelled if that was requested.
+    ``run_at`` stays, so that a lost run does not wait behind the runs that came after it.
     """
-    limits = ",".join(["(%s,%s::int)"] * len(declared_queues()))
+    limits = ", ".join("(%s, %s::int)" for _ in declared_queues())
     return rows_ended(
         f"""
         WITH limits (queue, max_attempts) AS (VALUES {limits}),
@@ -122,7 +128,7 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
             RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status, t.attempt, t.worker_id, t.started_at
         ),
         noted AS ({ATTEMPT_RECORD})
-        SELECT {TOLD} FROM changed
+        SELECT {ENDED_COLUMNS} FROM changed
         """,
         [
             *(item for queue in declared_queues().values() for item in (queue.name, queue.max_attempts)),
@@ -135,9 +141,10 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
 
 
 def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[Ended]:
-    """A waiting run whose task no worker knew: due again in ``pause`` seconds, dead after ``limit`` of them.
+    """Postpone a waiting run whose task's name the worker does not know by ``pause`` seconds.
 
-    Empty where it does not wait any more.
+    ``limit`` seconds after the first worker did not know it, the run becomes a dead letter. Returns an empty list if
+    the run no longer waits.
     """
     return rows_ended(
         f"""
@@ -159,30 +166,31 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
 
 
 def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
-    """A run that has not begun never will; empty where it has."""
+    """Cancel a run that waits. Returns an empty list if it does not wait."""
     return rows_ended(
         f"""
         UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
-        WHERE id = %s AND status IN {WAITING} RETURNING {TOLD}
+        WHERE id = %s AND status IN {WAITING} RETURNING {ENDED_COLUMNS}
         """,
         [run_id],
     )
 
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[Ended]:
-    """A running one that was stopped because it was to be cancelled."""
+    """End the run under this claim as cancelled, after the worker stopped its attempt."""
+    requested = "AND cancel_requested_at IS NOT NULL" if only_if_requested else ""
     return rows_ended(
         f"""
         UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
-        WHERE id = %s AND claim = %s AND status = 'running' {"AND cancel_requested_at IS NOT NULL" * only_if_requested}
-        RETURNING {TOLD}
+        WHERE id = %s AND claim = %s AND status = 'running' {requested}
+        RETURNING {ENDED_COLUMNS}
         """,
         [run_id, token],
     )
 
 
 def expire() -> list[Ended]:
-    """Waiting rows past their expiry become ``expired``: so many at once, as each is told to Celery."""
+    """End waiting runs that are past their expiry as expired, up to MOST_AT_ONCE: Celery is informed of each."""
     return rows_ended(
         f"""
         UPDATE taskruns_taskrun SET status = 'expired', finished_at = clock_timestamp()
@@ -190,7 +198,7 @@ def expire() -> list[Ended]:
             SELECT id FROM taskruns_taskrun WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
             LIMIT {MOST_AT_ONCE} FOR UPDATE SKIP LOCKED
         )
-        RETURNING {TOLD}
+        RETURNING {ENDED_COLUMNS}
         """,
         [],
     )

@@ -1,6 +1,7 @@
-"""The statements about dispatches that ended without a claim: refused, unreadable, or its reader died.
+"""The statements about misses: dispatches that ended without a claim.
 
-Like attempts they are counted, so that none is repeated for ever.
+Redis refused the message, no worker could read it, or the process that took it died. The ledger counts misses as it
+counts losses, so that no dispatch is repeated for ever.
 """
 
 from __future__ import annotations
@@ -10,23 +11,24 @@ import uuid
 from collections.abc import Collection
 
 from pressroom.conf import declared_queues
-from pressroom.sql.runs import TOLD, WAITING, Ended, Failure, rows_ended
+from pressroom.sql.runs import ENDED_COLUMNS, WAITING, Ended, Failure, rows_ended
 
 FREE = 2
-"""Dispatches in vain that cost nothing: a worker may die, and Redis lose its data, just when a message is taken."""
+"""Misses that do not count as a loss: a worker may die, or Redis lose its data, just as it takes a message."""
 MOST_REFUSED = 5
-"""Dispatches that Redis refuses, each after a longer pause, before the run is a dead letter."""
+"""Dispatches that Redis refuses before the run becomes a dead letter. The pause before each next one is longer."""
 
-_OF_T = ", ".join(f"t.{column}" for column in TOLD.split(", "))
+_ENDED_COLUMNS_OF_T = ", ".join(f"t.{column}" for column in ENDED_COLUMNS.split(", "))
 
 
 def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None = None) -> list[Ended]:
-    """Waiting runs whose message was taken, by a process that died before it claimed them: due again.
+    """Count a miss of waiting runs whose message was taken by a process that died before it claimed them.
 
-    From the third time on that is a lost attempt, as often as the queue's ``max_attempts``. ``attempt``, where given,
-    is how often the run had been claimed when the message was sent: one that was claimed since is left alone.
+    The runs are due again. From the third miss on, each also counts as a loss, and ``max_attempts`` losses make the run
+    a dead letter. If ``attempt`` is given, it is how often the run had been claimed when its message was sent: a run
+    that was claimed since is left alone.
     """
-    limits = ",".join(["(%s,%s::int)"] * len(declared_queues()))
+    limits = ", ".join("(%s, %s::int)" for _ in declared_queues())
     return rows_ended(
         f"""
         WITH limits (queue, max_attempts) AS (VALUES {limits}),
@@ -44,7 +46,7 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
             finished_at = CASE WHEN counted.dead THEN clock_timestamp() END,
             error_type = %s, error = %s, traceback = %s
         FROM counted WHERE t.id = counted.id
-        RETURNING {_OF_T}
+        RETURNING {_ENDED_COLUMNS_OF_T}
         """,
         [
             *(item for queue in declared_queues().values() for item in (queue.name, queue.max_attempts)),
@@ -56,7 +58,10 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
 
 
 def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[Ended]:
-    """A waiting run whose message Redis does not take: due again after a pause, dead after so many that count."""
+    """Postpone a waiting run whose message Redis refused.
+
+    If ``counts``, this is a miss. After MOST_REFUSED of them the run becomes a dead letter.
+    """
     return rows_ended(
         f"""
         WITH old AS (
@@ -70,19 +75,23 @@ def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[Ended]:
             run_at = CASE WHEN old.over THEN t.run_at
                 ELSE clock_timestamp() + make_interval(secs => 0.5 * 2 ^ least(old.misses, 5)) END
         FROM old WHERE t.id = old.id
-        RETURNING {_OF_T}
+        RETURNING {_ENDED_COLUMNS_OF_T}
         """,
         [counts, counts, run_id, *dataclasses.astuple(failure)],
     )
 
 
 def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[Ended]:
-    """A waiting run that no worker can take: it ends as a dead letter. Empty where it does not wait any more."""
+    """End a waiting run that no worker can execute as a dead letter. Returns an empty list if it no longer waits.
+
+    ``attempt``: see `missed`.
+    """
     return rows_ended(
         f"""
         UPDATE taskruns_taskrun SET status = 'dead', finished_at = clock_timestamp(), result = %s,
             error_type = %s, error = %s, traceback = %s
-        WHERE id = %s AND status IN {WAITING} AND attempt = coalesce(%s, attempt) RETURNING {TOLD}
+        WHERE id = %s AND status IN {WAITING} AND attempt = coalesce(%s, attempt)
+        RETURNING {ENDED_COLUMNS}
         """,
         [result, *dataclasses.astuple(failure), run_id, attempt],
     )

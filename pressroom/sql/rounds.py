@@ -1,4 +1,4 @@
-"""When the relay and beat last did their round: what they would not tell if they were stuck."""
+"""Ticks: when the relay and beat last completed a round. A process that is stuck writes none."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 from django.db import connection
 
 EVERY = 5.0
-"""Seconds between two that are written, at least."""
+"""Seconds between two ticks that are written, at least."""
 
 
 class Ticker:
-    """Of one process; however many there are of its kind, the last one counts."""
+    """Writes the ticks of one process. Processes of the same ``name`` share a row, which holds the last tick."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._last = float("-inf")
 
     def tick(self) -> None:
-        """A round was done."""
+        """Record that a round was completed. Call it after each round: it writes at most once in EVERY seconds."""
         if time.monotonic() - self._last < EVERY:
             return
         with connection.cursor() as cursor:

@@ -1,7 +1,7 @@
-"""The statements of the ledger: every change of a run's status is here or in ``ends``. Times are the database's clock.
+"""The statements of the ledger: together with ``ends`` they hold every change of a run's status.
 
-Each function runs one statement on the default connection, in the caller's transaction if there is one. Those that
-every task needs are functions in the database: see migration 0009.
+Each function runs one statement on the default connection, in the caller's transaction if there is one. Times are the
+database's clock. The statements that every run needs are functions in the database: see migration 0009.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from django.db import connection
 from pressroom.text import carried
 from pressroom.uuid7 import uuid7
 
-# Literals, not parameters: Postgres proves from them that a partial index fits.
+# Literals, not parameters: from a literal Postgres can prove that a partial index applies.
 WAITING = "('queued','retrying')"
 LIVE = "('queued','retrying','running')"
 
 
 class DuplicateTaskIdError(ValueError):
-    """A live run has this Celery id already; nothing was stored."""
+    """A live run already has this Celery id. The call was not stored."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """A call of a task, ready to be stored. Times are absolute (``eta``, ``expires``) or seconds from now."""
+    """A call of a task, ready to be stored.
+
+    ``eta`` and ``expires`` are absolute times; ``countdown`` and ``expires_in`` are seconds from now.
+    """
 
     celery_id: str
     name: str
@@ -46,7 +49,7 @@ class Message:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that this process may now execute."""
+    """The right of this process to execute a run."""
 
     run_id: uuid.UUID
     token: uuid.UUID
@@ -54,21 +57,21 @@ class Claim:
     owner_id: int | None
     expires_at: datetime.datetime | None = None
     waited: float = dataclasses.field(default=0.0, compare=False)
-    """Seconds from due to claimed, by the database's clock."""
+    """Seconds from due to claimed."""
 
     @classmethod
     def of(cls, header: dict[str, Any]) -> Claim:
-        """By the run and the token that a message's header names; nothing else of it is known."""
+        """Return the claim that a message's header names by run and token. Its other fields are unknown."""
         return cls(uuid.UUID(header["id"]), uuid.UUID(header["claim"]), 0, None)
 
 
 LONGEST_ERROR = 100_000
-"""Characters of an error's text and of a traceback that are kept: the first half, and the last."""
+"""Characters of an error's text or traceback that the ledger keeps: half from the start, half from the end."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt did not succeed, in text that Postgres takes, whatever the exception's ``str()`` does."""
+    """Why an attempt did not succeed, as text that Postgres accepts, whatever the exception's ``str()`` returns."""
 
     error_type: str
     error: str
@@ -80,29 +83,34 @@ class Failure:
 
 
 def _shortened(text: str) -> str:
+    if len(text) <= LONGEST_ERROR:
+        return text
     half = LONGEST_ERROR // 2
-    return (
-        text if len(text) <= LONGEST_ERROR else f"{text[:half]}\n… {len(text) - 2 * half} characters …\n{text[-half:]}"
-    )
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters …\n{text[-half:]}"
 
 
-_TYPES = (
-    "uuid", "text", "text", "text", "smallint", "bigint", "text", "text", "text", "timestamptz", "float8",
-    "timestamptz", "float8",
-)  # fmt: skip
-# Lists take psycopg six times as long as what is in them: JSON, which has a quote at each end of a word, most of all.
-# What stands between two of them cannot stand in one.
+_INSERT_ONE = """
+    SELECT * FROM taskruns_insert_1(
+        ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::smallint[],
+        ARRAY[%s]::bigint[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::timestamptz[],
+        ARRAY[%s]::float8[], ARRAY[%s]::timestamptz[], ARRAY[%s]::float8[])
+    """
+_INSERT_MANY = """
+    SELECT * FROM taskruns_insert_1(
+        %s::uuid[], %s::text[], %s::text[], %s::text[], %s::smallint[],
+        %s::bigint[], string_to_array(%s, chr(31)), string_to_array(%s, chr(31)), string_to_array(%s, chr(31)),
+        %s::timestamptz[], %s::float8[], %s::timestamptz[], %s::float8[])
+    """
+# psycopg escapes each text of a list, which for 500 JSON texts takes milliseconds. The three JSON columns are therefore
+# passed as one text each, joined by a character that JSON text cannot contain.
+_JSON_COLUMNS = slice(6, 9)
 _SEPARATOR = "\x1f"
-_JSON = slice(6, 9)
-_ONE, _MANY = ([f"{array}::{kind}[]" for kind in _TYPES] for array in ("ARRAY[%s]", "%s"))
-_MANY[_JSON] = ["string_to_array(%s, chr(31))"] * 3
-_INSERT_ONE, _INSERT_MANY = (f"SELECT * FROM taskruns_insert_1({', '.join(values)})" for values in (_ONE, _MANY))
 
 
 def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
     """Store calls as queued runs and return their keys.
 
-    Raises DuplicateTaskIdError where a live run has one of the ids; the others of the batch stay.
+    Raises DuplicateTaskIdError if a live run already has one of the ids. The other calls of the batch stay stored.
     """
     ids = [uuid7() for _ in messages]
     rows = [
@@ -114,23 +122,23 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
         if len(rows) == 1:
             cursor.execute(_INSERT_ONE, rows[0])
         else:
-            columns: list[Any] = [*map(list, zip(*rows, strict=True))]
-            columns[_JSON] = map(_SEPARATOR.join, columns[_JSON])
+            columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+            columns[_JSON_COLUMNS] = [_SEPARATOR.join(column) for column in columns[_JSON_COLUMNS]]
             cursor.execute(_INSERT_MANY, columns)
         stored = {row[0] for row in cursor.fetchall()}
     refused = [m.celery_id for run_id, m in zip(ids, messages, strict=True) if run_id not in stored]
     if refused:
-        raise DuplicateTaskIdError(f"a live run has the task id already: {', '.join(refused)}")
+        raise DuplicateTaskIdError(f"a live run already has the task id: {', '.join(refused)}")
     return ids
 
 
 def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | None = None) -> Claim | None:
-    """Make a due run ours, or None where it is not to be had (done, running elsewhere, not due, expired).
+    """Claim a due run for a worker. Returns None if it cannot be claimed: it is finished, running, not due or expired.
 
-    ``attempt``, where given, is how often the run had been claimed when the message was sent. A run that was claimed
-    since may be another call by now (``retry``, ``replace``), and the message is not of that one.
+    If ``attempt`` is given, it is how often the run had been claimed when the message was sent. A run that was claimed
+    since may be another call by now (``retry``, ``replace``), to which the message does not belong: returns None.
 
-    May be repeated with the same token when the answer to the first call was lost.
+    You may repeat the call with the same token when its answer was lost.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT * FROM taskruns_claim_1(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
@@ -145,7 +153,11 @@ def update_held(
     attempt: tuple[str, Failure] | None = None,
     unless_cancelled: bool = False,
 ) -> bool:
-    """One fenced UPDATE of a run that we hold, and the record of its attempt in the same statement."""
+    """Update the run under a claim, if it is still held, and record its attempt in the same statement.
+
+    ``attempt`` is the outcome and the failure to record, if any. With ``unless_cancelled`` a run whose cancellation was
+    requested stays as it is. Returns whether the row was updated.
+    """
     update = f"UPDATE taskruns_taskrun SET {assignments} WHERE id = %s AND claim = %s AND status = 'running'"
     if unless_cancelled:
         update += " AND cancel_requested_at IS NULL"
@@ -162,7 +174,7 @@ def update_held(
         return bool(cursor.rowcount)
 
 
-# The record of an attempt that did not succeed; wants a CTE named `changed`.
+# Records an attempt that did not succeed. The statement around it has to define a CTE named `changed`.
 ATTEMPT_RECORD = """
 INSERT INTO taskruns_taskattempt (run_id, number, outcome, worker_name, started_at, finished_at,
     error_type, error, traceback)
@@ -175,7 +187,7 @@ LOST = Failure("WorkerLostError", "The worker died while it ran this task.", "")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ended:
-    """A run whose status was changed by the ledger itself, with what Celery must be told of it."""
+    """A run whose status the ledger changed without a worker, with what Celery needs to know of it."""
 
     run_id: uuid.UUID
     celery_id: str
@@ -185,23 +197,23 @@ class Ended:
     status: str
 
 
-TOLD = "id, celery_id, name, headers, body, status"
+ENDED_COLUMNS = "id, celery_id, name, headers, body, status"
 
 
 def rows_ended(statement: str, values: list[Any]) -> list[Ended]:
-    """What a statement that ends runs, and returns TOLD of them, has ended."""
+    """Run a statement that ends runs and returns their ENDED_COLUMNS. Returns the runs that it ended."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return [Ended(*row) for row in cursor.fetchall()]
 
 
 def as_ended(run_id: uuid.UUID) -> Ended:
-    """The run as Celery is told of it."""
-    return rows_ended(f"SELECT {TOLD} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
+    """Return what Celery needs to know of a run."""
+    return rows_ended(f"SELECT {ENDED_COLUMNS} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
 
 
 def ended(claim: Claim) -> bool:
-    """Whether the attempt under this claim has ended: its finish was committed although the answer was lost."""
+    """Return whether the attempt under this claim has ended: its finish was committed although the answer was lost."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM taskruns_taskrun WHERE id = %s AND claim = %s AND status <> 'running'",
@@ -211,7 +223,10 @@ def ended(claim: Claim) -> bool:
 
 
 def standing(claim: Claim) -> tuple[str, str]:
-    """Status and error's class after the attempt under this claim; empty where the run went on or was replaced."""
+    """Return status and error class after the attempt under this claim, or two empty texts.
+
+    They are empty if the run is queued again or a later claim holds it.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -224,10 +239,10 @@ def standing(claim: Claim) -> tuple[str, str]:
 
 
 def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
-    """A new run of what has ended without success, linked to it. None where there is no such run.
+    """Copy a run that is dead, cancelled or expired as a new queued run, linked to it. Returns None for other runs.
 
-    It has the Celery id again, so that who holds the result sees the new one. Raises DuplicateTaskIdError where a
-    run with that id is live.
+    The new run has the same Celery id, so an AsyncResult of the old run shows the new one. Raises DuplicateTaskIdError
+    if a live run has that id.
     """
     new_id = uuid7()
     with connection.cursor() as cursor:
@@ -253,18 +268,17 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
             [run_id],
         )
         if cursor.fetchone():
-            raise DuplicateTaskIdError("it runs again already")
+            raise DuplicateTaskIdError("a live run already has this task id")
     return None
 
 
 def release(
     worker_id: int, after: float | None = None, token: uuid.UUID | None = None, but: uuid.UUID | None = None
 ) -> int:
-    """Runs that a worker gives up, the attempt not counted: due in ``after`` seconds, or as before. Returns how many.
+    """Give back the runs that a worker holds, without counting the attempt. Returns how many.
 
-    With ``token`` those of its bundle only, all ``but`` one.
-
-    What was to be cancelled is left to `lose_orphans`, which cancels it.
+    They are due in ``after`` seconds, or when they were before. With ``token``, only the runs of that bundle are given
+    back, except ``but``. Runs whose cancellation was requested are left to `lose_orphans`, which cancels them.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -280,14 +294,17 @@ def release(
 
 
 def progress(claim: Claim, current: int, total: int | None, message: str) -> bool:
-    """Say how far a running task is. False where the claim is no longer ours."""
+    """Write the progress of the run under a claim. Returns False if the claim is no longer held."""
     return update_held(
         "progress_current = %s, progress_total = %s, progress_message = %s", [current, total, message], claim
     )
 
 
 def cancel_running(run_id: uuid.UUID) -> bool:
-    """Ask the worker of a running one to stop it; it hears of it with its next heartbeat."""
+    """Request the cancellation of a running run. Its worker reads the request with its next heartbeat.
+
+    Returns False if the run is not running.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -300,7 +317,7 @@ def cancel_running(run_id: uuid.UUID) -> bool:
 
 
 def is_cancel_requested(claim: Claim) -> bool:
-    """Whether somebody wants the attempt under this claim to stop."""
+    """Return whether the cancellation of the attempt under this claim was requested."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT 1 FROM taskruns_taskrun WHERE id = %s AND claim = %s AND cancel_requested_at IS NOT NULL",

@@ -1,4 +1,4 @@
-"""The statements about workers: who is there, who gave a sign of life, who is dead."""
+"""The statements about workers: they register, send heartbeats, leave, and are declared dead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.db import connection
 
 
 def register(name: str, queues: str, slots: int) -> int:
-    """A new identity for a worker; ``queues`` is a JSON list of names."""
+    """Register a worker under a new id and return it. ``queues`` is a JSON list of names."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -25,7 +25,7 @@ def register(name: str, queues: str, slots: int) -> int:
 
 
 def beat(worker_id: int, memory: int | None = None, stopping: bool = False) -> bool:
-    """A sign of life, with the bytes that the worker holds. False where it was declared dead meanwhile."""
+    """Write a worker's heartbeat. ``memory`` is in bytes. Returns False if it was declared dead meanwhile."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -39,7 +39,7 @@ def beat(worker_id: int, memory: int | None = None, stopping: bool = False) -> b
 
 
 def end(worker_ids: Sequence[int], lost: bool = False) -> int:
-    """Workers that left, or (``lost``) are declared dead. Returns how many were alive."""
+    """Mark workers as gone: they left, or, with ``lost``, are declared dead. Returns how many were alive."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE taskruns_worker SET dead_at = clock_timestamp(), lost = %s WHERE id = ANY(%s) AND dead_at IS NULL",
@@ -49,14 +49,14 @@ def end(worker_ids: Sequence[int], lost: bool = False) -> int:
 
 
 def alive() -> list[tuple[int, datetime.datetime, list[str], int]]:
-    """Id, last heartbeat, queues and slots of every worker not known to be dead."""
+    """Return id, last heartbeat, queues and slots of every worker that is not known to be dead."""
     from pressroom.models import Worker
 
     return list(Worker.objects.filter(dead_at=None).values_list("id", "heartbeat_at", "queues", "slots"))
 
 
 def claims(worker_id: int, seconds: float) -> tuple[set[uuid.UUID], set[uuid.UUID]]:
-    """The claims of this worker's running tasks: those to be stopped, and those made more than ``seconds`` ago."""
+    """Return the claims of this worker's running attempts: those to stop, and those older than ``seconds``."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -13,8 +13,8 @@ from celery.result import AsyncResult
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 
+from pressroom.enqueue.broker import prefixed
 from pressroom.enqueue.ownership import owned_by
-from pressroom.enqueue.wakeup import prefixed
 from pressroom.models import Status, TaskRun, Undeliverable
 from pressroom.sql import runs
 from tests.support.notes import noted

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.accounts.models import User
 from app.celery import app
 from app.queues import QUEUES
-from pressroom.enqueue.wakeup import prefixed
+from pressroom.enqueue.broker import prefixed
 from pressroom.models import Status, TaskRun, Worker
 from pressroom.monitoring import queue_stats
 from pressroom.monitoring.exporter import _OF_QUEUE, Exporter

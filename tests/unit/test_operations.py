@@ -143,7 +143,7 @@ class TestActions:
     def test_what_cannot_be_is_told(self, operator: Client) -> None:
         dead = kill(call())
         told = operator.post(self.URL, {"action": "cancel", "run": str(dead.pk)}, follow=True).content.decode()
-        assert "1 not: The task has ended already." in told
+        assert "1 not: The task has already ended." in told
 
     def test_never_leads_to_another_site(self, operator: Client) -> None:
         answer = operator.post(self.URL, {"action": "cancel", "run": str(call().pk), "back": "https://evil.example/"})

@@ -126,7 +126,7 @@ MESSAGES: dict[str, Callable[[], str | bytes]] = {
 
 
 def _push(queue: str, *items: str | bytes) -> None:
-    from pressroom.enqueue.wakeup import broker_client, prefixed
+    from pressroom.enqueue.broker import broker_client, prefixed
 
     broker_client(socket_timeout=10.0).lpush(prefixed(queue), *items)
 
@@ -222,7 +222,7 @@ class OtherType(Kind):
     strategy = st.tuples(st.sampled_from(TYPES), st.sampled_from([0.2, 1.0])).map(list)
 
     def call(self, case: Case, record: Record) -> None:
-        from pressroom.enqueue.wakeup import broker_client, prefixed
+        from pressroom.enqueue.broker import broker_client, prefixed
         from tests.odd.caller import plain_call
 
         which, seconds = case.drawn
