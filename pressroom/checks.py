@@ -81,7 +81,7 @@ def user_keys(**_: object) -> Iterator[checks.CheckMessage]:
     key = get_user_model()._meta.pk
     if not isinstance(key, IntegerField):
         yield checks.Error(
-            f"The key of {settings.AUTH_USER_MODEL} is a {type(key).__name__}, but a run's owner is stored as a number.",
+            f"The key of {settings.AUTH_USER_MODEL} is a {type(key).__name__}, and a run's owner is a number.",
             hint="Use a user model with an integer key, for example Django's BigAutoField.",
             id="pressroom.E083",
         )
