@@ -311,7 +311,7 @@ class TestSchedules:
         paused = PeriodicTasks.last_change()
         assert paused is not None
         assert before is None or paused > before
-        assert "paused already" in operator.post(url, {"action": "pause"}, follow=True).content.decode()
+        assert "already paused" in operator.post(url, {"action": "pause"}, follow=True).content.decode()
         operator.post(url, {"action": "resume"})
         assert PeriodicTasks.last_change() > paused
         (schedule,) = schedules.schedules()
