@@ -103,7 +103,7 @@ reliability-stock: install ## Run the same calls and faults with stock Celery, w
 reliability-mutations: install ## Run the same test with each guard switched off in turn, which it must notice
 	@$(ORACLE) mutations
 
-celery-suite: install ## Run Celery's integration suite with stock Celery and Pressroom; docs/celery.md explains the differences
+celery-suite: install ## Run Celery's integration suite with stock Celery and Pressroom; docs/celery.md explains differences
 	@$(RUN) -m tests.celery_suite $(ARGS)
 
 ODD = $(RUN) -m tests.odd $(if $(SEED),--seed $(SEED)) $(if $(filter file,$(origin N)),,--calls $(N)) \
