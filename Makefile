@@ -121,7 +121,7 @@ api-fuzz: install ## Send odd requests to the API as each role and check the ans
 lint: install ## Check formatting, lint rules, types and layers
 	@.venv/bin/ruff format --check --quiet . || { echo "ruff format: run \`make format\`" >&2; exit 1; }
 	@.venv/bin/ruff check --quiet .
-	@told=$$(.venv/bin/lint-imports --no-logo) || { echo "$$told"; exit 1; }
+	@report=$$(.venv/bin/lint-imports --no-logo) || { echo "$$report"; exit 1; }
 	@.venv/bin/mypy
 
 format: install ## Format the code and apply ruff's fixes

@@ -1,4 +1,4 @@
-"""Keep an edit of a schedule from overwriting what beat has written since the form was opened.
+"""Keep an edit of a schedule from overwriting what beat has written since the row was read.
 
 A form saves every column as it read it. Without these signal handlers, an edit that began before a tick would set the
 last run back, and beat would fire the schedule twice.

@@ -86,7 +86,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         )
 
     def update_from_dict(self, mapping: dict[str, Any]) -> None:
-        """Create missing schedules and update those that the code has changed. Other edits in the admin stay."""
+        """Create missing schedules and update those that the code has changed. Keep all other edits in the admin."""
         for name, fields in mapping.items():
             try:
                 with transaction.atomic():
@@ -191,7 +191,9 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         try:
             with transaction.atomic():
                 if not self._move_on(entry):
-                    logger.error("after the call of the schedule %s", entry.name, exc_info=error)
+                    logger.error(
+                        "the call of the schedule %s failed, and its row has changed", entry.name, exc_info=error
+                    )
                     return False
                 self.marks.set_aside(Stage.CALL, entry.name, error)
         except Exception as another:

@@ -26,7 +26,7 @@ CLOCKS = datetime.timedelta(seconds=10)
 
 @dataclasses.dataclass
 class Node:
-    """A run in the tree; ``run`` is None where its row is gone or never was."""
+    """A run in the tree; ``run`` is None if the ledger does not, or no longer, contain it."""
 
     celery_id: str
     run: TaskRun | None
