@@ -127,7 +127,7 @@ class RelayMetrics(Metrics):
             "pressroom_relay_refused", "Pushes that Redis has refused.", ["queue_name"], registry=self.registry
         )
         self.is_refused = Gauge(
-            "pressroom_queue_refused", "1 while Redis accepts no message for the queue.", ["queue_name"],
+            "pressroom_queue_refused", "1 while Redis refuses messages for the queue.", ["queue_name"],
             registry=self.registry,
         )  # fmt: skip
         self.errors = Counter(
