@@ -1,15 +1,15 @@
-# One image for every process of the stack; the command is the Deployment's.
+# One image for every process of the stack. Each Deployment sets its own command.
 ARG PYTHON_IMAGE=python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
 ARG UV_VERSION=0.13.9
 RUN python -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir --disable-pip-version-check "uv==${UV_VERSION}"
 ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
-# What changes seldom comes first: a change of code leaves the layer of the dependencies as it is.
+# Dependencies come first, so that a change of code does not rebuild their layer.
 WORKDIR /build
 COPY pyproject.toml uv.lock deploy/slim.py ./
 COPY pressroom/pyproject.toml pressroom/
-# `reload` adds what starts processes again when their code changes: for the Tiltfile.
+# `reload` adds watchfiles, which restarts processes when their code changes, for the Tiltfile.
 ARG GROUP=""
 RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --group image ${GROUP:+--group "$GROUP"} \
     && python slim.py /opt/venv/lib/python3*/site-packages
@@ -17,7 +17,7 @@ WORKDIR /srv/pressroom
 COPY manage.py gunicorn.conf.py ./
 COPY app app
 COPY pressroom pressroom
-# Static files are served from where they are collected; source maps are for who develops these packages.
+# Collect static files without source maps, which only the developers of these packages need.
 RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic --no-input --verbosity 0 -i '*.map' \
     && find /opt/venv/lib/python3*/site-packages -type d -name static ! -exec test -e {}/__init__.py ';' -prune \
         -exec rm -r {} + \
@@ -29,15 +29,16 @@ RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp -
     && rm -f /usr/bin/pip* /usr/local/bin/pip*
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /srv/static /srv/static
-# Root's: what runs cannot change its own code. Another's where code is put into running containers.
+# The code belongs to root, so that the processes cannot change it. Tilt, which syncs code into running containers, sets
+# another owner.
 ARG OWNER=0
 COPY --from=build --chown=${OWNER} /srv/pressroom /srv/pressroom
-# No bytecode is written: the root file system may be read-only. Output is not held back: a kill would lose it.
+# Write no bytecode, because the root file system may be read-only. Do not buffer output, because a kill would lose it.
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 STATIC_ROOT=/srv/static
 WORKDIR /srv/pressroom
 USER 10001:10001
 EXPOSE 8000
-# As process 1 Python would not heed a SIGTERM until it has a handler for it, seconds after its start. The signal is
-# for the process alone: what it does with its children is its own affair.
+# As process 1, Python ignores SIGTERM until it has installed a handler, seconds after its start. dumb-init forwards the
+# signal to the process only, which handles its own children.
 ENTRYPOINT ["dumb-init", "--single-child", "--"]
 CMD ["gunicorn", "app.wsgi", "--bind", "0.0.0.0:8000"]

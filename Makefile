@@ -1,4 +1,4 @@
-# Needs Python 3.11 or later and make; everything else is installed into .tools/ and .venv/ here.
+# Needs make and Python 3.11 or later. Everything else is installed into .tools/ and .venv/.
 
 UV_VERSION := 0.13.9
 STRIPE_MOCK_VERSION := 0.197.0
@@ -8,10 +8,10 @@ KUSTOMIZE_VERSION := 5.8.1
 KUBECONFORM_VERSION := 0.8.0
 HELM_DOCS_VERSION := 1.14.2
 ACTIONLINT_VERSION := 1.7.12
-# Its schemas hold for the chart.
+# The Kubernetes version whose schemas kubeconform checks the chart against.
 KUBERNETES_VERSION := 1.37.2
 PORT ?= 8000
-# More than cores: most tests wait for a worker.
+# More jobs than cores, because most tests wait for a worker.
 JOBS ?= 4
 BASE_URL ?= http://127.0.0.1:8000
 N ?= 1000000
@@ -27,12 +27,12 @@ HELM_DOCS := .tools/helm-docs-$(HELM_DOCS_VERSION)/helm-docs
 ACTIONLINT := .tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
 GO_TOOLS := $(STRIPE_MOCK) $(HELM) $(HELM3) $(KUSTOMIZE) $(KUBECONFORM) $(HELM_DOCS) $(ACTIONLINT)
 
-# The interpreter that is there already is the one to use.
+# Use the installed interpreter.
 export UV_PYTHON_DOWNLOADS := never
-# As pip does: behind a company's proxy the machine knows whom to trust.
+# Use the system's certificates, as pip does, so that uv works behind a company's proxy.
 export UV_SYSTEM_CERTS ?= true
 unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
-# Each process would compile Django, Celery and every other library anew.
+# With this variable set, each process would compile Django, Celery and every other library again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -53,85 +53,85 @@ psql: install-local ## Open psql on the database of `make up`
 demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
 	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
-test: install $(GO_TOOLS) ## Run every test, with a PostgreSQL and a Valkey of its own (JOBS=4 at a time, ARGS="-k name")
+test: install $(GO_TOOLS) ## Run all tests with their own PostgreSQL and Valkey (JOBS=4 at a time, ARGS="-k name")
 	@$(RUN) -m tests.support.debian
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
 	@$(RUN) -m pytest -n auto --dist loadgroup -m "not slow" tests/unit tests/contract $(ARGS)
 
-e2e: install $(HELM) ## Install, upgrade and roll back the chart on the cluster of your kubectl, under load; a short chaos
+e2e: install $(HELM) ## Install, upgrade and roll back the chart on kubectl's cluster under load; run a short chaos test
 	@$(RUN) -m tests.e2e.cluster
 	@$(RUN) -m tests.fault_injection.cluster --short
 
-e2e-autoscale: install $(HELM) ## Workers that follow their queue, on a cluster with KEDA, beside CPU and LLEN (TASKS=2000)
+e2e-autoscale: install $(HELM) ## Compare scaling by queue depth, by CPU and by LLEN on a cluster with KEDA (TASKS=2000)
 	@$(RUN) -m tests.e2e.cluster.autoscale
 
-chaos: install $(HELM) ## Pods, nodes and networks go away on a cluster with KEDA, under load (SEED=, MINUTES=20, RATE=20)
+chaos: install $(HELM) ## Break pods, nodes and networks on a cluster with KEDA under load (SEED=, MINUTES=20, RATE=20)
 	@$(RUN) -m tests.fault_injection.cluster $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
 
-backlog: install ## 50,000 tasks wait ten minutes, with a FLUSHALL in the middle
+backlog: install ## Let 50,000 tasks wait for ten minutes, with a FLUSHALL in the middle
 	@BACKLOG_TASKS=50000 BACKLOG_SECONDS=600 $(RUN) -m pytest -s tests/reliability/test_backlog.py
 
-soak: install ## 15 minutes of load: are tables and indexes bounded? (SOAK_MINUTES=15)
+soak: install ## Run under load and check that tables and indexes stay bounded (SOAK_MINUTES=15)
 	@SOAK_MINUTES=$${SOAK_MINUTES:-15} $(RUN) -m pytest -s tests/reliability/test_housekeeping.py -k tables
 
-bench: install ## Pressroom beside Celery, Dramatiq, RQ, Huey and Procrastinate, into docs/performance.md (N=10000, K=10)
+bench: install ## Compare with Celery, Dramatiq, RQ, Huey and Procrastinate for docs/performance.md (N=10000, K=10)
 	@$(RUN) -m bench.peers $(if $(filter file,$(origin N)),,--tasks $(N)) $(if $(K),--kills $(K)) $(ARGS)
 
-bench-fanout: install ## Tell a million subscribers of a post and print how fast and in how much memory (N=1000000)
+bench-fanout: install ## Notify a million subscribers of a post and print speed and memory (N=1000000)
 	@$(RUN) -m bench.fanout $(N)
 
-bench-operations: install ## What the operations pages and a scrape cost with a million task runs (N=1000000)
+bench-operations: install ## Measure the operations pages and a scrape with a million task runs (N=1000000)
 	@$(RUN) -m bench.operations $(N)
 
-screenshots: install ## Write the pictures of the operations pages into docs/images/
+screenshots: install ## Write screenshots of the operations pages to docs/images/
 	@SCREENSHOTS=docs/images $(RUN) -m pytest -q tests/browser -k screenshots
 
 ORACLE = $(RUN) -m tests.fault_injection.local $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(TASKS),--tasks $(TASKS))
 
-reliability: install ## Lose nothing while workers, relay, Redis and Postgres die (SEED=, MINUTES=10, TASKS=20000)
+reliability: install ## Kill workers, relay, Redis and Postgres; no task may be lost (SEED=, MINUTES=10, TASKS=20000)
 	@$(ORACLE) ours
 
-reliability-bundles: install ## The same with all tasks in bundles
+reliability-bundles: install ## Run the same test with all tasks in bundles
 	@$(ORACLE) bundles
 
-reliability-stock: install ## The same calls and faults with stock Celery, which does lose some
+reliability-stock: install ## Run the same calls and faults with stock Celery, which loses some tasks
 	@$(ORACLE) stock
 
-reliability-mutations: install ## The same with each guard switched off in turn, which must be noticed
+reliability-mutations: install ## Run the same test with each guard switched off in turn, which it must notice
 	@$(ORACLE) mutations
 
-celery-suite: install ## Celery's own integration suite against stock Celery and ours; each difference is in docs/celery.md
+celery-suite: install ## Run Celery's integration suite with stock Celery and Pressroom; docs/celery.md explains differences
 	@$(RUN) -m tests.celery_suite $(ARGS)
 
 ODD = $(RUN) -m tests.odd $(if $(SEED),--seed $(SEED)) $(if $(filter file,$(origin N)),,--calls $(N)) \
 	$(if $(KINDS),--kinds $(KINDS)) $(if $(WITHOUT),--without $(WITHOUT))
 
-odd: install ## Odd calls of every kind among plain ones: each ends, and none stops another (N=2000, SEED=, KINDS=, WITHOUT=)
+odd: install ## Mix odd calls with plain ones; each must end and stop no other (N=2000, SEED=, KINDS=, WITHOUT=)
 	@$(ODD)
 
-odd-mutations: install ## The same in short, with isolation and the dispatch counter switched off, which must be noticed
+odd-mutations: install ## Run it briefly without isolation and without the dispatch counter, which it must notice
 	@$(ODD) mutations
 
-api-fuzz: install ## Ask the API what nobody would, as each role, and hold the answers to OpenAPI (MINUTES=15, SEED=)
+api-fuzz: install ## Send odd requests to the API as each role and check the answers with OpenAPI (MINUTES=15, SEED=)
 	@FUZZ_MINUTES=$(or $(MINUTES),15) $(if $(SEED),FUZZ_SEED=$(SEED)) $(RUN) -m pytest -s tests/fuzz $(ARGS)
 
-lint: install ## Check format, rules, types and layers
+lint: install ## Check formatting, lint rules, types and layers
 	@.venv/bin/ruff format --check --quiet . || { echo "ruff format: run \`make format\`" >&2; exit 1; }
 	@.venv/bin/ruff check --quiet .
-	@told=$$(.venv/bin/lint-imports --no-logo) || { echo "$$told"; exit 1; }
+	@report=$$(.venv/bin/lint-imports --no-logo) || { echo "$$report"; exit 1; }
 	@.venv/bin/mypy
 
-format: install ## Write the format and what ruff can repair
+format: install ## Format the code and apply ruff's fixes
 	@.venv/bin/ruff check --quiet --fix-only .
 	@.venv/bin/ruff format --quiet .
 
-update: install $(HELM) $(HELM_DOCS) ## Write the generated files
+update: install $(HELM) $(HELM_DOCS) ## Regenerate the generated files
 	@$(RUN) -m app.local.generated write
 
-verify: install $(HELM) $(HELM_DOCS) ## Fail when a generated file is stale
+verify: install $(HELM) $(HELM_DOCS) ## Fail if a generated file is stale
 	@$(RUN) -m app.local.generated verify
 
 # ---- Tools -----------------------------------------------------------------------------------------------------------
@@ -139,11 +139,11 @@ verify: install $(HELM) $(HELM_DOCS) ## Fail when a generated file is stale
 install: $(UV) ## Install everything from uv.lock into .venv/
 	@$(UV) sync --quiet --frozen --all-extras --all-groups $(call interpreter)
 
-# Not exact: what `make test` needs besides stays.
+# --inexact keeps the packages that only `make test` needs.
 install-local: $(UV)
 	@$(UV) sync --quiet --frozen --inexact --extra local $(call interpreter)
 
-# A virtual environment that is there keeps its interpreter.
+# An existing virtual environment keeps its interpreter.
 interpreter = $(if $(wildcard .venv/bin/python),,--python "$$(.tools/bin/python -c 'import sys; print(sys.executable)')")
 
 $(UV): .tools/uv-$(UV_VERSION)
@@ -158,7 +158,7 @@ $(UV): .tools/uv-$(UV_VERSION)
 	done; \
 	echo "Python 3.11 or later is needed: make PYTHON=/path/to/python" >&2; exit 1
 
-# Built where there is Go. Without, the tests that need one are skipped, and say so.
+# Built if Go is installed. Without Go, the tests that need these tools are skipped with a reason.
 $(STRIPE_MOCK): package := github.com/stripe/stripe-mock@v$(STRIPE_MOCK_VERSION)
 $(HELM): package := helm.sh/helm/v4/cmd/helm@v$(HELM_VERSION)
 $(HELM3): package := helm.sh/helm/v3/cmd/helm@v$(HELM3_VERSION)
@@ -171,5 +171,5 @@ $(GO_TOOLS): | $(UV)
 		echo "building $(@F) (once)"; CGO_ENABLED=0 GOBIN="$(CURDIR)/$(@D)" go install $(package); \
 	fi
 
-clean: ## Remove .venv/, .tools/ and caches; the data in var/ stays
+clean: ## Remove .venv/, .tools/ and caches, but keep the data in var/
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

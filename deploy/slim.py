@@ -1,6 +1,7 @@
-"""Takes out of an image what its packages bring and nothing here reads: ``python slim.py SITE_PACKAGES``.
+"""Delete from an image the files of its packages that nothing here reads: ``python slim.py SITE_PACKAGES``.
 
-Standard library only. Each rule must find something: one that finds nothing is about a package that has changed.
+Uses only the standard library. Each rule must find something. A rule that finds nothing means that a package has
+changed.
 """
 
 from __future__ import annotations
@@ -11,38 +12,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 AWS = {"s3", "sesv2", "sso", "sso-oidc", "sts"}
-"""Services whose descriptions stay: files, mail, and those that the credentials of a role come from."""
+"""AWS services whose descriptions stay: files, mail, and the services that provide the credentials of a role."""
 FONTS = {"NanumGothic.ttf", "NanumGothicBold.ttf"}
-"""Those that `app.reports.pdf` draws with."""
+"""The fonts that `app.reports.pdf` uses."""
 
 
 def services(packages: Path) -> Iterator[Path]:
-    """Descriptions of the other services of Amazon's, some 400."""
+    """The descriptions of the other AWS services, some 400."""
     return (path for path in (packages / "botocore/data").glob("*/") if path.name not in AWS)
 
 
 def fonts(packages: Path) -> Iterator[Path]:
-    """Weights that no report uses."""
+    """The font weights that no report uses."""
     return (path for path in (packages / "koreanize_matplotlib/fonts").glob("*.ttf") if path.name not in FONTS)
 
 
 def sources_of_translations(packages: Path) -> Iterator[Path]:
-    """What the ``.mo`` files beside them were compiled from."""
+    """The sources of the ``.mo`` files beside them."""
     return packages.rglob("*.po")
 
 
 def tests(packages: Path) -> Iterator[Path]:
-    """The packages' own."""
+    """The packages' own tests."""
     return (path for path in packages.rglob("tests") if path.is_dir())
 
 
 def shell(packages: Path) -> Iterator[Path]:
-    """That of ``celery amqp repl``, with which every worker would start: 7 MB of memory each."""
+    """The shell of ``celery amqp repl``. Every worker would import it, which takes 7 MB of memory each."""
     return (path for name in ("click_repl", "prompt_toolkit", "wcwidth") for path in packages.glob(f"{name}/"))
 
 
 RULES = (services, fonts, sources_of_translations, tests, shell)
-NO_SHELL = '''"""In place of click-repl, which Celery's command line imports: a group of commands gets no shell."""
+NO_SHELL = '''"""Replaces click-repl, which Celery's command line imports. No group of commands gets a shell."""
 
 
 def register_repl(*_, **__):
@@ -51,17 +52,15 @@ def register_repl(*_, **__):
 
 
 def slim(packages: Path) -> int:
-    """Delete what the rules find below ``site-packages``. Returns how many files and folders that were.
+    """Delete what the rules find below ``site-packages``. Returns the number of deleted files and folders.
 
-    In place of Celery's shell there is one that does nothing.
-
-    Raises LookupError for a rule that finds nothing.
+    Also replaces Celery's shell with a module that does nothing. Raises LookupError if a rule finds nothing.
     """
     deleted = 0
     for rule in RULES:
         found = list(rule(packages))
         if not found:
-            raise LookupError(f"{rule.__name__}: there is nothing of that in {packages}")
+            raise LookupError(f"{rule.__name__}: nothing found in {packages}")
         for path in found:
             if path.is_dir():
                 shutil.rmtree(path)

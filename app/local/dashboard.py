@@ -37,19 +37,19 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "s",
                 (
                     (_by("queue_name", "pressroom_queue_oldest_due_age_seconds"), QUEUE),
-                    (_by("queue_name", "pressroom_queue_max_wait_seconds"), f"{QUEUE} may wait"),
+                    (_by("queue_name", "pressroom_queue_max_wait_seconds"), f"{QUEUE} max_wait"),
                 ),
             ),
             Panel(
-                "Running, and slots",
+                "Running tasks and slots",
                 "short",
                 (
                     (_by("queue_name", "pressroom_queue_running"), QUEUE),
                     (_by("queue_name", "celery_active_process_count"), f"{QUEUE} slots"),
                 ),
             ),
-            Panel("Workers alive", "short", ((_by("queue_name", "celery_active_worker_count"), QUEUE),)),
-            Panel("Dead letters kept", "short", ((_by("queue_name", "pressroom_queue_dead"), QUEUE),)),
+            Panel("Live workers", "short", ((_by("queue_name", "celery_active_worker_count"), QUEUE),)),
+            Panel("Dead letters", "short", ((_by("queue_name", "pressroom_queue_dead"), QUEUE),)),
         ),
     ),
     (
@@ -58,7 +58,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel("Succeeded", "ops", ((_rate("name", "celery_task_succeeded_total"), "{{name}}"),)),
             Panel("Failed", "ops", ((_rate("name, exception", "celery_task_failed_total"), "{{name}} {{exception}}"),)),
             Panel(
-                "Tried again",
+                "Retried and lost",
                 "ops",
                 (
                     (_rate("name", "celery_task_retried_total"), "{{name}} retried"),
@@ -85,17 +85,17 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 (
                     (_by("process", "pressroom_tick_age_seconds"), "{{process}}"),
                     (_by("namespace", "pressroom_relay_lag_seconds"), "relay's lag"),
-                    (_by("namespace", "pressroom_schedule_lateness_seconds"), "latest schedule"),
+                    (_by("namespace", "pressroom_schedule_lateness_seconds"), "latest schedule's lateness"),
                 ),
             ),
             Panel("Messages in Redis", "short", ((_by("queue_name", "pressroom_queue_messages"), QUEUE),)),
-            Panel("Redis's memory", "bytes", ((_by("namespace", "pressroom_redis_memory_used_bytes"), "used"),)),
+            Panel("Redis memory", "bytes", ((_by("namespace", "pressroom_redis_memory_used_bytes"), "used"),)),
             Panel(
-                "Postgres's connections",
+                "Postgres connections",
                 "short",
                 (
                     (_by("namespace", "pressroom_postgres_connections"), "in use"),
-                    (_by("namespace", "pressroom_postgres_max_connections"), "at most"),
+                    (_by("namespace", "pressroom_postgres_max_connections"), "maximum"),
                 ),
             ),
         ),
@@ -104,13 +104,17 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         "Web",
         (
             Panel("Requests", "reqps", ((_rate("route", "pressroom_http_requests_total"), "{{route}}"),)),
-            Panel("By status", "reqps", ((_rate("status", "pressroom_http_requests_total"), "{{status}}"),)),
+            Panel("Requests by status", "reqps", ((_rate("status", "pressroom_http_requests_total"), "{{status}}"),)),
             Panel(
-                "Time to the answer, p95",
+                "Response time, p95",
                 "s",
                 ((_quantile(0.95, "route", "pressroom_http_request_duration_seconds"), "{{route}}"),),
             ),
-            Panel("In flight", "short", ((_by("namespace", "pressroom_http_requests_in_flight", "sum"), "requests"),)),
+            Panel(
+                "Requests in flight",
+                "short",
+                ((_by("namespace", "pressroom_http_requests_in_flight", "sum"), "requests"),),
+            ),
         ),
     ),
 )

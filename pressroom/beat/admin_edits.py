@@ -1,6 +1,7 @@
-"""An edit of a schedule leaves what beat has written meanwhile: a form saves every column as it once read it.
+"""Keep an edit of a schedule from overwriting what beat has written since the row was read.
 
-Otherwise an edit that began before a tick would set the last run back, and beat would fire it twice.
+A form saves every column as it read it. Without these signal handlers, an edit that began before a tick would set the
+last run back, and beat would fire the schedule twice.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ BEATS = ("last_run_at", "total_run_count")
 
 
 def connect() -> None:
-    """From now on, in this process."""
+    """Connect the signal handlers in this process."""
     post_init.connect(_note, sender=PeriodicTask, dispatch_uid="taskruns.beat_saves")
     pre_save.connect(_leave, sender=PeriodicTask, dispatch_uid="taskruns.beat_saves")
     post_save.connect(_put_back, sender=PeriodicTask, dispatch_uid="taskruns.beat_saves")
@@ -28,7 +29,10 @@ def _note(instance: Any, **_: object) -> None:
 
 
 def _leave(instance: Any, **_: object) -> None:
-    """What was not changed here keeps what the row has. What is switched off forgets its last run."""
+    """Leave the columns that this instance did not change as they are in the row.
+
+    A schedule that is switched off forgets its last run.
+    """
     if instance._state.adding or not instance.enabled:
         return
     for name, value in instance.as_read.items():
@@ -42,5 +46,5 @@ def _put_back(instance: Any, created: bool, **_: object) -> None:
         setattr(instance, name, value)
     _note(instance)
     if created:
-        # It was not read: what it says of them is its maker's.
+        # The instance was not read from the table, so the values of these columns are the caller's.
         instance.as_read = {}

@@ -1,4 +1,4 @@
-"""``celery -A app beat`` that can be stopped at any moment."""
+"""``celery -A app beat``, which can be stopped at any moment."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import Any
 
 from celery.apps.beat import Beat
 
-# The stubs do not know it.
+# The type stubs do not include it.
 _Beat: Any = Beat
 
 
 class LedgerBeat(_Beat):  # type: ignore[misc]  # see _Beat
-    """Celery's, which at SIGTERM saves no schedule: each tick has written its own row.
+    """Celery's beat, which does not save the schedule at SIGTERM, because each tick has written its own row.
 
-    Celery's handler would open the schedule to save it; while that is just being read, by the same connection, it would
-    wait for itself.
+    Celery's handler opens the schedule to save it. If the signal arrives while the same connection is reading the
+    schedule, the handler waits for itself.
     """
 
     def install_sync_handler(self, service: Any) -> None:
         def stop(*_: object) -> None:
-            # For when the exception is lost: Django's rollback, refused amid a statement, puts its own in its place.
+            # SystemExit can be lost: Django's rollback, refused in the middle of a statement, raises its own exception
+            # in its place. The service then stops at its next look.
             service.stop()
             raise SystemExit(0)
 

@@ -1,9 +1,9 @@
-"""Crontabs by the clock on the wall, in zones where that clock is put forward and back.
+"""Crontabs in local time, in zones where clocks are put forward and back.
 
-Where it is put back, a time comes twice. A crontab whose hour or minute begins with a star (``*``, ``*/5``) fires both
-times, so it never stands still; one for a certain time of day fires at the first. Where it is put forward, a time of
-day that does not come counts from the offset before the change: a daily 02:30 fires at 03:30, once. That is as RFC 5545
-has it for calendars, and as cron does for its stars.
+When clocks are put back, a local time comes twice. A crontab whose hour or minute begins with a star (``*``, ``*/5``)
+fires both times, and never pauses for an hour. A crontab for a fixed time of day fires at the first. When clocks are
+put forward, a local time that is skipped counts from the offset before the change: a daily 02:30 fires at 03:30, once.
+RFC 5545 defines the same for calendars, and cron does the same for its stars.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from typing import Any
 from django_celery_beat.tzcrontab import TzAwareCrontab
 
 NEAR = datetime.timedelta(hours=26)
-"""How far around a moment clock changes matter to it: a day, and some hours that a zone may jump."""
+"""How far from a moment a clock change can affect it: a day, and the few hours that a zone may jump."""
 NONE = datetime.timedelta(0)
 
 
 class ZonedCrontab(TzAwareCrontab):  # type: ignore[misc]  # without types
-    """django-celery-beat's, whose next run is right when clocks change."""
+    """django-celery-beat's crontab, with the right next run when clocks change."""
 
     def remaining_estimate(self, last_run_at: datetime.datetime, *_: Any, **__: Any) -> datetime.timedelta:
-        """Time until the first run after that moment, which has a zone. Raises OverflowError where none comes."""
+        """Return the time until the first run after ``last_run_at``, which must be aware.
+
+        Raises OverflowError if no run follows.
+        """
         now: datetime.datetime = self.now()
         return next_run(self, last_run_at) - now.astimezone(datetime.UTC)
 
 
 def next_run(cron: Any, after: datetime.datetime) -> datetime.datetime:
-    """The first moment of the crontab after another one, in UTC. Raises OverflowError where there is none."""
+    """Return the crontab's first moment after ``after``, in UTC. Raises OverflowError if no moment follows."""
     after = after.astimezone(datetime.UTC)
     while True:
         offsets = [(after + by).astimezone(cron.tz).utcoffset() or NONE for by in (-NEAR, NONE, NEAR)]
@@ -45,12 +48,12 @@ def next_run(cron: Any, after: datetime.datetime) -> datetime.datetime:
                     best = wall, moment
         if best is not None:
             return best[1]
-        # Nothing within that time; and all that is told of the next one is its wall.
+        # No moment lies within NEAR. Of the next one only the local time is known, so continue shortly before it.
         after = max(after + NEAR, wall.replace(tzinfo=cron.tz).astimezone(datetime.UTC) - NEAR)
 
 
 def _walls(cron: Any, start: datetime.datetime) -> Iterator[datetime.datetime]:
-    """The times on the wall that it names, from one on, in their order."""
+    """Yield the local times that the crontab names, in order, from ``start`` on."""
     hours, minutes = sorted(cron.hour), sorted(cron.minute)
     day, floor = start.date(), (start.hour, start.minute)
     while True:
@@ -70,7 +73,7 @@ def _walls(cron: Any, start: datetime.datetime) -> Iterator[datetime.datetime]:
 
 
 def _moments(cron: Any, wall: datetime.datetime) -> tuple[datetime.datetime, ...]:
-    """When it fires for a time on the wall: once, and twice or never where clocks change."""
+    """Return the moments at which the crontab fires for a local time: one; where clocks change, two or none."""
     zoned = wall.replace(tzinfo=cron.tz)
     first, second = zoned.astimezone(datetime.UTC), zoned.replace(fold=1).astimezone(datetime.UTC)
     if first == second:

@@ -1,4 +1,7 @@
-"""A schedule as it was read: whatever is wrong with one is known before it is due, and is its alone."""
+"""A schedule entry, checked when it is read.
+
+Every error of a schedule is found before the schedule is due, and affects no other schedule.
+"""
 
 from __future__ import annotations
 
@@ -22,31 +25,32 @@ from pressroom.database.errors import is_no_answer
 from pressroom.enqueue import arguments
 
 SHORTEST = datetime.timedelta(milliseconds=10)
-"""Of an interval: with a shorter one beat would do nothing else."""
+"""The shortest interval. With a shorter one, beat would do nothing else."""
 MOST = 2**31 - 1
-"""What an integer column holds."""
+"""The largest value of an integer column."""
 COLUMNS = {"queue", "exchange", "routing_key", "priority", "headers", "expire_seconds"}
-"""The options of a call that a row has."""
+"""The options of a call that have a column in the row."""
 OURS = {"args", "kwargs", "producer", "publisher", "connection", "router"}
-"""What beat itself says of a call."""
+"""The options of a call that beat itself sets."""
 
 
 def code_schedules(app: Any) -> dict[Any, Any]:
-    """Those of the settings, and those that the project's code gives the application, which win.
+    """Return the schedules of the settings, updated with those of ``app.conf.beat_schedule``.
 
-    ``app.conf.beat_schedule = {...}`` so takes none away. Raises ValueError where it is no mapping.
+    Assigning ``app.conf.beat_schedule`` therefore removes no schedule of the settings. Raises ValueError if
+    ``beat_schedule`` is not a mapping.
     """
     own = app.conf.beat_schedule
     if own is not None and not isinstance(own, Mapping):
-        raise ValueError(f"beat_schedule is a mapping of names to schedules, not {own!r}")
+        raise ValueError(f"beat_schedule must be a mapping of names to schedules, not {own!r}")
     return {**getattr(settings, "CELERY_BEAT_SCHEDULE", {}), **(own or {})}
 
 
 class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
-    """A row of django-celery-beat's, checked as a whole when it is read.
+    """A row of django-celery-beat, checked as a whole when it is read.
 
-    Options of the code's schedule that the row has no column for are the code's. Raises whatever is wrong with it,
-    with a text for the operator, and changes nothing.
+    Options that have no column in the row come from the code's schedule. If anything in the row is wrong, the
+    constructor raises an error with a text for the operator, and writes nothing.
     """
 
     def __init__(self, model: Any, app: Any = None) -> None:
@@ -54,7 +58,7 @@ class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
         self.model, self.name, self.task = model, model.name, model.task
         self.seen: datetime.datetime | None = model.last_run_at
         self.changed: datetime.datetime = model.date_changed
-        """What the row had when it was read: a tick is of that, or it is none."""
+        """``seen`` and ``changed`` are the row's values when it was read: a tick counts only if they still stand."""
         self.total_run_count = model.total_run_count
         code = _code_entry(self.app, model.name)
         self.schedule = _schedule(model, self.app, relative=bool(code.get("relative")))
@@ -67,14 +71,14 @@ class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
         if not model.last_run_at:
             model.last_run_at = model.date_changed or self._default_now()
             if model.start_time:
-                # So that it runs when that comes.
+                # A last run far in the past makes the schedule due as soon as its start time comes.
                 model.last_run_at -= datetime.timedelta(days=365 * 30)
         self.last_run_at = model.last_run_at
-        # Numbers that are too large, a day that never comes: it would say so only when it is asked.
+        # Numbers that are too large, or a day that never comes, raise an error only when the schedule is evaluated.
         self.remaining()
 
     def remaining(self) -> datetime.timedelta | None:
-        """Until it is due; negative once it is. None for a clock whose time has come."""
+        """Return the time until the schedule is due: negative once it is, None for a clock whose time has come."""
         left: datetime.timedelta | None = self.schedule.remaining_estimate(self._last())
         return left
 
@@ -82,7 +86,7 @@ class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
         return self.last_run_at.astimezone(self.app.timezone)  # type: ignore[no-any-return]
 
     def is_due(self) -> schedstate:
-        """As django-celery-beat's. What is over is switched off, unless it was edited meanwhile."""
+        """Do as django-celery-beat does. Switch off a schedule that is over, unless it was edited meanwhile."""
         model, now = self.model, datetime.datetime.now(datetime.UTC)
         if not model.enabled:
             return schedstate(False, 5.0)
@@ -103,10 +107,10 @@ class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
 
     @classmethod
     def to_model_schedule(cls, given: Any) -> tuple[Any, str]:
-        """The row of a schedule of the code. Raises TypeError or ValueError for what is none."""
+        """Return the row for a schedule of the code. Raises TypeError or ValueError if ``given`` is not a schedule."""
         kinds = (int, float, datetime.timedelta, schedules.BaseSchedule)
         if isinstance(given, bool) or not isinstance(given, kinds):
-            raise TypeError(f"schedule is {given!r}: it is seconds, a timedelta, crontab(), solar() or clocked()")
+            raise TypeError(f"schedule is {given!r}; use seconds, a timedelta, crontab(), solar() or clocked()")
         if isinstance(given, schedules.crontab):
             names = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
             fields = {name: _cron_text(getattr(given, f"_orig_{name}")) for name in names}
@@ -121,7 +125,7 @@ class LedgerEntry(ModelEntry):  # type: ignore[misc]  # without types
 
     @classmethod
     def _unpack_options(cls, **options: Any) -> dict[str, Any]:
-        # Whole seconds have a column, in which an admin may change them.
+        # Whole seconds go to a column of their own, where an operator can edit them in the admin.
         if options.get("expire_seconds") is None and type(options.get("expires")) is int:
             options["expire_seconds"] = options["expires"]
         columns: dict[str, Any] = super()._unpack_options(**options)
@@ -134,14 +138,17 @@ class Read:
 
     name: str
     row: Any
-    """The PeriodicTask; None where Postgres's row cannot be made one."""
+    """The PeriodicTask. None if Django cannot load the row."""
     entry: LedgerEntry | None
     error: Exception | None
     """Why there is no entry."""
 
 
 def read_schedules(rows: QuerySet[Any], app: Any = None) -> Iterator[Read]:
-    """Each row that there is: one that cannot be read does not hide the others. Raises Postgres's own errors alone."""
+    """Yield every row. A row that cannot be read does not hide the others.
+
+    Raises only errors that mean that Postgres did not answer.
+    """
     rows = rows.select_related("interval", "crontab", "solar", "clocked")
     try:
         found = [(row.name, row) for row in rows]
@@ -173,7 +180,10 @@ def _cron_text(given: Any) -> str:
 
 
 def _periods(every: datetime.timedelta) -> dict[str, Any]:
-    """As a row has it; fractions of a second are kept up to 35 minutes, and rounded above."""
+    """Return an interval as the columns of a row.
+
+    Fractions of a second are kept in intervals of up to 35 minutes, and rounded in longer ones.
+    """
     _check_interval(every)
     microseconds = every // datetime.timedelta(microseconds=1)
     if microseconds % 1_000_000 and microseconds <= MOST:
@@ -183,7 +193,7 @@ def _periods(every: datetime.timedelta) -> dict[str, Any]:
 
 def _check_interval(every: datetime.timedelta) -> None:
     if every < SHORTEST:
-        raise ValueError(f"an interval of {every.total_seconds()} s: beat holds {SHORTEST.total_seconds()} s and more")
+        raise ValueError(f"an interval of {every.total_seconds()} s: the shortest is {SHORTEST.total_seconds()} s")
 
 
 def _schedule(model: Any, app: Any, *, relative: bool) -> Any:
@@ -194,7 +204,7 @@ def _schedule(model: Any, app: Any, *, relative: bool) -> Any:
         try:
             every = datetime.timedelta(**{row.period: row.every})
         except TypeError:
-            raise ValueError(f"an interval counts {row.period!r}, which is no period") from None
+            raise ValueError(f"{row.period!r} is not a valid period of an interval") from None
         _check_interval(every)
         return schedules.schedule(every, relative, nowfun=lambda: datetime.datetime.now(datetime.UTC), app=app)
     if isinstance(row, CrontabSchedule):
@@ -209,9 +219,9 @@ def _parsed(model: Any, name: str, kind: type) -> Any:
     try:
         value = loads(text) if text else kind()
     except Exception as error:
-        raise ValueError(f"{name} is no JSON: {error}") from error
+        raise ValueError(f"{name} is not valid JSON: {error}") from error
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is JSON of a {type(value).__name__}, not of a {kind.__name__}")
+        raise TypeError(f"{name} must be the JSON of a {kind.__name__}, not of a {type(value).__name__}")
     return value
 
 
@@ -219,17 +229,17 @@ def _code_entry(app: Any, name: str) -> Mapping[str, Any]:
     try:
         entry = code_schedules(app).get(name)
     except ValueError:
-        entry = None  # told by the scheduler
+        entry = None  # the scheduler reports the error
     return entry if isinstance(entry, Mapping) else {}
 
 
 def _options_of_code(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that the row has no column for. Raises ValueError for what are no options."""
+    """Return the options that have no column in the row. Raises ValueError if the options are not valid."""
     options = entry.get("options") or {}
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise ValueError(f"options is {options!r}: it is a mapping of names")
+        raise ValueError(f"options must be a mapping with names as keys, not {options!r}")
     if refused := sorted(OURS & options.keys()):
-        raise ValueError(f"{', '.join(refused)}: no option of a schedule")
+        raise ValueError(f"a schedule cannot set the options {', '.join(refused)}")
     return {
         name: value
         for name, value in options.items()
@@ -244,14 +254,17 @@ def _options_of_row(model: Any) -> dict[str, Any]:
 
 
 def _check_options(app: Any, task: str, options: dict[str, Any]) -> None:
-    """Raise ValueError, TypeError, EncodeError or UndeclaredQueue for what no call takes, before there is one."""
+    """Check the options before the first call.
+
+    Raises ValueError, TypeError, EncodeError or UndeclaredQueue for options that every call would refuse.
+    """
     arguments.check_times(task, options.get("countdown"), options.get("eta"), options.get("expires"))
     arguments.check_time_limits(task, (options.get("time_limit"), options.get("soft_time_limit")))
     arguments.check_priority(task, options.get("priority"))
     arguments.encoded(task, options["headers"])
     for name in ("expires", "time_limit", "soft_time_limit"):
         if isinstance(options.get(name), int | float) and options[name] <= 0:
-            raise ValueError(f"{name} is {options[name]!r}: no call would ever end well")
+            raise ValueError(f"{name} is {options[name]!r}: no run could ever succeed")
     if options.get("serializer") not in (None, "json"):
-        raise ValueError(f"serializer is {options['serializer']!r}: tasks are sent as JSON")
+        raise ValueError(f"serializer is {options['serializer']!r}: tasks are always sent as JSON")
     app.amqp.router.expand_destination({k: options.get(k) for k in ("queue", "exchange", "routing_key")})

@@ -1,11 +1,11 @@
-"""Celery beat on the ledger: a tick moves the schedule on and stores its call in one transaction.
+"""Celery beat on the ledger: a tick advances the schedule and stores its call in one transaction.
 
-So neither two beats nor one that was killed fire a tick twice or lose one, and none of it needs Redis. Schedules are
-django-celery-beat's, edited in the admin; those of the code (`CELERY_BEAT_SCHEDULE`) are made where they are missing
-and changed when the code changes, not at every start.
+Two beats, or one that is killed, therefore never fire a tick twice or lose one. Beat does not need Redis. Schedules are
+django-celery-beat's rows, edited in the admin. Beat creates the schedules of the code (`CELERY_BEAT_SCHEDULE`) when
+they are missing, and changes them when the code changes, not at every start.
 
-Beat outlives any single schedule: an error that is not Postgres's own is the schedule's, which is set aside with it and
-tried again when it changes, at its next time, or every five minutes.
+Beat outlives any single schedule. An error that does not mean that Postgres is away belongs to the schedule. Beat sets
+that schedule aside with its error, and tries it again when it changes, at its next time, or every five minutes.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from pressroom.sql.rounds import Ticker
 logger = logging.getLogger(__name__)
 
 PAUSE = 1.0
-"""Seconds between two tries to reach Postgres."""
+"""Seconds between two attempts to reach Postgres."""
 TRIES = 3
-"""Of one tick, where its transaction met another's."""
+"""How often a tick is tried when its transaction conflicts with another one."""
 LONGEST_NAME = 200
-"""Characters, as django-celery-beat's table has it."""
+"""Characters of a name, as in django-celery-beat's table."""
 
 
 class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
-    """`celery -A app beat` and `celery -A app worker -B` use it by setting."""
+    """The scheduler of `celery -A app beat` and `celery -A app worker -B`, chosen by a setting."""
 
     Entry = LedgerEntry
     producer = NO_PRODUCER
@@ -51,29 +51,29 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.marks = Marks()
-        self._told = ""
+        self._warned = ""
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
-        """Wait for the schema, then bring the code's schedules into it."""
+        """Wait for the schema, then store the code's schedules."""
         alive_file.start()
         readiness.wait()
         while True:
             try:
                 self.marks.read()
                 self.take_over_code()
-            except Exception as error:  # noqa: BLE001 - none is a schedule's, so all that helps is to wait
-                self._tell("waiting for Postgres", error)
+            except Exception as error:  # noqa: BLE001 - no schedule causes it, so only waiting helps
+                self._warn("waiting for Postgres", error)
                 connection.close()
                 time.sleep(PAUSE)
             else:
                 alive_file.ready()
                 return
 
-    # ---- What there is ----
+    # ---- Reading schedules ----
 
     def take_over_code(self, only_broken: bool = False) -> None:
-        """Make the code's schedules, and set aside those that cannot be made."""
+        """Store the code's schedules, and set aside those that cannot be stored."""
         try:
             found = code_schedules(self.app)
         except ValueError as error:
@@ -86,7 +86,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         )
 
     def update_from_dict(self, mapping: dict[str, Any]) -> None:
-        """Make what is missing, change what the code has changed; an edit in the admin stays otherwise."""
+        """Create missing schedules and update those that the code has changed. Keep all other edits in the admin."""
         for name, fields in mapping.items():
             try:
                 with transaction.atomic():
@@ -100,9 +100,9 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
     def _take_over(self, name: Any, fields: Any) -> None:
         if not isinstance(name, str) or not isinstance(fields, Mapping):
-            raise TypeError("a schedule has a text for its name, and a mapping with its task and its schedule")
+            raise TypeError("a schedule needs a string as its name, and a mapping with its task and its schedule")
         if len(name) > LONGEST_NAME:
-            raise ValueError(f"its name has {len(name)} characters, there may be {LONGEST_NAME}")
+            raise ValueError(f"the name has {len(name)} characters; at most {LONGEST_NAME} are allowed")
         if missing := [key for key in ("task", "schedule") if fields.get(key) is None]:
             raise ValueError(f"it has no {' and no '.join(missing)}")
         fingerprint = hashlib.sha256(repr(sorted(fields.items())).encode(errors="backslashreplace")).hexdigest()
@@ -113,9 +113,9 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         CodeSchedule.objects.update_or_create(name=name, defaults={"fingerprint": fingerprint})
 
     def all_as_schedule(self) -> dict[str, LedgerEntry]:
-        """Those that are enabled and can be read; the others are set aside.
+        """Return the enabled schedules that can be read, and set the others aside.
 
-        All of them, whatever their hours: what was missed while beat was away is due at any hour.
+        Crontabs of other hours are included, because a run that was missed while beat was away is due at any hour.
         """
         self.marks.read()
         self.take_over_code(only_broken=True)
@@ -131,22 +131,25 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         self.marks.keep(Stage.CALL, enabled)
         return entries
 
-    # ---- What is due ----
+    # ---- Firing due schedules ----
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        """Seconds until the next look. Without Postgres nothing is due: what was missed is, once it answers."""
+        """Fire what is due and return the seconds until the next look.
+
+        While Postgres is away nothing is due. What was missed is due once Postgres answers again.
+        """
         try:
             pause = float(super().tick(*args, **kwargs))
             self.ticker.tick()
-        except Exception as error:  # noqa: BLE001 - a schedule's own are set aside below; this one is nobody's
-            self._tell("no tick: Postgres gave no answer" if is_no_answer(error) else "no tick", error)
+        except Exception as error:  # noqa: BLE001 - a schedule's own errors are set aside below; this is not one
+            self._warn("no tick: Postgres gave no answer" if is_no_answer(error) else "no tick", error)
             self._read_again()
             return PAUSE
-        self._told = ""
+        self._warned = ""
         return pause
 
     def _is_due_failed(self, entry: LedgerEntry) -> tuple[bool, float]:
-        """Of a schedule that cannot tell when it is due: it is asked again when all are read again."""
+        """Set aside a schedule whose next time cannot be computed. It is tried again when all are read again."""
         error = sys.exception()
         assert error is not None
         if is_no_answer(error):
@@ -155,9 +158,10 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         return False, SCHEDULE_SYNC_MAX_INTERVAL
 
     def apply_entry(self, entry: LedgerEntry, producer: Any = None) -> None:
-        """One tick: whoever moves `last_run_at` on from what was read makes the call, in the same transaction.
+        """Fire one tick: the beat that advances `last_run_at` from the value it read makes the call.
 
-        Where the call cannot be made, or its transaction is refused, the schedule moves on without it and is marked.
+        Both happen in one transaction. If the call cannot be made, or its transaction is refused, the schedule advances
+        without the call and is set aside.
         """
         for tries in range(1, TRIES + 1):
             try:
@@ -171,7 +175,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
                 ours = self._pass_over(entry, cause)
             break
         if not ours:
-            # Another beat was faster, or it was edited or switched off.
+            # Another beat was faster, or somebody edited the schedule or switched it off.
             self._read_again()
 
     def _fire(self, entry: LedgerEntry) -> bool:
@@ -187,18 +191,20 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         try:
             with transaction.atomic():
                 if not self._move_on(entry):
-                    logger.error("after the call of the schedule %s", entry.name, exc_info=error)
+                    logger.error(
+                        "the call of the schedule %s failed, and its row has changed", entry.name, exc_info=error
+                    )
                     return False
                 self.marks.set_aside(Stage.CALL, entry.name, error)
         except Exception as another:
             if is_no_answer(another):
                 raise
-            # Its row cannot even be moved on.
+            # The row cannot even be advanced.
             self.marks.set_aside(Stage.CALL, entry.name, another)
         return True
 
     def _move_on(self, entry: LedgerEntry) -> int:
-        """Whether the row is as it was read, and now has this tick."""
+        """Advance the row if it is still as it was read. Returns the number of rows that were advanced: 1 or 0."""
         as_read = self.Model.objects.filter(
             pk=entry.model.pk, enabled=True, last_run_at=entry.seen, date_changed=entry.changed
         )
@@ -209,13 +215,13 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         connection.close_if_unusable_or_obsolete()
         self._last_full_sync = datetime.datetime.min  # noqa: DTZ901 - compared with the library's naive times
 
-    def _tell(self, what: str, error: Exception) -> None:
-        """Once, while it stays the same."""
-        told = f"{what}: {(str(error).strip() or repr(error)).splitlines()[0]}"
-        if told != self._told:
-            logger.warning("%s", told, exc_info=None if is_no_answer(error) else error)
-            self._told = told
+    def _warn(self, what: str, error: Exception) -> None:
+        """Log a warning, once while it stays the same."""
+        text = f"{what}: {(str(error).strip() or repr(error)).splitlines()[0]}"
+        if text != self._warned:
+            logger.warning("%s", text, exc_info=None if is_no_answer(error) else error)
+            self._warned = text
 
     def sync(self) -> None:
-        """Nothing: each tick has written its own row."""
+        """Write nothing, because each tick has written its own row."""
         self._dirty.clear()

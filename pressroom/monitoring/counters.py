@@ -1,7 +1,7 @@
-"""What a worker's main process and the relay count, under celery-exporter's names where the meaning is the same.
+"""The metrics of a worker's main process and of the relay, under celery-exporter's names where the meaning is the same.
 
-The main process hears of every child's outcome, and outlives the child: one ordinary registry is right for every pool.
-Labels are bounded: task names that are registered, declared queues, so many classes of exceptions.
+The main process learns the outcome of every child, and outlives the child. One ordinary registry therefore serves every
+pool. Labels are bounded: registered task names, declared queues, and at most `MOST_EXCEPTIONS` exception classes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pressroom.queues import LONGEST_TIME_LIMIT, Queue
 logger = logging.getLogger(__name__)
 
 LADDER = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
-"""Seconds: edges of a histogram, below a queue's own limits."""
+"""Histogram edges in seconds, used below a queue's own limits."""
 MOST_EXCEPTIONS = 50
-"""Classes of exceptions that a process names; the rest are ``other``."""
+"""Exception classes that a process uses as labels; the rest become ``other``."""
 OTHER = "other"
 
 TASK = ("name", "hostname", "queue_name")
 
 
 def runtime_buckets(queues: Iterable[Queue]) -> list[float]:
-    """Edges that end with the queues' own limits: what came near one, or over it, is seen."""
+    """Return edges that end with the queues' own limits, so that runs near or over a limit show up."""
     edges: set[float] = set()
     for queue in queues:
         hard = queue.time_limit or LONGEST_TIME_LIMIT
@@ -42,7 +42,7 @@ def runtime_buckets(queues: Iterable[Queue]) -> list[float]:
 
 
 def wait_buckets(queues: Iterable[Queue]) -> list[float]:
-    """Edges around the time that a task of these queues may wait."""
+    """Return edges around the time that a task of these queues may wait."""
     edges: set[float] = set()
     for queue in queues:
         edges |= {edge for edge in LADDER if edge < queue.max_wait}
@@ -51,19 +51,25 @@ def wait_buckets(queues: Iterable[Queue]) -> list[float]:
 
 
 class Active(Collector):
-    """Counted when asked."""
+    """Collects the number of active tasks at each scrape."""
 
     def __init__(self, hostname: str) -> None:
         self.hostname = hostname
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("celery_worker_tasks_active", "Tasks that the worker runs.", labels=["hostname"])
+        family = GaugeMetricFamily(
+            "celery_worker_tasks_active", "Tasks that the worker is running.", labels=["hostname"]
+        )
         family.add_metric([self.hostname], len(state.active_requests))
         yield family
 
 
 class Metrics:
-    """The registry of one process, whose name on Celery's network is ``hostname``; of a worker with its queues."""
+    """The registry of one process.
+
+    ``hostname`` is the process's Celery node name. ``queues`` are the queues that a worker consumes; they choose the
+    histograms' edges.
+    """
 
     def __init__(self, hostname: str, queues: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
@@ -73,27 +79,27 @@ class Metrics:
         def counter(name: str, text: str, *more: str) -> Counter:
             return Counter(name, text, [*TASK, *more], registry=self.registry)
 
-        self.sent = counter("celery_task_sent", "Runs given to a worker: messages, and what a worker took without.")
-        self.received = counter("celery_task_received", "Runs that the worker took.")
-        self.started = counter("celery_task_started", "Tasks that a slot took on.")
+        self.sent = counter("celery_task_sent", "Runs that workers got, by a message or straight from the ledger.")
+        self.received = counter("celery_task_received", "Runs that the worker received.")
+        self.started = counter("celery_task_started", "Tasks that a slot started.")
         self.succeeded = counter("celery_task_succeeded", "Tasks that succeeded.")
-        self.failed = counter("celery_task_failed", "Tasks that were given up.", "exception")
-        self.retried = counter("celery_task_retried", "Attempts after which the task is tried again.")
+        self.failed = counter("celery_task_failed", "Tasks that failed for good.", "exception")
+        self.retried = counter("celery_task_retried", "Attempts that ended with a retry.")
         self.rejected = counter("celery_task_rejected", "Messages that a task rejected.")
         self.revoked = counter("celery_task_revoked", "Tasks that were stopped, or found to be revoked.")
-        self.lost = counter("pressroom_task_lost", "Attempts that ended without a verdict: due again.")
-        self.dropped = counter("pressroom_task_dropped", "Messages of tasks that were done or running elsewhere.")
+        self.lost = counter("pressroom_task_lost", "Attempts that ended without a verdict; their runs are due again.")
+        self.dropped = counter("pressroom_task_dropped", "Messages whose run was finished or running elsewhere.")
         declared = declared_queues()
         consumed = [declared[name] for name in queues if name in declared] or list(declared.values())
 
         def histogram(name: str, text: str, buckets: list[float]) -> Histogram:
             return Histogram(name, text, TASK, buckets=buckets, registry=self.registry)
 
-        self.runtime = histogram("celery_task_runtime", "Seconds that it ran.", runtime_buckets(consumed))
-        self.wait = histogram("celery_task_queue_wait_time", "Seconds from due to started.", wait_buckets(consumed))
+        self.runtime = histogram("celery_task_runtime", "Run time in seconds.", runtime_buckets(consumed))
+        self.wait = histogram("celery_task_queue_wait_time", "Seconds between due and started.", wait_buckets(consumed))
 
     def task(self, name: str, queue: str | None) -> tuple[str, str, str]:
-        """The labels of a task."""
+        """Return the labels of a task."""
         return name, self.hostname, queue if queue in declared_queues() else OTHER
 
     def count_failure(self, task: tuple[str, str, str], exception: str) -> None:
@@ -106,26 +112,28 @@ class Metrics:
         self.failed.labels(*task, exception).inc()
 
     def serve(self, port: int) -> MetricsServer:
-        """Listen. Raises OSError where the port is taken; the caller has the server serve."""
+        """Return a server that listens on the port; the caller starts serving. Raises OSError if the port is taken."""
         server = MetricsServer(port, metrics_of(self.registry))
         logger.info("metrics on port %s", server.port)
         return server
 
 
 class RelayMetrics(Metrics):
-    """With what is known of the relay alone."""
+    """The metrics of the relay."""
 
     def __init__(self, hostname: str) -> None:
         super().__init__(hostname)
         self.refused = Counter(
-            "pressroom_relay_refused", "Pushes that Redis refused.", ["queue_name"], registry=self.registry
+            "pressroom_relay_refused", "Pushes that Redis has refused.", ["queue_name"], registry=self.registry
         )
         self.is_refused = Gauge(
-            "pressroom_queue_refused", "Whether Redis takes no message for the queue.", ["queue_name"],
+            "pressroom_queue_refused", "1 while Redis refuses messages for the queue.", ["queue_name"],
             registry=self.registry,
         )  # fmt: skip
         self.errors = Counter(
-            "pressroom_relay_errors", "Rounds of the relay that failed by an error of its own.", registry=self.registry
+            "pressroom_relay_errors",
+            "Rounds of the relay that failed with an error of the relay.",
+            registry=self.registry,
         )
         for queue in declared_queues():
             self.refused.labels(queue)
@@ -133,10 +141,10 @@ class RelayMetrics(Metrics):
 
 
 class WorkerMetrics(Metrics):
-    """With what is known of a worker alone."""
+    """The metrics of a worker."""
 
     current: WorkerMetrics | None = None
-    """This process's; None where nobody scrapes it."""
+    """The metrics of this process; None if it serves no metrics."""
 
     def __init__(self, hostname: str, queues: Iterable[str]) -> None:
         super().__init__(hostname, queues)
@@ -145,6 +153,6 @@ class WorkerMetrics(Metrics):
 
 
 def exception_name(error: Any) -> str:
-    """The class of what a child raised, also where it could not be pickled."""
+    """Return the class name of what a child raised, even if the exception could not be pickled."""
     error = getattr(error, "exc", None) or error
     return str(getattr(error, "exc_cls_name", None) or type(error).__name__)

@@ -1,6 +1,7 @@
-"""The exporter: figures of queues, workers and services for Prometheus, and for KEDA without it.
+"""The exporter: figures of queues, workers and services for Prometheus, and for KEDA without Prometheus.
 
-However many ask at once, Postgres and Redis are asked once a second. What cannot be known is left out, never 0.
+However many clients ask at once, the exporter queries Postgres and Redis at most once a second. It leaves out a figure
+that it cannot know, rather than report 0.
 """
 
 from __future__ import annotations
@@ -34,13 +35,16 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FRESH = 1.0
-"""Seconds for which what was read is told again."""
+"""Seconds for which an answer is reused."""
 PATIENCE = 2.5
-"""Seconds that an answer waits for a service: less than the 3 s that KEDA waits for it."""
+"""Seconds that a response waits for a service. KEDA waits 3 s for the response."""
 
 
 class Source(Generic[T]):
-    """A service that is asked once a second at most, in a thread of its own: one that hangs holds up nobody."""
+    """A service that is queried at most once a second.
+
+    Each source has a thread of its own, so a service that hangs does not delay the others.
+    """
 
     def __init__(self, name: str, read: Callable[[], T]) -> None:
         self._name = name
@@ -48,11 +52,11 @@ class Source(Generic[T]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._lock = threading.Lock()
         self._asked: Future[T | None] | None = None
-        self._told_at = 0.0
+        self._answered_at = 0.0
         self._is_up = True
 
     def read(self) -> T | None:
-        """What it told within the last second, or tells now. None where it is away."""
+        """Return the answer of the last second, or a new one. None if the service is away."""
         with self._lock:
             if self._asked is None or (self._asked.done() and self._is_old()):
                 self._asked = self._thread.submit(self._ask)
@@ -63,15 +67,15 @@ class Source(Generic[T]):
             return None
 
     def _is_old(self) -> bool:
-        return time.monotonic() - self._told_at >= FRESH
+        return time.monotonic() - self._answered_at >= FRESH
 
     def _ask(self) -> T | None:
         answer, reason = None, ""
         try:
             answer = self._read()
-        except Exception as error:  # noqa: BLE001 - whatever an app's `figures` raises, the others are told
+        except Exception as error:  # noqa: BLE001 - an error in an app's `figures` must not affect other sources
             reason = (str(error).strip() or repr(error)).splitlines()[0]
-        self._told_at = time.monotonic()
+        self._answered_at = time.monotonic()
         if self._is_up != (answer is not None):
             self._is_up = not self._is_up
             log = logger.info if self._is_up else logger.warning
@@ -89,7 +93,7 @@ def _ask_postgres() -> Ledger:
 
 
 def _ask_apps(apps: list[ModuleType]) -> list[Metric]:
-    """`figures` of each app's ``metrics.py``: what it tells of its own tables."""
+    """Return what `figures` of each app's ``metrics.py`` reports about the app's own tables."""
     close_old_connections()
     try:
         with transaction.atomic():
@@ -109,22 +113,22 @@ class Exporter(Collector):
         self.postgres = Source("Postgres", _ask_postgres)
         self.redis = Source("Redis", lambda: read_broker(client))
         own = [metrics for metrics in parts("metrics", settings.DOMAIN_APPS) if hasattr(metrics, "figures")]
-        self.apps = Source("Postgres, to the apps' own questions,", lambda: _ask_apps(own)) if own else None
+        self.apps = Source("Postgres, queried for the apps' own figures,", lambda: _ask_apps(own)) if own else None
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: to be registered asks no service."""
+        """Return nothing, so that registering the collector queries no service."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of one scrape."""
+        """Yield the metrics of one scrape."""
         ledger, broker = self.postgres.read(), self.redis.read()
-        yield GaugeMetricFamily("pressroom_postgres_up", "Whether Postgres answers.", ledger is not None)
-        yield GaugeMetricFamily("pressroom_redis_up", "Whether Redis answers.", broker is not None)
+        yield GaugeMetricFamily("pressroom_postgres_up", "1 if Postgres answers, else 0.", ledger is not None)
+        yield GaugeMetricFamily("pressroom_redis_up", "1 if Redis answers, else 0.", broker is not None)
         yield _by_queue(
             "pressroom_queue_max_wait_seconds",
-            "How long a due task of the queue may wait.",
+            "Seconds that a due task of the queue may wait (max_wait).",
             {queue.name: queue.max_wait for queue in declared_queues().values()},
         )
         if ledger is not None:
@@ -135,7 +139,7 @@ class Exporter(Collector):
             yield from self.apps.read() or ()
 
     def route(self, path: str, accept: str) -> Answer | None:
-        """``/metrics``, ``/livez`` and ``/queues/<name>``."""
+        """Answer ``/metrics``, ``/livez`` and ``/queues/<name>``. Returns None for any other path."""
         if path == "/metrics":
             return exposition(self.registry, accept)
         if path == "/livez":
@@ -146,13 +150,13 @@ class Exporter(Collector):
 
     def _queue(self, name: str, path: str) -> Answer:
         if name not in declared_queues():
-            return _problem(HTTPStatus.NOT_FOUND, f"No such queue; there are {', '.join(declared_queues())}.", path)
+            return _problem(HTTPStatus.NOT_FOUND, f"Unknown queue. Queues: {', '.join(declared_queues())}.", path)
         ledger = self.postgres.read()
         if ledger is None:
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "Postgres does not answer: the depth is not known.", path)
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "Postgres does not answer, so the depth is unknown.", path)
         figures = ledger.queues[name]
-        told = {"depth": figures.depth, "due": figures.due, "running": figures.running}
-        return HTTPStatus.OK, "application/json", json.dumps(told).encode()
+        answer = {"depth": figures.depth, "due": figures.due, "running": figures.running}
+        return HTTPStatus.OK, "application/json", json.dumps(answer).encode()
 
 
 def _problem(status: HTTPStatus, detail: str, path: str) -> Answer:
@@ -172,17 +176,25 @@ def _labelled(name: str, text: str, label: str, values: dict[str, float]) -> Met
 
 
 _OF_QUEUE: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] = (
-    ("celery_queue_length", "Tasks due and not started, in Redis or not.", lambda q: q.due),
-    ("pressroom_queue_depth", "Tasks due or running: what to scale on.", lambda q: q.depth),
-    ("pressroom_queue_published", "Tasks given to Redis and not started.", lambda q: q.published),
-    ("pressroom_queue_running", "Tasks that run.", lambda q: q.running),
-    ("pressroom_queue_dead", "Tasks that were given up, and are kept.", lambda q: q.dead),
-    ("pressroom_queue_capped", "Whether a count of the queue ended at 10,000.", lambda q: q.is_capped),
-    ("pressroom_queue_oldest_due_age_seconds", "How long the oldest task has been due.", lambda q: q.oldest),
-    ("pressroom_relay_lag_seconds", "How long one is due that the relay has room for.", lambda q: q.relay_lag),
-    ("pressroom_queue_mean_runtime_seconds", "Mean of the latest that succeeded.", lambda q: q.mean_runtime),
-    ("celery_active_worker_count", "Workers alive that consume the queue.", lambda q: q.workers),
-    ("celery_active_process_count", "Slots of these workers.", lambda q: q.slots),
+    ("celery_queue_length", "Tasks due and not started, whether in Redis or not.", lambda q: q.due),
+    ("pressroom_queue_depth", "Tasks due or running. Scale workers on this.", lambda q: q.depth),
+    ("pressroom_queue_published", "Tasks published to Redis and not started.", lambda q: q.published),
+    ("pressroom_queue_running", "Tasks that are running.", lambda q: q.running),
+    ("pressroom_queue_dead", "Dead letters that are stored.", lambda q: q.dead),
+    ("pressroom_queue_capped", "1 if a count of the queue stopped at 10,000.", lambda q: q.is_capped),
+    ("pressroom_queue_oldest_due_age_seconds", "Seconds that the oldest due task has been due.", lambda q: q.oldest),
+    (
+        "pressroom_relay_lag_seconds",
+        "Seconds that the oldest due task has waited although the window had room for it.",
+        lambda q: q.relay_lag,
+    ),
+    (
+        "pressroom_queue_mean_runtime_seconds",
+        "Mean run time of the latest runs that succeeded.",
+        lambda q: q.mean_runtime,
+    ),
+    ("celery_active_worker_count", "Live workers that consume the queue.", lambda q: q.workers),
+    ("celery_active_process_count", "Slots of the live workers that consume the queue.", lambda q: q.slots),
 )
 
 
@@ -194,12 +206,18 @@ def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
     for node, alive in ledger.workers.items():
         host = nodesplit(node)[1] or node
         by_host[host] = max(by_host.get(host, 0), alive)
-    yield _labelled("celery_worker_up", "Whether a worker gives signs of life.", "hostname", by_host)
-    yield _labelled("pressroom_tick_age_seconds", "Time since its last round.", "process", ledger.tick_ages)
-    yield _labelled("pressroom_schedule_lateness_seconds", "How late it is.", "schedule", ledger.lateness)
+    yield _labelled("celery_worker_up", "1 if a worker of the host is alive, else 0.", "hostname", by_host)
+    yield _labelled(
+        "pressroom_tick_age_seconds", "Seconds since the process's last round.", "process", ledger.tick_ages
+    )
+    yield _labelled(
+        "pressroom_schedule_lateness_seconds", "Seconds by which the schedule is late.", "schedule", ledger.lateness
+    )
     yield GaugeMetricFamily("pressroom_schedules_broken", "Schedules that beat has set aside.", ledger.broken_schedules)
-    yield GaugeMetricFamily("pressroom_postgres_connections", "Connections of all clients.", ledger.connections)
-    yield GaugeMetricFamily("pressroom_postgres_max_connections", "How many there may be.", ledger.max_connections)
+    yield GaugeMetricFamily("pressroom_postgres_connections", "Connections to Postgres.", ledger.connections)
+    yield GaugeMetricFamily(
+        "pressroom_postgres_max_connections", "Connections that Postgres allows.", ledger.max_connections
+    )
 
 
 def _of_broker(broker: Broker) -> Iterator[Metric]:

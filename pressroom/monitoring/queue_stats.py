@@ -1,6 +1,7 @@
-"""The figures behind the exporter: one statement about the ledger, one about the schedules, one round trip to Redis.
+"""The figures behind the exporter: one statement on the ledger, one on the schedules, one round trip to Redis.
 
-A read costs the same at a million waiting runs as at none: counts come from small partial indexes and end at `CAP`.
+A read costs the same with a million waiting runs as with an empty ledger, because counts come from small partial
+indexes and stop at `CAP`.
 """
 
 from __future__ import annotations
@@ -21,37 +22,37 @@ from pressroom.enqueue.broker import prefixed
 from pressroom.sql.runs import WAITING
 
 CAP = 10_000
-"""Where counting ends."""
+"""The number at which counting stops."""
 LATEST = 100
-"""Ended runs of a queue of which the mean run time is taken."""
+"""How many of a queue's latest ended runs the mean run time is taken from."""
 RECENTLY = 600
-"""Seconds that a worker which left or died is still told of."""
+"""Seconds for which a worker that left or died is still reported."""
 TIMEOUT = 2
 """Seconds that a statement may take."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class QueueFigures:
-    """Counts end at `CAP`; times are seconds."""
+    """The figures of a queue. Counts stop at `CAP`; times are in seconds."""
 
     due: int
-    """Due and not started, in Redis or not."""
+    """Runs that are due and not started, whether in Redis or not."""
     published: int
-    """Of these, those whose message was given to Redis."""
+    """Those of the due runs whose message the relay has published."""
     running: int
     dead: int
     oldest: float
-    """How long the oldest of the due ones has been due; 0 without any."""
+    """How long the oldest due run has been due; 0 if no run is due."""
     relay_lag: float
-    """How long the oldest one is due that the relay could have published; 0 without any."""
+    """How long the oldest run that the relay could have published has been due; 0 without one."""
     mean_runtime: float | None
-    """Of those that succeeded among the latest that ended; None without any."""
+    """The mean run time of the successes among the `LATEST` ended runs; None without a success."""
     workers: int
     slots: int
 
     @property
     def depth(self) -> int:
-        """What there is to do: the number to scale on, for a busy worker's queue is not empty."""
+        """The number to scale on: runs that are due or running. A busy worker's queue is never empty."""
         return self.due + self.running
 
     @property
@@ -61,37 +62,40 @@ class QueueFigures:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ledger:
-    """What Postgres tells."""
+    """The figures from Postgres."""
 
     queues: dict[str, QueueFigures]
     workers: dict[str, bool]
-    """By Celery's node name: whether it is alive. Those dead for long are left out."""
+    """Whether a worker is alive, by Celery node name. Workers that died long ago are left out."""
     tick_ages: dict[str, float]
-    """Seconds since a round of ``relay`` and ``beat``; none that never did one."""
+    """Seconds since the last round of ``relay`` and ``beat``. A process without a round so far is left out."""
     lateness: dict[str, float]
     """Seconds by which each enabled schedule is late."""
     broken_schedules: int
-    """How many beat has set aside."""
+    """How many schedules beat has set aside."""
     connections: int
     max_connections: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Broker:
-    """What Redis tells."""
+    """The figures from Redis."""
 
     lengths: dict[str, int]
     memory_used: int | None
-    """Bytes; None where the user may not ask."""
+    """Bytes; None if the Redis user may not run INFO."""
     memory_max: int | None
-    """Bytes; None without a limit, too."""
+    """Bytes; None if the Redis user may not run INFO, or if Redis has no limit."""
 
 
 def _queues_sql() -> str:
-    """Of a queue's due rows the index gives those of one priority by time, so each is counted by itself.
+    """Return the statement for the figures of all queues.
 
-    What ended is asked for by queue first, as only the queue's own index has it, and those of the queues before it fall
-    away afterwards. That of all queues by time would be read to its end for a queue of which little ended.
+    The index orders a queue's due rows by priority and then by time, so the statement counts each priority separately.
+
+    The statement selects ended rows with ``queue <= name``, which only the index that starts with the queue can serve,
+    and drops the rows of the preceding queues afterwards. For a queue with few ended rows, the index on time alone
+    would be read to its end.
     """
     waiting = f"t.queue = q.name AND t.status IN {WAITING}"
     unpublished = f"{waiting} AND t.published_at IS NULL"
@@ -154,7 +158,7 @@ def _queues_sql() -> str:
     """
 
 
-# In one row, so that it is one statement: its parts are JSON.
+# One row with JSON parts, so that one statement reads everything.
 SQL = f"""
 SELECT
     (SELECT json_agg(queues) FROM ({_queues_sql()}) AS queues (name, due, published, running, dead, oldest, relay_lag,
@@ -171,7 +175,7 @@ SELECT
 
 
 def read_ledger() -> Ledger:
-    """One read, in a transaction that writes nothing. Raises Django's database errors."""
+    """Read all figures in one read-only transaction. Raises Django's database errors."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '{TIMEOUT}s'")
         cursor.execute(
@@ -193,9 +197,9 @@ def read_ledger() -> Ledger:
 
 
 def lateness() -> dict[str, float]:
-    """Seconds by which each enabled schedule, by its name, is late; 0 for one that is not due.
+    """Return the seconds by which each enabled schedule is late, by name; 0 for a schedule that is not due.
 
-    A schedule that cannot be read is left out: it must not cost the figures of everything else.
+    A schedule that cannot be read is left out, because it must not hide the figures of everything else.
     """
     now = timezone.now()
     enabled = PeriodicTask.objects.filter(
@@ -206,12 +210,12 @@ def lateness() -> dict[str, float]:
 
 def _late(entry: LedgerEntry) -> float:
     remaining = entry.remaining()
-    # None of a clock whose time has come: beat disables it with that.
+    # `remaining` returns None for a clock whose time has come. Beat disables that schedule when it fires.
     return max(0.0, -remaining.total_seconds()) if remaining is not None else 0.0
 
 
 def read_broker(client: redis.Redis) -> Broker:
-    """One round trip. Raises redis.RedisError."""
+    """Read all figures in one round trip. Raises redis.RedisError."""
     pipeline = client.pipeline(transaction=False)
     for queue in declared_queues().values():
         pipeline.llen(prefixed(queue.name))
@@ -220,14 +224,14 @@ def read_broker(client: redis.Redis) -> Broker:
     for answer in lengths:
         if isinstance(answer, Exception) and is_away(answer):
             raise answer
-    told = {} if isinstance(memory, Exception) else memory
+    info = {} if isinstance(memory, Exception) else memory
     return Broker(
-        # What stands at a queue's key and is no list has no length.
+        # LLEN fails for a key that is not a list, so that queue is left out.
         lengths={
             queue.name: length
             for queue, length in zip(declared_queues().values(), lengths, strict=True)
             if type(length) is int
         },
-        memory_used=told.get("used_memory"),
-        memory_max=told.get("maxmemory") or None,
+        memory_used=info.get("used_memory"),
+        memory_max=info.get("maxmemory") or None,
     )

@@ -1,4 +1,4 @@
-"""The small HTTP server behind ``/metrics``: of a worker, the relay, gunicorn's master and the exporter."""
+"""The small HTTP server behind ``/metrics`` in workers, the relay, gunicorn's master and the exporter."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import Any
 from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
-# When each counter began is a second series for every one of them, and nobody's question.
+# The creation time of each counter would be a second series for every counter, and nobody uses it.
 disable_created_metrics()
 
 CLIENT_TIMEOUT = 5.0
-"""Seconds that a client may take to say what it wants."""
+"""Seconds that a client may take to send its request."""
 
 Answer = tuple[int, str, bytes]
 """Status, content type and body."""
 Route = Callable[[str, str], Answer | None]
-"""Answers a path for an ``Accept`` header; None where nothing is there."""
+"""Answers a path for an ``Accept`` header. Returns None for an unknown path."""
 
 
 def exposition(registry: CollectorRegistry, accept: str) -> Answer:
-    """What the registry holds, in the format that the scraper asks for."""
+    """Return the registry's metrics in the format that the scraper asks for."""
     encode, content_type = choose_encoder(accept)
     return HTTPStatus.OK, content_type, encode(registry)
 
 
 def metrics_of(registry: CollectorRegistry) -> Route:
-    """A process that has nothing to tell but its registry."""
+    """Return a route that serves the registry at ``/metrics`` and nothing else."""
     return lambda path, accept: exposition(registry, accept) if path == "/metrics" else None
 
 
@@ -58,11 +58,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: it is asked every few seconds."""
+        """Log nothing, because a request comes every few seconds."""
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Serves ``route`` on all addresses, or on ``host`` alone. Raises OSError where the port is taken."""
+    """Serves ``route`` on all addresses, or on ``host`` only. Raises OSError if the port is taken."""
 
     daemon_threads = True
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
@@ -76,7 +76,7 @@ class MetricsServer(ThreadingHTTPServer):
         os.register_at_fork(after_in_child=self.socket.close)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """As the base class's, which prints the traceback, but for who has gone before the answer came."""
+        """Print the traceback, unless the client closed the connection before the response."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -87,5 +87,5 @@ class MetricsServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        # Not HTTPServer's, which asks the DNS for our name.
+        # Skip HTTPServer.server_bind, which asks the DNS for the host's name.
         TCPServer.server_bind(self)

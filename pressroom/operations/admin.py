@@ -1,4 +1,4 @@
-"""The way from the admin's index to the operations pages."""
+"""The link from the admin's index to the operations pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ schedule_admin.register()
 
 @admin.register(Operations)
 class OperationsAdmin(ReadOnly, admin.ModelAdmin[Operations]):
-    """A line in the index that leads to the overview."""
+    """An entry in the admin's index that leads to the overview."""
 
     def get_urls(self) -> list[URLPattern]:
         to_overview = RedirectView.as_view(pattern_name="operations:overview")

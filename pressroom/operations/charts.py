@@ -1,4 +1,4 @@
-"""Pictures of the last hour as shapes for SVG: drawn by the server, so that no page needs a library for it."""
+"""Charts of the last hour as SVG shapes. The server draws them, so the pages need no chart library."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 
 HEIGHT = 100
-"""Of the picture, in its own units; a minute is ten wide."""
+"""The height of a chart, in SVG units. A minute is STEP units wide."""
 STEP = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """A minute's bar."""
+    """The bar of one minute."""
 
     x: int
     y: float
@@ -22,17 +22,17 @@ class Bar:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A picture, ``width`` by HEIGHT; ``top`` is the value at its upper edge."""
+    """A chart of ``width`` by HEIGHT units; ``top`` is the value at its upper edge."""
 
     top: float
     width: int
     bars: list[Bar]
     lines: list[str]
-    """Each a list of points for a polyline, broken where a minute has no value."""
+    """The points of each polyline. A line ends where a minute has no value."""
 
 
 def bars(values: Sequence[int], titles: Sequence[str]) -> Chart:
-    """A bar a minute."""
+    """Return a chart with a bar for each minute."""
     top = max(*values, 1)
     shapes = [
         Bar(index * STEP, round(HEIGHT - HEIGHT * value / top, 1), round(HEIGHT * value / top, 1), title)
@@ -43,7 +43,7 @@ def bars(values: Sequence[int], titles: Sequence[str]) -> Chart:
 
 
 def lines(*series: Sequence[float | None]) -> list[Chart]:
-    """A picture a series, on one scale: to be laid one over the other."""
+    """Return a chart for each series. All have the same scale, so that a page can draw them over one another."""
     top = max([value for one in series for value in one if value is not None], default=0.0) or 1.0
     return [Chart(top, len(one) * STEP, [], _pieces(one, top)) for one in series]
 
@@ -55,6 +55,6 @@ def _pieces(values: Sequence[float | None], top: float) -> list[str]:
             pieces.append([])
             continue
         y = round(HEIGHT - HEIGHT * value / top, 1)
-        # As wide as the minute, so that one alone is seen, too.
+        # As wide as the minute, so that a single value is visible, too.
         pieces[-1] += [f"{index * STEP},{y}", f"{(index + 1) * STEP},{y}"]
     return [" ".join(piece) for piece in pieces if piece]

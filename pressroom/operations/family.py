@@ -1,4 +1,4 @@
-"""What a run has to do with others: who called it, what it called, what it repeats."""
+"""The relations of a run: its callers, its calls, and the runs that it repeats or that repeat it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from pressroom.operations.shown import headers_of
 from pressroom.uuid7 import uuid7_at
 
 MOST = 200
-"""Runs that a tree shows."""
+"""The largest number of runs that a tree shows."""
 DEEPEST = 6
+"""The largest number of levels that a tree shows."""
 CLOCKS = datetime.timedelta(seconds=10)
-"""By which those of two machines may differ."""
+"""How far the clocks of two machines may differ."""
 
 
 @dataclasses.dataclass
 class Node:
-    """A run in the tree; ``run`` is None where its row is gone or never was."""
+    """A run in the tree; ``run`` is None if the ledger does not, or no longer, contain it."""
 
     celery_id: str
     run: TaskRun | None
@@ -37,17 +38,17 @@ class Family:
     """The relations of one run."""
 
     ancestors: list[Node]
-    """From the first caller down to the run's own."""
+    """The callers, from the first one down to the run's direct caller."""
     tree: Node
     is_cut: bool
-    """There are more than MOST, or deeper ones."""
+    """Whether the tree leaves runs out, because there are more than MOST or they are deeper than DEEPEST."""
     group: TaskGroup | None
     others: list[TaskRun]
-    """Further runs with its Celery id: what it repeats, what repeats it, what took its place."""
+    """Further runs with the same Celery id: those that it repeats, that repeat it, or that took its place."""
 
 
 def family(run: TaskRun) -> Family:
-    """Everything that is known of the run's relations."""
+    """Return everything that is known about the run's relations."""
     tree, is_cut = _tree(run, _called_by(run) if run.children is None else list(called(run.children)))
     others = TaskRun.objects.filter(celery_id=run.celery_id).exclude(pk=run.pk).only(*SHOWN).order_by("-id")[:20]
     group = headers_of(run).get("group")
@@ -69,7 +70,11 @@ def _newest(celery_ids: Iterable[str]) -> dict[str, TaskRun]:
 
 
 def _ancestors(run: TaskRun) -> list[Node]:
-    """A Celery id may come back later as the id of what took a caller's place: the caller was there before the call."""
+    """Return the run's callers, the first one first.
+
+    A run that took a caller's place may have the caller's Celery id. The caller is older than its call, so the query
+    looks only at older runs.
+    """
     found: list[Node] = []
     caller: TaskRun | None = run
     while caller is not None and len(found) < DEEPEST:
@@ -82,9 +87,10 @@ def _ancestors(run: TaskRun) -> list[Node]:
 
 
 def _called_by(run: TaskRun) -> list[str]:
-    """What a run calls that has not said so itself: it runs, retries, or others took its place.
+    """Return the Celery ids of the calls of a run that has not recorded them: it runs, retries, or was replaced.
 
-    Looked for among what was called meanwhile, for nothing leads from a run to its calls but their own headers.
+    Only the headers of a call name its caller. The query therefore searches the runs that were called while this run
+    was executing.
     """
     if run.started_at is None:
         return []
@@ -103,7 +109,7 @@ def _called_by(run: TaskRun) -> list[str]:
 
 
 def _tree(run: TaskRun, calls: list[str]) -> tuple[Node, bool]:
-    """Level by level, one statement each."""
+    """Build the tree level by level, with one statement for each level."""
     root = Node(run.celery_id, run)
     level, seen = [root], {run.celery_id}
     for _ in range(DEEPEST):
@@ -129,7 +135,7 @@ def _tree(run: TaskRun, calls: list[str]) -> tuple[Node, bool]:
 
 
 def called(children: str | None) -> Iterator[str]:
-    """The Celery ids in a run's ``children``, which are results as tuples: [[id, parent], members or null]."""
+    """Yield the Celery ids in a run's ``children``, which are results as tuples: [[id, parent], members or null]."""
     for result in json.loads(children) if children else ():
         yield from _ids(result)
 

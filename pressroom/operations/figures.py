@@ -1,4 +1,7 @@
-"""The statements behind the pages, besides those of the exporter: each costs the same however much has ended."""
+"""The statements behind the pages, besides those of the exporter.
+
+The cost of each statement does not depend on the number of ended runs.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,13 @@ from django.db import connection
 from pressroom.monitoring.queue_stats import CAP
 
 SAMPLE = 500
-"""Runs of each minute, the first that ended, whose waits are looked at."""
+"""How many runs of each minute, the first that ended, the waits are taken from."""
 MINUTES = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class DeadGroup:
-    """Dead letters of one task, for one kind of error."""
+    """The dead letters of one task with one type of error."""
 
     queue: str
     name: str
@@ -25,7 +28,7 @@ class DeadGroup:
 
 
 def dead_groups() -> list[DeadGroup]:
-    """The newest CAP dead letters by task and error, the largest group first."""
+    """Return the newest CAP dead letters, grouped by task and error, the largest group first."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -40,7 +43,10 @@ def dead_groups() -> list[DeadGroup]:
 
 @dataclasses.dataclass(frozen=True)
 class Minute:
-    """What ended in one minute. Waits in seconds, from being due to the start of the last attempt."""
+    """The runs that ended in one minute.
+
+    Waits are in seconds, from the time a run was due to the start of its last attempt.
+    """
 
     at: datetime.datetime
     succeeded: int
@@ -50,7 +56,7 @@ class Minute:
 
 
 def last_hour() -> list[Minute]:
-    """The last 60 minutes, oldest first; the last one is not over yet."""
+    """Return the last 60 minutes, oldest first. The last minute is not over yet."""
     ended = "FROM taskruns_taskrun WHERE finished_at >="
     with connection.cursor() as cursor:
         cursor.execute("SELECT date_trunc('minute', now())")

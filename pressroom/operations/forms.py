@@ -1,4 +1,4 @@
-"""What may be looked for, checked."""
+"""The forms that check the filters of the lists."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pressroom.operations.search import Wanted
 
 
 def moment(label: str) -> forms.DateTimeField:
-    """A day and a time, in the site's zone."""
+    """Return a field for a day and a time in the site's zone."""
     widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
     return forms.DateTimeField(label=label, required=False, widget=widget)
 
 
 class Paged(forms.Form):
-    """A page of a list."""
+    """The position in a list that is shown in pages."""
 
     before = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
 
 class SearchForm(Paged):
-    """The search for tasks."""
+    """The search form for tasks."""
 
     name = forms.CharField(
         label="Task", max_length=200, required=False, widget=forms.TextInput(attrs={"list": "names"})
@@ -36,13 +36,13 @@ class SearchForm(Paged):
     status = forms.ChoiceField(required=False, choices=[("", "any"), *((one.value, one.value) for one in Status)])
     text = forms.CharField(label="Argument", max_length=200, required=False)
     key = forms.CharField(
-        label="Id", max_length=200, required=False, help_text="of the run, of Celery or of the request"
+        label="Id", max_length=200, required=False, help_text="id of the run, of Celery or of the request"
     )
     since = moment("From")
     until = moment("To")
 
     def wanted(self) -> Wanted:
-        """What the valid form asks for. Part of a known task's name stands for all that have it."""
+        """Return what the valid form asks for. Part of a name matches every known task whose name contains it."""
         fields: dict[str, Any] = dict(self.cleaned_data)
         name = fields.pop("name")
         known = [task.name for task in our_tasks()]
@@ -50,7 +50,7 @@ class SearchForm(Paged):
         return Wanted(names=(names or (name,)) if name else (), **fields)
 
     def clean(self) -> dict[str, Any]:
-        """An end before the beginning is a mistake."""
+        """Refuse an end that is not after the beginning."""
         fields = super().clean() or {}
         since, until = fields.get("since"), fields.get("until")
         if since and until and until <= since:
@@ -59,14 +59,14 @@ class SearchForm(Paged):
 
 
 class DeadLetterForm(Paged):
-    """What dead letters are shown."""
+    """The filter of the dead letters."""
 
     name = forms.CharField(max_length=200, required=False)
     queue = forms.CharField(max_length=200, required=False)
     error_type = forms.CharField(max_length=200, required=False)
 
     def wanted(self) -> Wanted:
-        """What the valid form asks for."""
+        """Return what the valid form asks for."""
         fields: dict[str, Any] = dict(self.cleaned_data)
         name = fields.pop("name")
         return Wanted(names=(name,) if name else (), status=Status.DEAD, **fields)

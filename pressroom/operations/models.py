@@ -1,10 +1,10 @@
-"""No table: what the operations pages may be asked for, as Django's permissions (see `pressroom.http.permissions`)."""
+"""The permissions of the operations pages, on a model without a table (see `pressroom.http.permissions`)."""
 
 from django.db import models
 
 
-class Operations(models.Model):  # noqa: DJ008 - there is none to be named
-    """Stands for the pages among the admin's models."""
+class Operations(models.Model):  # noqa: DJ008 - the model has no instances
+    """Represents the pages among the admin's models."""
 
     class Meta:
         managed = False

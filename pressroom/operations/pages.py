@@ -1,4 +1,4 @@
-"""What all operations pages have in common: who may see them, the admin's frame, and updates of their live part."""
+"""What all operations pages share: permissions, the admin's frame, and updates of the live part."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from pressroom.models import TaskRun, Undeliverable
 from pressroom.operations.shown import Page
 
 FRAGMENT = "X-Fragment"
-"""The header by which a page's script asks for the live part alone."""
+"""The header with which a page's script asks for only the live part."""
 
 View = Callable[..., HttpResponse]
 
 
 def page(view: View, is_allowed: Callable[[Any], bool] = may_view) -> View:
-    """For staff who may look. Whoever is not signed in is sent to do so; others get 403."""
+    """Restrict a view to staff with the permission to view.
+
+    A visitor who is not signed in is redirected to sign in. Others get 403.
+    """
 
     @functools.wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -35,12 +38,12 @@ def page(view: View, is_allowed: Callable[[Any], bool] = may_view) -> View:
 
 
 def action(view: View) -> View:
-    """For staff who may operate."""
+    """Restrict a view to staff with the permission to operate."""
     return page(view, may_operate)
 
 
 def render(request: HttpRequest, name: str, title: str, **context: Any) -> HttpResponse:
-    """The page ``name`` in the admin's frame, or its live part where that was asked for."""
+    """Return the page ``name`` in the admin's frame, or only its live part if the request asks for that."""
     context |= {"may_operate": may_operate(request.user), "title": title, "page": name}
     if FRAGMENT in request.headers:
         return Page(request, f"operations/_{name}.html", context)
@@ -52,7 +55,7 @@ def render(request: HttpRequest, name: str, title: str, **context: Any) -> HttpR
 
 
 def recorded(**fields: Any) -> Any:
-    """What people did with runs, messages and schedules, newest first."""
+    """Return the log entries on runs, messages and schedules, newest first."""
     from django.contrib.contenttypes.models import ContentType
 
     types = ContentType.objects.get_for_models(TaskRun, Undeliverable, PeriodicTask).values()

@@ -1,4 +1,4 @@
-"""Rows in the admin that are only to be looked at."""
+"""Admin classes for rows that nobody may edit in the admin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ M = TypeVar("M", bound=Model)
 
 
 class ReadOnly:
-    """Neither adds, changes nor deletes, whoever asks: before an admin's or an inline's own class."""
+    """Forbids everybody to add, change or delete rows. List it before the base class of an admin or an inline."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -25,4 +25,4 @@ class ReadOnly:
 
 
 class ReadOnlyAdmin(ReadOnly, admin.ModelAdmin[M]):
-    """A page of such rows."""
+    """A read-only ModelAdmin."""

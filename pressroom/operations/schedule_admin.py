@@ -1,6 +1,6 @@
-"""django-celery-beat's pages in the admin, with the permissions and the tasks that a schedule may have.
+"""django-celery-beat's pages in the admin, restricted to operators and to the tasks that a schedule may call.
 
-Whoever writes a schedule has a worker call a task with arguments of theirs: see docs/decisions/0018.
+A schedule makes a worker run a task with arguments that its author chooses: see docs/decisions/0018.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from pressroom.operator_actions import NotPossible
 
 
 class ByOperators:
-    """Looked at by who may look at tasks, written by who may operate them. Before an admin's or an inline's class."""
+    """Lets users who may view tasks view the rows, and users who may operate tasks edit them.
+
+    List it before the base class of an admin or an inline.
+    """
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return may_view(request.user)
@@ -41,13 +44,13 @@ class ByOperators:
 
 
 class ScheduleForm(forms.ModelForm[PeriodicTask]):
-    """A schedule of a task that may be put on one."""
+    """The form of a schedule, for the tasks that a schedule may call."""
 
     task = forms.ChoiceField(choices=lambda: [("", "---------"), *((name, name) for name in schedulable())])
     queue = forms.ChoiceField(
         required=False,
-        choices=[("", "the task's own"), *((queue.name, queue.name) for queue in declared_queues().values())],
-        help_text="Where its calls wait.",
+        choices=[("", "the task's queue"), *((queue.name, queue.name) for queue in declared_queues().values())],
+        help_text="The queue of its runs.",
     )
 
     class Meta:
@@ -73,19 +76,19 @@ class ScheduleForm(forms.ModelForm[PeriodicTask]):
         except (ValueError, RecursionError) as error:
             raise forms.ValidationError(f"This is not JSON: {error}") from error
         if not is_right:
-            raise forms.ValidationError(f"It is a JSON {'list' if kind is list else 'object'}.")
+            raise forms.ValidationError(f"Enter a JSON {'list' if kind is list else 'object'}.")
         return text
 
     def clean(self) -> dict[str, Any]:
-        """One expiry at most."""
+        """Refuse two expiries."""
         data = super().clean() or {}
         if data.get("expire_seconds") is not None and data.get("expires"):
-            raise forms.ValidationError("Only one can be set, of expires and expire seconds.")
+            raise forms.ValidationError("Set either expires or expire seconds, not both.")
         return data
 
 
 class PeriodicTaskAdmin(ByOperators, beat_admin.PeriodicTaskAdmin):  # type: ignore[misc]  # without types
-    """Its actions are ours: django-celery-beat's are open to who may look, and run any task."""
+    """Replaces django-celery-beat's actions, which need only the permission to view, and run any task."""
 
     form = ScheduleForm
     change_form_template = None
@@ -123,7 +126,7 @@ class PeriodicTaskAdmin(ByOperators, beat_admin.PeriodicTaskAdmin):  # type: ign
 
 
 class PeriodicTaskInline(ByOperators, beat_admin.PeriodicTaskInline):  # type: ignore[misc]  # without types
-    """What uses a schedule: to be looked at."""
+    """The schedules that use an interval, crontab, solar event or clock. Read-only."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -133,7 +136,7 @@ class PeriodicTaskInline(ByOperators, beat_admin.PeriodicTaskInline):  # type: i
 
 
 def register() -> None:
-    """Put these in the place of django-celery-beat's."""
+    """Register these classes in place of django-celery-beat's."""
     admin.site.unregister(PeriodicTask)
     admin.site.register(PeriodicTask, PeriodicTaskAdmin)
     for model in (ClockedSchedule, CrontabSchedule, IntervalSchedule, SolarSchedule):

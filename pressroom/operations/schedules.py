@@ -1,6 +1,6 @@
-"""Schedules: when they are to run next, whether they are late, and what may be done with them.
+"""Schedules: their next runs, their lateness, and the actions on them.
 
-The rows are django-celery-beat's; beat reads them again when it is told that they have changed.
+The rows are django-celery-beat's. Beat reads them again after each `PeriodicTasks.update_changed()`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pressroom.operator_actions import NotPossible
 from pressroom.text import carried
 
 LATE_AFTER = 15.0
-"""Seconds past its time from which a schedule counts as late; beat looks every 5."""
+"""Seconds past its next run after which a schedule counts as late. Beat looks every 5 s."""
 _ROWS = PeriodicTask.objects.all()
 HALF_A_SECOND = datetime.timedelta(seconds=0.5)
 
@@ -36,13 +36,13 @@ class Schedule:
 
     name: str
     row: Any
-    """The PeriodicTask; None where the code's was never made, or its row cannot be read at all."""
+    """The PeriodicTask. None if beat could not create it from the code, or if the row cannot be read at all."""
     next_run_at: datetime.datetime | None = None
-    """None while it is paused, where it is over, and where it is broken."""
+    """None if the schedule is paused, over or broken."""
     late_by: float = 0.0
     """Seconds past `next_run_at`; 0 within LATE_AFTER."""
     error: str = ""
-    """Why beat has set it aside, or will."""
+    """Why beat has set the schedule aside, or will set it aside."""
 
     @property
     def last_run_at(self) -> datetime.datetime | None:
@@ -50,15 +50,15 @@ class Schedule:
 
     @property
     def when(self) -> str:
-        """Its interval, crontab, solar event or clock in words; a dash where there is none that can be read."""
+        """The interval, crontab, solar event or clock in words; a dash if it cannot be read."""
         try:
             return str(self.row.scheduler)
-        except Exception:  # noqa: BLE001 - what is wrong with it stands in `error`
+        except Exception:  # noqa: BLE001 - `error` describes what is wrong
             return "–"
 
 
 def schedules() -> list[Schedule]:
-    """All of them by name, and those that have no row."""
+    """Return all schedules by name, and after them those that have no row."""
     now = timezone.now()
     marks = {mark.name: mark.error for mark in BrokenSchedule.objects.order_by("stage")}
     found = [_as_schedule(read, marks.pop(read.name, ""), now) for read in read_schedules(_ROWS.order_by("name"))]
@@ -74,7 +74,7 @@ def _as_schedule(read: Read, mark: str, now: datetime.datetime) -> Schedule:
 
 
 def _next_run(entry: LedgerEntry, now: datetime.datetime) -> datetime.datetime | None:
-    """By beat's own reckoning; in the past where beat has not run it."""
+    """Return the next run as beat computes it. It lies in the past if beat is late."""
     row = entry.model
     if (row.expires and row.expires <= now) or (row.one_off and row.total_run_count):
         return None
@@ -82,26 +82,30 @@ def _next_run(entry: LedgerEntry, now: datetime.datetime) -> datetime.datetime |
         starts: datetime.datetime = row.start_time
         return starts
     remaining = entry.remaining()
-    # To the second: the estimate was made some microseconds after `now`.
+    # Rounded to the second, because the estimate was made some microseconds after `now`.
     return None if remaining is None else (now + remaining + HALF_A_SECOND).replace(microsecond=0)
 
 
 def schedulable() -> list[str]:
-    """Names of the tasks that a schedule may call: those of the code's schedules, and those that say so themselves."""
+    """Return the names of the tasks that a schedule may call.
+
+    These are the tasks in the code's schedules, and those declared with `schedulable=True`.
+    """
     in_code = {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()}
     return [task.name for task in our_tasks() if task.name in in_code or task.schedulable]
 
 
 def schedule_run_now(*, row: Any, user: Any) -> TaskRun | None:
-    """Call a schedule's task at once; its next run stays when it was. None for a task that leaves no run.
+    """Call a schedule's task at once, and leave its next run as it was.
 
-    Raises NotPossible for a task that no schedule may have, and for a schedule or a call that is refused.
+    Returns the run, or None if the task is not durable and leaves no run. Raises NotPossible if no schedule may call
+    the task, or if the schedule or the call is refused.
     """
     tasks = {task.name: task for task in our_tasks()}
     if row.task not in tasks:
-        raise NotPossible(f"There is no task {row.task}.")
+        raise NotPossible(f"The task {row.task} does not exist.")
     if row.task not in schedulable():
-        raise NotPossible(f"{row.task} may not be scheduled: its code does not say `schedulable=True`.")
+        raise NotPossible(f"{row.task} may not be scheduled: its code does not set `schedulable=True`.")
     try:
         entry = LedgerEntry(row, app=current_app)
         options = {name: value for name, value in entry.options.items() if name != "expires"}
@@ -112,34 +116,40 @@ def schedule_run_now(*, row: Any, user: Any) -> TaskRun | None:
     except Exception as error:
         if is_no_answer(error):
             raise
-        raise NotPossible(f"It cannot be run: {carried(error)}") from error
+        raise NotPossible(f"The schedule cannot be run: {carried(error)}") from error
     return run
 
 
 def schedule_pause(*, row: Any, user: Any) -> None:
-    """No more ticks until it is resumed; beat hears of it within seconds. Raises NotPossible where it is paused."""
+    """Stop the ticks until the schedule is resumed. Beat notices within seconds.
+
+    Raises NotPossible if the schedule is already paused.
+    """
     _switch(row, user, on=False)
 
 
 def schedule_resume(*, row: Any, user: Any) -> None:
-    """Ticks again, counted from now: what was missed is not made up for. Raises NotPossible where it is not paused."""
+    """Start the ticks again, counted from now. Ticks missed during the pause are not made up for.
+
+    Raises NotPossible if the schedule is not paused.
+    """
     _switch(row, user, on=True)
 
 
 def _switch(row: Any, user: Any, *, on: bool) -> None:
     with transaction.atomic():
-        # Not its `save`, which refuses rows that are wrong in something else: those above all are to be paused.
+        # An UPDATE, because `save` refuses rows with an error elsewhere, and those rows need to be paused most of all.
         switched = _ROWS.filter(pk=row.pk, enabled=not on).update(
             enabled=on, last_run_at=None, date_changed=timezone.now()
         )
         if not switched:
-            raise NotPossible("It is not paused." if on else "It is paused already.")
+            raise NotPossible("The schedule is not paused." if on else "The schedule is already paused.")
         PeriodicTasks.update_changed()
         _record(user, row, "resumed" if on else "paused")
 
 
 def _record(user: Any, row: Any, message: str) -> None:
-    # By its name: the text of a row is also that of its crontab, which may be what is wrong with it.
+    # The name, because `str(row)` includes the crontab, which may be what is broken.
     LogEntry.objects.create(
         user=user, content_type=ContentType.objects.get_for_model(PeriodicTask), object_id=row.pk,
         object_repr=row.name, action_flag=CHANGE, change_message=message,

@@ -1,8 +1,8 @@
-"""Finding runs among millions: newest first, by keyset, and never through more than LOOKED_THROUGH rows at once.
+"""Find runs among millions: newest first, by keyset, and never through more than LOOKED_THROUGH rows at once.
 
-What has an index drives the search (the id, a status that is rare, the task's name, else the primary key, which is
-ordered by time); everything else filters what it brings. Where that is not enough to fill a page, the answer says how
-far it has looked, and the next one goes on from there.
+An index drives the search: the one on the id, on a rare status or on the task's name, else the primary key, which is
+ordered by time. All other conditions filter the rows that the index returns. If too few rows remain to fill a page, the
+page says how far back the search has looked, and the next page continues from there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOKED_THROUGH = 25_000
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What is looked for; empty means any."""
+    """The conditions of a search; an empty one matches everything."""
 
     names: tuple[str, ...] = ()
     queue: str = ""
@@ -33,22 +33,22 @@ class Wanted:
     text: str = ""
     """Part of the arguments."""
     key: str = ""
-    """Of the run or of Celery, or the id of the request that called it."""
+    """The id of the run or its Celery id, or the id of the request that called it."""
     since: datetime.datetime | None = None
     until: datetime.datetime | None = None
-    """Of the call."""
+    """The earliest time of the call, and the time before which it was made."""
     before: uuid.UUID | None = None
-    """The page's runs are older than this one."""
+    """The page contains only runs older than this one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """Runs, newest first, and where the next page begins; None where there is none."""
+    """Runs, newest first, and where the next page begins; None after the last page."""
 
     runs: list[TaskRun]
     before: uuid.UUID | None
     looked_back_to: datetime.datetime | None = None
-    """How far back was looked, where there may be more."""
+    """How far back the search has looked, if there may be more."""
 
 
 COLUMNS = """id, name, queue, status, attempt, created_at, started_at, finished_at, cancel_requested_at,
@@ -56,7 +56,7 @@ COLUMNS = """id, name, queue, status, attempt, created_at, started_at, finished_
 
 
 def find(wanted: Wanted, limit: int = PAGE) -> Page:
-    """The next ``limit`` runs at most that fit."""
+    """Return at most ``limit`` runs that match, newest first."""
     if wanted.key:
         known = _by_key(wanted)
         if known:
@@ -66,7 +66,7 @@ def find(wanted: Wanted, limit: int = PAGE) -> Page:
     where = " AND ".join(driving) or "true"
     inner = f"SELECT * FROM taskruns_taskrun WHERE {where} ORDER BY id DESC LIMIT {LOOKED_THROUGH}"
     if wanted.status == Status.RUNNING:
-        # As many as there are slots: its own small index has them, whatever else is newer.
+        # There are only as many running rows as slots. Without ORDER BY, Postgres reads them from their small index.
         inner = f"SELECT * FROM taskruns_taskrun WHERE {where} LIMIT {LOOKED_THROUGH}"
     found = list(
         TaskRun.objects.raw(
@@ -87,7 +87,7 @@ def _driving(wanted: Wanted) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
     if wanted.status in NOTABLE or wanted.status == Status.RUNNING:
-        # Not a parameter: only so does a prepared plan know the partial index.
+        # A literal, because the plan of a prepared statement cannot use the partial index with a parameter.
         conditions.append(f"status = '{Status(wanted.status).value}'")
     elif len(wanted.names) == 1:
         conditions.append("name = %s")
@@ -110,7 +110,7 @@ def _filters(wanted: Wanted) -> tuple[list[str], list[Any]]:
         ("queue = %s", wanted.queue),
         ("status = %s", wanted.status),
         ("error_type = %s", wanted.error_type),
-        # As it stands in the JSON, where all but ASCII is escaped.
+        # `text` is escaped as in the stored JSON, where everything except ASCII is escaped.
         ("body ILIKE %s", text and f"%{_escaped(text)}%"),
         ("headers LIKE %s", wanted.key and f'%"request_id": "{_escaped(json.dumps(wanted.key)[1:-1])}"%'),
     ]
@@ -136,7 +136,7 @@ def _by_key(wanted: Wanted) -> list[TaskRun]:
 
 
 def _end(where: str, values: list[Any]) -> uuid.UUID | None:
-    """The last run that was looked at, or None where there was nothing beyond."""
+    """Return the last run that the search looked at, or None if it looked at all of them."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT id FROM taskruns_taskrun WHERE {where} ORDER BY id DESC OFFSET {LOOKED_THROUGH - 1} LIMIT 1",
@@ -147,5 +147,5 @@ def _end(where: str, values: list[Any]) -> uuid.UUID | None:
 
 
 def _made_at(key: uuid.UUID) -> datetime.datetime:
-    """When a key was made: its first 48 bits (RFC 9562)."""
+    """Return when a key was made, from its first 48 bits (RFC 9562)."""
     return datetime.datetime.fromtimestamp((key.int >> 80) / 1000, datetime.UTC)

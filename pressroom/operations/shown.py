@@ -1,4 +1,4 @@
-"""A run's message as a page can show it, whatever stands in it: it is what somebody's code has sent."""
+"""A run's message in a form that a page can show, whatever the calling code has put into it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pressroom.text import carried, carried_json
 
 
 class Page(TemplateResponse):
-    """A page of text that its encoding can carry."""
+    """A page that contains only text that its encoding can carry."""
 
     @property
     def rendered_content(self) -> SafeString:
-        """The HTML. Nothing but single characters is replaced, so it is as safe as it was."""
+        """The HTML. Only single characters are replaced, so it is as safe as before."""
         return mark_safe(carried(super().rendered_content))  # noqa: S308 - see above
 
 
 def headers_of(run: TaskRun) -> dict[str, Any]:
-    """The message's headers: those that the page knows are of the type that it knows, or missing."""
+    """Return the message's headers. Those that the page uses have the expected type, or are missing."""
     try:
-        told = carried_json(json.loads(run.headers))
+        decoded = carried_json(json.loads(run.headers))
     except (ValueError, RecursionError):
-        told = None
-    headers: dict[str, Any] = told if isinstance(told, dict) else {}
+        decoded = None
+    headers: dict[str, Any] = decoded if isinstance(decoded, dict) else {}
     for name in ("group", "parent_id", "origin", "periodic_task_name"):
         if not isinstance(headers.get(name), str):
             headers.pop(name, None)
@@ -38,14 +38,14 @@ def headers_of(run: TaskRun) -> dict[str, Any]:
 
 
 def request_id(headers: dict[str, Any]) -> str:
-    """Of the request that called the run; empty where none did."""
+    """Return the id of the request that called the run; empty if no request did."""
     known = headers.get("__django_structlog__")
-    told = known.get("request_id") if isinstance(known, dict) else None
-    return told if isinstance(told, str) else ""
+    found = known.get("request_id") if isinstance(known, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def arguments_of(run: TaskRun) -> str:
-    """The arguments as indented JSON; the message's body as it is where it is no call."""
+    """Return the arguments as indented JSON, or the message's body as it is if it is not a call."""
     try:
         args, kwargs = run.arguments
         return json.dumps(carried_json({"args": args, "kwargs": kwargs}), ensure_ascii=False, indent=2)

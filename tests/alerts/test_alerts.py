@@ -46,7 +46,7 @@ def test_it_has_a_runbook(rule: dict[str, Any]) -> None:
     assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{rule['alert']}.md"
     page = (ROOT / "docs" / "runbooks" / f"{rule['alert']}.md").read_text()
     assert page.startswith(f"# {rule['alert']}\n")
-    assert re.findall(r"^## (.+)", page, re.MULTILINE) == ["Meaning", "Impact", "How to look", "How to mend"]
+    assert re.findall(r"^## (.+)", page, re.MULTILINE) == ["Meaning", "Impact", "Diagnosis", "Mitigation"]
     for link in re.findall(r"\]\((\w+\.md)\)", page):
         assert (ROOT / "docs" / "runbooks" / link).exists()
 

@@ -271,7 +271,7 @@ def test_an_app_tells_of_its_own_tables(transactional_db: None, monkeypatch: pyt
         assert scrape(exporter)["users"] == {"": 1}
         for broken in (lambda: connection.cursor().execute("SELECT no_such_column"), lambda: {}["no such key"]):
             monkeypatch.setattr(probes, "figures", broken)
-            exporter.apps._told_at = 0.0
+            exporter.apps._answered_at = 0.0
             told = scrape(exporter)
             assert "users" not in told
             assert told["pressroom_postgres_up"] == {"": 1}

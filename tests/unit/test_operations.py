@@ -143,7 +143,7 @@ class TestActions:
     def test_what_cannot_be_is_told(self, operator: Client) -> None:
         dead = kill(call())
         told = operator.post(self.URL, {"action": "cancel", "run": str(dead.pk)}, follow=True).content.decode()
-        assert "1 not: The task has already ended." in told
+        assert "1 skipped: The task has already ended." in told
 
     def test_never_leads_to_another_site(self, operator: Client) -> None:
         answer = operator.post(self.URL, {"action": "cancel", "run": str(call().pk), "back": "https://evil.example/"})
@@ -311,7 +311,7 @@ class TestSchedules:
         paused = PeriodicTasks.last_change()
         assert paused is not None
         assert before is None or paused > before
-        assert "paused already" in operator.post(url, {"action": "pause"}, follow=True).content.decode()
+        assert "already paused" in operator.post(url, {"action": "pause"}, follow=True).content.decode()
         operator.post(url, {"action": "resume"})
         assert PeriodicTasks.last_change() > paused
         (schedule,) = schedules.schedules()
@@ -356,7 +356,7 @@ class TestSchedules:
         assert page.count("</span> broken</span>") == 1
         url = f"/admin/operations/schedules/{hourly.pk}/act/"
         told = operator.post(url, {"action": "run-now"}, follow=True).content.decode()
-        assert "Hourly: It cannot be run:" in told
+        assert "Hourly: The schedule cannot be run:" in told
         assert not TaskRun.objects.exists()
         assert "Hourly is paused." in operator.post(url, {"action": "pause"}, follow=True).content.decode()
         assert not PeriodicTask.objects.only("enabled").get(pk=hourly.pk).enabled
@@ -373,7 +373,8 @@ class TestSchedules:
     def test_a_task_that_is_not_there_is_told(self, operator: Client, hourly: PeriodicTask) -> None:
         PeriodicTask.objects.update(task="app.gone")
         url = f"/admin/operations/schedules/{hourly.pk}/act/"
-        assert "There is no task app.gone." in operator.post(url, {"action": "run-now"}, follow=True).content.decode()
+        told = operator.post(url, {"action": "run-now"}, follow=True).content.decode()
+        assert "The task app.gone does not exist." in told
         assert operator.post(url, {"action": "explode"}).status_code == 400
         assert operator.post("/admin/operations/schedules/0/act/", {"action": "pause"}).status_code == 404
 

@@ -57,5 +57,5 @@ def test_without_it_the_application_is_whole(environment: Path, tmp_path: Path) 
     )  # fmt: skip
     assert "basic.publish" in celery.stdout
     assert "repl" not in celery.stdout
-    with pytest.raises(LookupError, match="services: there is nothing"):
+    with pytest.raises(LookupError, match="services: nothing found"):
         SLIM["slim"](packages)

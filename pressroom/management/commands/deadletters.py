@@ -14,25 +14,25 @@ from pressroom.printable import printable, printable_lines
 
 
 class Command(BaseCommand):
-    help = "Dead letters: list them, show one with every attempt, run them again, discard them."
+    help = "Lists dead letters, shows one with every attempt, runs them again, or discards them."
 
     def add_arguments(self, parser: CommandParser) -> None:
         operator_actions = parser.add_subparsers(dest="action", required=True)
         for name, text in (
-            ("list", "the newest first"),
-            ("retry", "run again, as new runs linked to these"),
-            ("discard", "delete for good"),
+            ("list", "list dead letters, newest first"),
+            ("retry", "run dead letters again, as new runs linked to these"),
+            ("discard", "delete dead letters for good"),
         ):
             sub = operator_actions.add_parser(name, help=text)
-            sub.add_argument("--queue")
-            sub.add_argument("--name", help="of the task")
-            sub.add_argument("--error", help="type of the last error")
+            sub.add_argument("--queue", help="only dead letters of this queue")
+            sub.add_argument("--name", help="only dead letters of this task")
+            sub.add_argument("--error", help="only dead letters whose last error has this type")
             if name == "list":
-                sub.add_argument("--limit", type=int, default=50)
+                sub.add_argument("--limit", type=int, default=50, help="how many to list (default: %(default)s)")
             else:
-                sub.add_argument("ids", nargs="*", type=uuid.UUID, help="of runs")
-                sub.add_argument("--all", action="store_true", help="all that the filters leave")
-        show = operator_actions.add_parser("show", help="one, with every attempt and its traceback")
+                sub.add_argument("ids", nargs="*", type=uuid.UUID, help="ids of the runs")
+                sub.add_argument("--all", action="store_true", help="every dead letter that matches the filters")
+        show = operator_actions.add_parser("show", help="show a dead letter with every attempt and its traceback")
         show.add_argument("id", type=uuid.UUID)
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
@@ -54,13 +54,13 @@ class Command(BaseCommand):
 
     def _act(self, action: str, options: dict[str, Any]) -> None:
         if bool(options["ids"]) == options["all"]:
-            raise CommandError("name the ids, or say --all")
+            raise CommandError("give either ids or --all")
         runs = self._chosen(options)
         if options["ids"]:
             runs = runs.filter(pk__in=options["ids"])
             missing = set(options["ids"]) - set(runs.values_list("pk", flat=True))
             if missing:
-                raise CommandError(f"no dead letter: {', '.join(sorted(map(str, missing)))}")
+                raise CommandError(f"not a dead letter: {', '.join(sorted(map(str, missing)))}")
         act = operator_actions.run_again if action == "retry" else operator_actions.run_discard
         done = 0
         for run in runs.iterator(chunk_size=500):
@@ -74,7 +74,7 @@ class Command(BaseCommand):
     def _show(self, run_id: uuid.UUID) -> None:
         run = TaskRun.objects.filter(pk=run_id, status=Status.DEAD).first()
         if run is None:
-            raise CommandError(f"no dead letter: {run_id}")
+            raise CommandError(f"not a dead letter: {run_id}")
         args, kwargs = run.arguments
         self.stdout.write(printable(f"{run.name}  args={args!r} kwargs={kwargs!r}"))
         self.stdout.write(printable_lines(f"{run.error_type}: {run.error}\n"))

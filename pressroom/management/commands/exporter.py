@@ -15,13 +15,13 @@ logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Serves /metrics for Prometheus and /queues/<name> for KEDA. Reads only; one is enough."
-    # Ours: Django's load all routes, and the migration has run them.
+    help = "Serves /metrics for Prometheus and /queues/<name> for KEDA. It only reads. One process is enough."
+    # Only Pressroom's own checks: Django's load all routes, and the migration has already run them.
     requires_system_checks = [TAG]
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=9808, help="To listen on: 9808.")
-        parser.add_argument("--host", default="", help="The address to listen at: all.")
+        parser.add_argument("--port", type=int, default=9808, help="Port to listen on (default: %(default)s).")
+        parser.add_argument("--host", default="", help="Address to listen on (default: all).")
 
     def handle(self, *args: Any, **options: Any) -> None:
         stopping = threading.Event()

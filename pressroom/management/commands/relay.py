@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Sends due tasks from Postgres to Redis and finds what was lost. Any number may run."
-    # Ours: Django's load all routes, and the migration has run them.
+    help = "Publishes due runs from Postgres to Redis and recovers lost ones. Any number of relays may run."
+    # Only Pressroom's own checks: Django's load all routes, and the migration has already run them.
     requires_system_checks = [TAG]
 
     def handle(self, *args: Any, **options: Any) -> None:
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        # Errbacks and chords of what it declares dead are called by name.
+        # The relay calls the errbacks and chords of new dead letters by task name, so it needs the tasks' modules.
         celery_app.loader.import_default_modules()
         alive_file.start()
         relay = Relay(stopping)

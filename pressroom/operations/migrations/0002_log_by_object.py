@@ -1,6 +1,6 @@
 from django.db import migrations
 
-# What was done with a run is shown on its page, however long the admin's log has become.
+# A run's page shows the actions on the run. The index keeps that fast when the admin's log is long.
 CREATE = "CREATE INDEX CONCURRENTLY IF NOT EXISTS operations_log_by_object ON django_admin_log (object_id)"
 DROP = "DROP INDEX IF EXISTS operations_log_by_object"
 

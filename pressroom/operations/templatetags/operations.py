@@ -1,4 +1,4 @@
-"""How the operations pages write numbers, times and calls."""
+"""The formats of numbers, times and calls on the operations pages."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ register = template.Library()
 
 @register.filter
 def count(number: int) -> str:
-    """``9,999``; what was counted no further, ``10,000+``."""
+    """Return ``9,999``, or ``10,000+`` for a count that stopped at CAP."""
     return f"{CAP:,}+" if number >= CAP else f"{number:,}"
 
 
 @register.filter
 def intcomma(number: float) -> str:
-    """``1,234``."""
+    """Return ``1,234``."""
     return f"{number:,}"
 
 
 @register.filter
 def duration(seconds: float | datetime.timedelta | None) -> str:
-    """``85 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``; a dash for None."""
+    """Return ``85 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min`` or ``3 d 4 h``; a dash for None."""
     if seconds is None:
         return "–"
     if isinstance(seconds, datetime.timedelta):
@@ -48,30 +48,30 @@ def duration(seconds: float | datetime.timedelta | None) -> str:
 
 @register.filter
 def until(begin: datetime.datetime | None, end: datetime.datetime | None) -> str:
-    """How long it was from one moment to the other; to now where there is no other yet."""
+    """Return the time from one moment to another, or to now if the other is None."""
     return "–" if begin is None else duration((end or timezone.now()) - begin)
 
 
 @register.filter
 def ago(moment: datetime.datetime | None) -> str:
-    """How long ago that was, in whole seconds; ``in 5 s`` of what is to come."""
+    """Return how long ago the moment was, in whole seconds; ``in 5 s`` for the future."""
     if moment is None:
         return "–"
     seconds = (timezone.now() - moment).total_seconds()
-    told = duration(max(round(abs(seconds)), 1))
-    return f"{told} ago" if seconds >= 0 else f"in {told}"
+    distance = duration(max(round(abs(seconds)), 1))
+    return f"{distance} ago" if seconds >= 0 else f"in {distance}"
 
 
 @register.filter
 def call(body: str, most: int = 120) -> str:
-    """The arguments in a message's body, as they would be written in a call; cut where they are long."""
+    """Return the arguments in a message's body as Python code would write them in a call, cut if they are long."""
     try:
         decoder = json.JSONDecoder()
         args, end = decoder.raw_decode(body, 1)
         kwargs, _ = decoder.raw_decode(body, end + 2)
         text = ", ".join([*map(_plain, args), *(f"{name}={_plain(value)}" for name, value in kwargs.items())])
     except (ValueError, TypeError, AttributeError, RecursionError):
-        # Its end is missing: long ones are not fetched as a whole. Or it is no call.
+        # The body is cut, because the search fetches only the start of a long one, or it is not a call.
         text = body[2:]
     return text if len(text) <= most else text[:most] + "…"
 
@@ -89,7 +89,7 @@ MARKS = {
 
 @register.simple_tag
 def state(name: str) -> str:
-    """A status as a sign, a word and a colour: the colour alone says nothing."""
+    """Show a status as a sign, a word and a colour, so that no reader depends on the colour."""
     return format_html(
         '<span class="ops-state ops-{}"><span aria-hidden="true">{}</span> {}</span>',
         name.replace(" ", "-"), MARKS.get(name, "·"), name,
@@ -98,7 +98,7 @@ def state(name: str) -> str:
 
 @register.simple_tag
 def moment(at: datetime.datetime | None) -> str:
-    """A time in the site's zone, to the second; with the pointer on it, to the microsecond."""
+    """Show a time in the site's zone to the second, with the microseconds in its tooltip."""
     if at is None:
         return "–"
     local = timezone.localtime(at)

@@ -1,4 +1,4 @@
-"""Overview and workers."""
+"""The overview page and the workers page."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pressroom.operations.pages import page, recorded, render
 from pressroom.operations.templatetags.operations import duration
 
 LEFT = 20
-"""Workers that are no more, of which the page tells."""
+"""How many stopped workers the page shows."""
 
 
 @page
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    """Queues now, and the last hour."""
+    """Show the queues as they are now, and the last hour."""
     hour = figures.last_hour()
     ledger = read_ledger()
     clock = [timezone.localtime(minute.at).strftime("%H:%M") for minute in hour]
@@ -49,7 +49,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         ),
         failures=charts.bars(
             [minute.dead for minute in hour],
-            [f"{at} {minute.dead:,} given up" for at, minute in zip(clock, hour, strict=True)],
+            [f"{at} {minute.dead:,} dead" for at, minute in zip(clock, hour, strict=True)],
         ),
         p50=p50,
         p95=p95,
@@ -62,7 +62,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 @page
 @require_safe
 def workers(request: HttpRequest) -> HttpResponse:
-    """Who is there, and what each runs; who was there."""
+    """Show the live workers with their runs, and the latest workers that have stopped."""
     now = timezone.now()
     alive = list(Worker.objects.filter(dead_at=None).order_by("name", "id"))
     running: dict[int, list[TaskRun]] = defaultdict(list)

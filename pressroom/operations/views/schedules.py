@@ -1,4 +1,4 @@
-"""Schedules, and what is done with one."""
+"""The schedules page and its actions."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ ACTIONS = {
 @page
 @require_safe
 def schedules(request: HttpRequest) -> HttpResponse:
-    """Last and next run of each."""
+    """Show the last and the next run of each schedule."""
     return render(request, "schedules", "Schedules", schedules=services.schedules())
 
 
 @action
 @require_POST
 def act(request: HttpRequest, pk: int) -> HttpResponse:
-    """Run now, pause or resume one; back to the list."""
-    # Not all of it: what is wrong with a row shall not keep it from being paused.
+    """Run, pause or resume a schedule, and return to the list."""
+    # Load only these columns, so that a broken row can still be paused.
     row = get_object_or_404(PeriodicTask.objects.only("name", "task"), pk=pk)
     try:
         service, done = ACTIONS[request.POST.get("action", "")]
     except KeyError:
-        raise BadRequest("There is no such action.") from None
+        raise BadRequest("Unknown action.") from None
     try:
         service(row=row, user=request.user)
     except NotPossible as error:

@@ -1,4 +1,4 @@
-"""Tasks and dead letters: found, looked at, and what is done with one or many."""
+"""The pages on tasks and dead letters, and the actions on one or many of them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from pressroom.operations.search import Page, find
 from pressroom.operations.shown import arguments_of, headers_of, request_id
 
 MOST_AT_ONCE = 500
-"""Runs that one request acts on: each is a transaction of its own, of some milliseconds."""
+"""The largest number of runs that one request acts on. Each takes a transaction of some milliseconds."""
 MOST_TEXT = 20_000
-"""Characters of arguments, result and traceback that a page shows."""
+"""How many characters of arguments, result and traceback a page shows."""
 
 
 @page
 @require_safe
 def tasks(request: HttpRequest) -> HttpResponse:
-    """The newest tasks, or those that are looked for."""
+    """Show the newest tasks, or the results of a search."""
     form = SearchForm(request.GET, label_suffix="")
     found = find(form.wanted()) if form.is_valid() else Page([], None)
     return render(
@@ -53,7 +53,7 @@ def tasks(request: HttpRequest) -> HttpResponse:
 @page
 @require_safe
 def dead_letters(request: HttpRequest) -> HttpResponse:
-    """What was given up, by task and error."""
+    """Show the dead letters, grouped by task and error."""
     form = DeadLetterForm(request.GET)
     if not form.is_valid():
         raise BadRequest("The filter is not valid.")
@@ -75,7 +75,7 @@ def dead_letters(request: HttpRequest) -> HttpResponse:
 
 
 def _listed(request: HttpRequest, found: Page) -> dict[str, Any]:
-    """What the table of runs needs: with each, the newest run that repeats it."""
+    """Return the context of the table of runs: each run, with the newest run that repeats it."""
     repeats = {
         run.retry_of_id: run
         for run in TaskRun.objects.filter(retry_of__in=[run.pk for run in found.runs])
@@ -99,7 +99,7 @@ def _listed(request: HttpRequest, found: Page) -> dict[str, Any]:
 @page
 @require_safe
 def task(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Everything about a run."""
+    """Show everything about a run."""
     run = get_object_or_404(TaskRun.objects.select_related("owner", "worker"), pk=pk)
     headers = headers_of(run)
     return render(
@@ -125,12 +125,12 @@ def task(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 def _cut(text: str | None) -> str:
     text = text or ""
-    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n… {len(text) - MOST_TEXT:,} characters more"
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}\n… {len(text) - MOST_TEXT:,} more characters"
 
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """What may be done with runs."""
+    """An action on runs."""
 
     service: Callable[..., Any]
     label: str
@@ -147,10 +147,10 @@ ACTIONS = {
 @action
 @require_POST
 def act(request: HttpRequest) -> HttpResponse:
-    """Run again, cancel or discard. More than one, and what cannot be undone, is asked for once more."""
+    """Run again, cancel or discard. Ask for confirmation if there is more than one run, or before a discard."""
     chosen = ACTIONS.get(request.POST.get("action", ""))
     if chosen is None:
-        raise BadRequest("There is no such action.")
+        raise BadRequest("Unknown action.")
     back = request.POST.get("back", "")
     if not url_has_allowed_host_and_scheme(back, allowed_hosts=None):
         back = reverse("operations:tasks")
@@ -171,7 +171,10 @@ def act(request: HttpRequest) -> HttpResponse:
 
 
 def _chosen(request: HttpRequest) -> tuple[list[UUID], bool]:
-    """The selected runs, or all dead letters that the filter shows; and whether there are more than MOST_AT_ONCE."""
+    """Return the selected runs, or all dead letters that match the filter, and whether there are more.
+
+    At most MOST_AT_ONCE runs are returned.
+    """
     if "all" not in request.POST:
         try:
             pks = [UUID(pk) for pk in request.POST.getlist("run")]
@@ -187,7 +190,7 @@ def _chosen(request: HttpRequest) -> tuple[list[UUID], bool]:
 
 def _act(request: HttpRequest, chosen: Action, pks: list[UUID]) -> None:
     done, refused = 0, Counter[str]()
-    # A row at a time: with its arguments it may be large.
+    # One row at a time, because a row may be large.
     for pk in pks:
         try:
             chosen.service(
@@ -195,10 +198,10 @@ def _act(request: HttpRequest, chosen: Action, pks: list[UUID]) -> None:
             )
             done += 1
         except TaskRun.DoesNotExist:
-            refused["It is not there any more."] += 1
+            refused["The run no longer exists."] += 1
         except operator_actions.NotPossible as error:
             refused[str(error)] += 1
     if done:
         messages.success(request, f"{done:,} {'task' if done == 1 else 'tasks'} {chosen.done}.")
     for reason, number in refused.most_common():
-        messages.warning(request, f"{number:,} not: {reason}")
+        messages.warning(request, f"{number:,} skipped: {reason}")

@@ -34,11 +34,11 @@ class Unspeakable:
 # ---- The code's ------------------------------------------------------------------------------------------------------
 
 BROKEN_CODE: dict[str, tuple[Any, Any, str]] = {
-    "a name that is too long": ("n" * 201, entry(), "its name has 201 characters"),
+    "a name that is too long": ("n" * 201, entry(), "the name has 201 characters"),
     "a name with NUL": ("a\0b", entry(), "NUL"),
     "a name with half a letter": ("a\ud83d", entry(), "surrogates"),
-    "a name that is no text": (5, entry(), "a text for its name"),
-    "no name": (None, entry(), "a text for its name"),
+    "a name that is no text": (5, entry(), "a string as its name"),
+    "no name": (None, entry(), "a string as its name"),
     "no mapping": ("odd", ["probe.effect", 5], "a mapping"),
     "nothing": ("odd", None, "a mapping"),
     "no task": ("odd", {"schedule": 5}, "no task"),
@@ -60,8 +60,8 @@ BROKEN_CODE: dict[str, tuple[Any, Any, str]] = {
     "a countdown of NaN": ("odd", entry(options={"countdown": float("nan")}), "countdown=nan"),
     "an expiry before the call": ("odd", entry(options={"expires": -1.5}), "expires is -1.5"),
     "a time limit of 0": ("odd", entry(options={"time_limit": 0}), "time_limit is 0"),
-    "another serializer": ("odd", entry(options={"serializer": "pickle"}), "tasks are sent as JSON"),
-    "a connection": ("odd", entry(options={"connection": object()}), "no option of a schedule"),
+    "another serializer": ("odd", entry(options={"serializer": "pickle"}), "tasks are always sent as JSON"),
+    "a connection": ("odd", entry(options={"connection": object()}), "cannot set the options connection"),
     "options that are none": ("odd", entry(options="expires=5"), ""),
     "headers that are no JSON": ("odd", entry(options={"headers": {"a": {1}}}), "set"),
     "what has no words": ("odd", entry(options={"link": Unspeakable()}), "no words"),

@@ -21,18 +21,18 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 INTERVALS = "django_celery_beat_intervalschedule"
 BROKEN_ROWS: dict[str, tuple[str, str]] = {
-    "args that are no JSON": (f"UPDATE {TABLE} SET args = 'x' WHERE name = 'odd'", "args is no JSON"),
-    "args that are no list": (f"""UPDATE {TABLE} SET args = '{{"a": 1}}' WHERE name = 'odd'""", "JSON of a dict"),
-    "args that are a number": (f"UPDATE {TABLE} SET args = '5' WHERE name = 'odd'", "args is JSON of a int"),
-    "args that are null": (f"UPDATE {TABLE} SET args = 'null' WHERE name = 'odd'", "args is JSON of a NoneType"),
-    "args deeper than any": (f"UPDATE {TABLE} SET args = repeat('[', 100000) WHERE name = 'odd'", "args is no JSON"),
+    "args that are no JSON": (f"UPDATE {TABLE} SET args = 'x' WHERE name = 'odd'", "args is not valid JSON"),
+    "args that are no list": (f"""UPDATE {TABLE} SET args = '{{"a": 1}}' WHERE name = 'odd'""", "not of a dict"),
+    "args that are a number": (f"UPDATE {TABLE} SET args = '5' WHERE name = 'odd'", "a list, not of a int"),
+    "args that are null": (f"UPDATE {TABLE} SET args = 'null' WHERE name = 'odd'", "a list, not of a NoneType"),
+    "args deeper than any": (f"UPDATE {TABLE} SET args = repeat('[', 100000) WHERE name = 'odd'", "not valid JSON"),
     "args that do not decode": (
         f"""UPDATE {TABLE} SET args = '[{{"__type__": "uuid", "__value__": "x"}}]' WHERE name = 'odd'""",
-        "args is no JSON"),
-    "kwargs that are no dict": (f"UPDATE {TABLE} SET kwargs = '[1]' WHERE name = 'odd'", "kwargs is JSON of a list"),
-    "kwargs that are no JSON": (f"UPDATE {TABLE} SET kwargs = '{{' WHERE name = 'odd'", "kwargs is no JSON"),
-    "headers that are no dict": (f"UPDATE {TABLE} SET headers = '[]' WHERE name = 'odd'", "headers is JSON of a list"),
-    "headers that are no JSON": (f"UPDATE {TABLE} SET headers = 'NUL' WHERE name = 'odd'", "headers is no JSON"),
+        "args is not valid JSON"),
+    "kwargs that are no dict": (f"UPDATE {TABLE} SET kwargs = '[1]' WHERE name = 'odd'", "a dict, not of a list"),
+    "kwargs that are no JSON": (f"UPDATE {TABLE} SET kwargs = '{{' WHERE name = 'odd'", "kwargs is not valid JSON"),
+    "headers that are no dict": (f"UPDATE {TABLE} SET headers = '[]' WHERE name = 'odd'", "a dict, not of a list"),
+    "headers that are no JSON": (f"UPDATE {TABLE} SET headers = 'NUL' WHERE name = 'odd'", "headers is not valid JSON"),
     "an undeclared queue": (f"UPDATE {TABLE} SET queue = 'nowhere' WHERE name = 'odd'", "no queue 'nowhere'"),
     "an undeclared exchange": (f"UPDATE {TABLE} SET exchange = 'nowhere' WHERE name = 'odd'", "nowhere"),
     "a priority out of range": (f"UPDATE {TABLE} SET priority = 40000 WHERE name = 'odd'", "priority=40000"),
@@ -49,7 +49,7 @@ BROKEN_ROWS: dict[str, tuple[str, str]] = {
         f"UPDATE {INTERVALS} SET every = 900000000, period = 'days' WHERE every = 77",
         "OverflowError"),
     "an interval of moons": (
-        f"UPDATE {INTERVALS} SET period = 'moons' WHERE every = 77", "no period"),
+        f"UPDATE {INTERVALS} SET period = 'moons' WHERE every = 77", "not a valid period"),
     "a last run at infinity": (f"UPDATE {TABLE} SET last_run_at = 'infinity' WHERE name = 'odd'", "DataError"),
 }  # fmt: skip
 

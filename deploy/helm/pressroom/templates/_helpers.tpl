@@ -18,7 +18,7 @@
 {{- end -}}
 {{- end }}
 
-{{/* What selects the pods of a component, by (root, component). */}}
+{{/* The labels that select the pods of a component. Arguments: root, component. */}}
 {{- define "pressroom.selector" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -32,7 +32,7 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
-{{/* The table of queues, each with its sizing: what holds for all, and over it what is said of the one. As JSON. */}}
+{{/* The table of queues as JSON, each with its sizing: `worker`, overridden by the queue's entry in `workers`. */}}
 {{- define "pressroom.queues" -}}
 {{- $queues := list -}}
 {{- range .Files.Get "files/queues.json" | fromJsonArray -}}
@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- toJson $queues -}}
 {{- end }}
 
-{{/* Whether workers are scaled by their queue. */}}
+{{/* "yes" if workers are scaled by their queue, else empty. */}}
 {{- define "pressroom.scaled" -}}
 {{- if ne .Values.autoscaling.provider "none" }}yes{{ end -}}
 {{- end }}
@@ -69,10 +69,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end }}
 
-{{/* Database connections that the whole stack may hold at its largest. */}}
+{{/* The number of database connections that the whole stack may hold at its largest. */}}
 {{- define "pressroom.connections" -}}
 {{- $web := ternary .Values.web.autoscaling.maxReplicas .Values.web.replicas .Values.web.autoscaling.enabled -}}
-{{- /* One pod more during a rollout; relay, beat, exporter, migration: two each. */ -}}
+{{- /* A rollout adds one pod. Relay, beat, exporter and migration hold two connections each. */ -}}
 {{- $sum := mul (add1 $web) .Values.web.workers .Values.web.threads | add (mul 2 (add 4 .Values.relay.replicas)) -}}
 {{- range include "pressroom.queues" . | fromJsonArray -}}
 {{- $replicas := ternary .sizing.autoscaling.maxReplicas .sizing.replicas (eq (include "pressroom.scaled" $) "yes") -}}
@@ -81,7 +81,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- $sum -}}
 {{- end }}
 
-{{/* The name of a subchart's server, its Service and its secret, by (root, subchart). */}}
+{{/* The name of a subchart's server, Service and secret. Arguments: root, subchart. */}}
 {{- define "pressroom.server" -}}
 {{- printf "%s-%s" (first .).Release.Name (last .) | trunc 63 | trimSuffix "-" -}}
 {{- end }}

@@ -1,10 +1,10 @@
 {{/*
-The pod template of a component, by (root, component, sizing, args, and optionally grace, env, ports, startup,
-readiness, liveness, preStop, restartPolicy).
+The pod template of a component. Arguments: root, component, sizing, args, and optionally grace, env, ports, startup,
+readiness, liveness, preStop, restartPolicy.
 */}}
 {{- define "pressroom.pod" -}}
 {{- $root := .root -}}
-{{- /* What ends by itself has nothing to start again. */ -}}
+{{- /* A pod that ends by itself does not reload its code. */ -}}
 {{- $reloads := and $root.Values.development.enabled (not .restartPolicy) -}}
 metadata:
   labels: {{- include "pressroom.selector" . | nindent 4 }}
@@ -37,7 +37,7 @@ spec:
     - name: pressroom
       image: {{ include "pressroom.image" $root | quote }}
       imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-      # For the image's entrypoint, which hands signals on from the first moment.
+      # Arguments of the image's entrypoint, which forwards signals from the first moment.
       args: {{- ternary (list "watchfiles" "--target-type" "command" (join " " .args)) .args $reloads | toYaml | nindent 8 }}
       envFrom:
         - configMapRef: {name: {{ include "pressroom.fullname" $root }}}
@@ -97,13 +97,13 @@ spec:
       whenUnsatisfiable: ScheduleAnyway
       labelSelector:
         matchLabels: {{- include "pressroom.selector" $ | nindent 10 }}
-      {{- /* Those that an upgrade is about to end do not count: all others would be on one node when they are gone. */}}
+      {{- /* Pods of the old revision do not count. Otherwise the new ones could share one node once those are gone. */}}
       matchLabelKeys: [pod-template-hash]
     {{- end }}
   {{- end }}
 {{- end }}
 
-{{/* Certificates of authorities to be mounted: name and secret. As JSON. */}}
+{{/* The CA certificates to mount, as a JSON list of name and secret. */}}
 {{- define "pressroom.authorities" -}}
 {{- $found := list -}}
 {{- if and (not .Values.redis.enabled) .Values.externalRedis.caSecret -}}
@@ -115,7 +115,7 @@ spec:
 {{- toJson $found -}}
 {{- end }}
 
-{{/* Variables that are secret, the component's own, and over both what the values add: one entry a name. */}}
+{{/* The environment: secrets, the component's variables, and the values' extraEnv, which overrides both. */}}
 {{- define "pressroom.env" -}}
 {{- $values := .root.Values -}}
 {{- $redis := dict "name" (include "pressroom.server" (list .root "redis")) "key" "password" -}}

@@ -1,4 +1,4 @@
-{{/* For a process without a port: the file's text says ready, its age alive. As JSON. */}}
+{{/* The probes of a process without a port, as JSON. The file's text means ready, its age means alive. */}}
 {{- define "pressroom.aliveFile" -}}
 {{- dict
       "env" (dict "ALIVE_FILE" "/tmp/alive")

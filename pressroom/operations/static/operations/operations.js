@@ -1,6 +1,6 @@
 "use strict";
-// Keeps the live part of a page up to date: fetches it anew every few seconds while somebody may be looking, and leaves
-// focus, ticks, what is open and what is scrolled as they are. Without this script the pages work as they were sent.
+// Keeps the live part of a page up to date. While the page is visible, the script fetches that part every few seconds,
+// and keeps the focus, checked boxes, open details and scroll positions. Without the script, the pages still work.
 (() => {
   const live = document.getElementById("live");
   if (!live) return;
