@@ -26,7 +26,7 @@ class Line:
 
 @dataclasses.dataclass
 class Tally:
-    """What the books say; see ``docs/reliability.md`` for each figure."""
+    """What the books say; see ``docs/test-results.md`` for each figure."""
 
     effects: int
     lines: dict[str, Line]
