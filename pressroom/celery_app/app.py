@@ -42,7 +42,7 @@ _Celery: Any = Celery
 class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     """Celery, whose tasks are stored before they are sent. Everything else is Celery's own."""
 
-    amqp_cls = "pressroom.enqueue.amqp:LedgerAMQP"
+    amqp_cls = "pressroom.enqueue.store_calls:LedgerAMQP"
     control_cls = "pressroom.celery_app.control:LedgerControl"
     task_cls = "pressroom.execution.task:LedgerTask"
     builtin_fixups = {"pressroom.worker.django_fixup:fixup"}

@@ -2,17 +2,17 @@
 
 from django.urls import path
 
-from pressroom.operations.views import overview, schedules, tasks
+from pressroom.operations.views import actions, dead_letters, overview, schedules, tasks, workers
 
 app_name = "operations"
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
     path("tasks/", tasks.tasks, name="tasks"),
-    path("tasks/act/", tasks.act, name="act"),
+    path("tasks/act/", actions.act, name="act"),
     path("tasks/<uuid:pk>/", tasks.task, name="task"),
-    path("dead-letters/", tasks.dead_letters, name="dead_letters"),
-    path("workers/", overview.workers, name="workers"),
+    path("dead-letters/", dead_letters.dead_letters, name="dead_letters"),
+    path("workers/", workers.workers, name="workers"),
     path("schedules/", schedules.schedules, name="schedules"),
     path("schedules/<int:pk>/act/", schedules.act, name="schedule_act"),
 ]

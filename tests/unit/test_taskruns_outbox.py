@@ -25,7 +25,7 @@ from kombu.exceptions import EncodeError
 from app.celery import app
 from app.queues import BY_NAME
 from pressroom import conf
-from pressroom.enqueue.amqp import _flat_repr
+from pressroom.enqueue.argument_repr import flat_repr
 from pressroom.enqueue.ownership import OwnershipMiddleware, owned_by
 from pressroom.models import Status, TaskRun
 from pressroom.sql import dispatch, ends, runs, workers
@@ -256,12 +256,12 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 @given(values=st.lists(SCALARS), most=st.integers(2, 60))
 def test_arguments_are_told_as_celery_tells_them(values: list[Any], most: int) -> None:
     for given_values in (values, tuple(values)):
-        assert _flat_repr(given_values, most) == saferepr(given_values, most)
+        assert flat_repr(given_values, most) == saferepr(given_values, most)
 
 
 @pytest.mark.parametrize("values", [([1],), ("a", {}), [b"a"], [Decimal(1)], "text", {}])
 def test_other_arguments_are_left_to_celery(values: Any) -> None:
-    assert _flat_repr(values, 1024) is None
+    assert flat_repr(values, 1024) is None
 
 
 # ---- The statements --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from drf_spectacular.generators import SchemaGenerator
 from PIL import Image
 
 from pressroom.models import TaskRun
-from tests.attempts.conftest import ROLES, Site, undone
+from tests.site.conftest import ROLES, Site, undone
 
 ELSEWHERE = "/api/auth/"
 """Sign-in and accounts have tables of their own: tests/unit/test_accounts.py."""

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
 from celery.app.amqp import AMQP, task_message
 from celery.exceptions import ImproperlyConfigured
-from celery.utils.text import truncate
 from kombu import Queue
 
 from pressroom import context
-from pressroom.conf import declared_queues
 from pressroom.enqueue import arguments, buffer
+from pressroom.enqueue.argument_repr import flat_repr
 from pressroom.enqueue.envelope import HEADER, envelope
 from pressroom.enqueue.ownership import current_owner_id
 from pressroom.enqueue.routing import LedgerRouter
+from pressroom.enqueue.time_limits import time_limits
 from pressroom.enqueue.wakeup import waker
 from pressroom.sql import runs
 
@@ -58,7 +57,7 @@ class LedgerAMQP(AMQP):
         arguments.check_times(name, countdown, eta, expires)
         arguments.check_stamps(name, options)
         if options.get("argsrepr") is None:
-            options["argsrepr"] = _flat_repr(args or (), self.argsrepr_maxsize)
+            options["argsrepr"] = flat_repr(args or (), self.argsrepr_maxsize)
         if options.get("kwargsrepr") is None and not kwargs:
             options["kwargsrepr"] = "{}"
         message = super().as_task_v2(
@@ -137,7 +136,11 @@ class LedgerAMQP(AMQP):
         eta = arguments.moment(name, "eta", headers["eta"])
         expires = arguments.moment(name, "expires", headers["expires"])
         arguments.check_headers(name, headers)
-        headers |= {"eta": None, "expires": None, "timelimit": self._time_limits(name, queue, headers["timelimit"])}
+        headers |= {
+            "eta": None,
+            "expires": None,
+            "timelimit": time_limits(self.app.tasks.get(name), queue, headers["timelimit"]),
+        }
         texts = [arguments.encoded(name, part) for part in (headers, body, properties)]
         arguments.check_size(name, *texts)
         arguments.check_signatures(name, body[2])
@@ -155,13 +158,6 @@ class LedgerAMQP(AMQP):
             expires_in=relative["expires_in"],
             owner_id=current_owner_id(),
         )
-
-    def _time_limits(self, name: str, queue: str, given: list[float | None]) -> list[float | None]:
-        """Return the hard and the soft limit in seconds: the call's, else the task's, else the queue's."""
-        task, table = self.app.tasks.get(name), declared_queues().get(queue)
-        hard = given[0] or getattr(task, "time_limit", None) or getattr(table, "time_limit", None)
-        soft = given[1] or getattr(task, "soft_time_limit", None) or getattr(table, "soft_time_limit", None)
-        return [hard, soft if not hard or not soft or soft < hard else None]
 
     def _is_durable(self, row: runs.Message, headers: dict[str, Any]) -> bool:
         """Return whether to store the call. Only plain calls of a task with ``durable=False`` are not stored.
@@ -188,34 +184,3 @@ class LedgerAMQP(AMQP):
             running.after_finish(lambda: waker.send(row.queue, message))
         else:
             buffer.after_commit(lambda: waker.send(row.queue, message))
-
-
-def _flat_repr(values: Any, most: int) -> str | None:
-    """Return what Celery's ``saferepr`` returns for a tuple or list of texts and numbers, in a tenth of the time.
-
-    Returns None for anything else.
-    """
-    if type(values) is tuple:
-        opening, closing = "(", ",)" if len(values) == 1 else ")"
-    elif type(values) is list:
-        opening, closing = "[", "]"
-    else:
-        return None
-    parts, left = [opening], most - 1
-    for index, value in enumerate(values):
-        if index and left > 0:
-            parts.append(", ")
-            left -= 2
-        if left <= 0:
-            parts.append(", ...")
-            break
-        if type(value) is str:
-            escaped = truncate(value, left).replace("'", "\\'")
-            one = f"'{escaped}'"
-        elif type(value) in (int, float, bool, NoneType):
-            one = truncate(str(value), left)
-        else:
-            return None
-        parts.append(one)
-        left -= len(one)
-    return "".join([*parts, closing])

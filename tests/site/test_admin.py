@@ -12,7 +12,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from app.accounts.models import User
 from app.blog.models import Post
 from pressroom.models import Status, TaskRun, Undeliverable
-from tests.attempts.conftest import ROLES, STAFF, Site, status_of, undone
+from tests.site.conftest import ROLES, STAFF, Site, status_of, undone
 from tests.unit.conftest import permit
 
 LOOK, OPERATE = {"viewer", "operator"}, {"operator"}
