@@ -21,7 +21,7 @@ from pressroom.database.errors import is_no_answer, is_passing
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks, settle
 from pressroom.execution.execution import Execution
-from pressroom.execution.outcome import Verdict, describe, info_of, verdict_of
+from pressroom.execution.outcome import AttemptOutcome, describe, info_of, outcome_of
 from pressroom.process import kill_points
 from pressroom.sql import ends, runs
 from pressroom.text import carried
@@ -69,7 +69,7 @@ def execute(
         request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
         running = Execution(claim, uuid_, task, request)
         attempt = perform(running, lambda: tracer(uuid_, args, kwargs, request))
-        return _dropped() if running.is_lost else attempt.outcome()
+        return _dropped() if running.is_lost else attempt.traced()
     except GreenletExit:
         # Ended from outside, perhaps in the middle of a statement.
         connection.close()
@@ -89,18 +89,18 @@ class Attempt:
 
     def __init__(self, running: Execution, trace: Callable[[], trace_ok_t]) -> None:
         self.running = running
-        self.verdict: Verdict | None = None
+        self.outcome: AttemptOutcome | None = None
         self._trace = trace
         self._traced: trace_ok_t | None = None
         self._raised: Reject | None = None
 
-    def run(self) -> Verdict:
-        """Run it; what it raises is kept for `outcome`."""
+    def run(self) -> AttemptOutcome:
+        """Run it; what it raises is kept for `traced`."""
         try:
             self._traced = self._trace()
         except Reject as error:
             self._raised = error
-            self.verdict = Verdict(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
+            self.outcome = AttemptOutcome(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
         except (SystemExit, KeyboardInterrupt, GreenletExit):
             raise
         except BaseException as error:  # MemoryError, CancelledError, …: Celery leaves them to whoever waits
@@ -108,24 +108,24 @@ class Attempt:
                 raise
             self._fail(self.running.raised or error)
         else:
-            self.verdict = verdict_of(self._traced)
+            self.outcome = outcome_of(self._traced)
             info, raised = self._traced.info, self.running.raised
-            if self.verdict.state == states.FAILURE and raised is not None and info and info.retval is not raised:
+            if self.outcome.state == states.FAILURE and raised is not None and info and info.retval is not raised:
                 # An error of what was called because of the first.
                 self._fail(raised)
-            elif self.verdict.state == states.REJECTED and not self.verdict.requeue and info is not None:
+            elif self.outcome.state == states.REJECTED and not self.outcome.requeue and info is not None:
                 # Celery leaves this to the worker's main process, which does not hold the claim.
                 self._mark_as_failure(info.retval)
         kill_points.reach("worker.ran")
-        assert self.verdict is not None
-        return self.verdict
+        assert self.outcome is not None
+        return self.outcome
 
     def _fail(self, error: BaseException) -> None:
         """An error that Celery's tracer let through: the run has failed with it, and all who wait for it are told."""
         einfo = info_of(error)
         logger.error("%s[%s] raised %s", self.running.task.name, self.running.claim.run_id, einfo.traceback)
         self.running.start_over()
-        self.verdict = Verdict(states.FAILURE, describe(error, einfo))
+        self.outcome = AttemptOutcome(states.FAILURE, describe(error, einfo))
         # Not the error itself: a worker's main process takes some of them for its own.
         told = RuntimeError(f"{type(error).__name__}: {carried(error)}")
         self._traced = trace_ok_t(info_of(told), TraceInfo(states.FAILURE, told), 0.0, None)
@@ -140,7 +140,7 @@ class Attempt:
                 "%s[%s] its callbacks could not all be called", self.running.task.name, self.running.claim.run_id
             )
 
-    def outcome(self) -> trace_ok_t:
+    def traced(self) -> trace_ok_t:
         """What the tracer returned. Raises the Reject that it raised."""
         if self._raised is not None:
             raise self._raised
@@ -159,7 +159,7 @@ def _is_limit_of_greenlets(error: BaseException, hard_limit: float | None) -> bo
 def perform(
     running: Execution,
     trace: Callable[[], trace_ok_t],
-    finish: Callable[[Execution, Verdict], None] | None = None,
+    finish: Callable[[Execution, AttemptOutcome], None] | None = None,
 ) -> Attempt:
     """Run what was claimed and write how it ended: an atomic task's end with what it did, any other's by ``finish``."""
     with executing(running):
@@ -168,9 +168,9 @@ def perform(
         if running.atomic:
             _in_one_transaction(attempt)
         else:
-            verdict = attempt.run()
+            outcome = attempt.run()
             running.guard.leave()
-            (finish or write_end)(running, verdict)
+            (finish or write_end)(running, outcome)
         kill_points.reach("worker.finished")
         return attempt
 
@@ -185,14 +185,14 @@ def _in_one_transaction(attempt: Attempt) -> None:
             _run_and_finish(attempt)
     except ClaimLost:
         log_lost(running)
-    except Exception as error:  # noqa: BLE001 - each becomes a verdict
+    except Exception as error:  # noqa: BLE001 - each becomes a outcome
         running.guard.drop()
         connection.close()
-        verdict = attempt.verdict
-        was_cut = running.is_cut and verdict is not None and verdict.state == states.FAILURE
-        if verdict is not None and verdict.failure is not None and not was_cut:
+        outcome = attempt.outcome
+        was_cut = running.is_cut and outcome is not None and outcome.state == states.FAILURE
+        if outcome is not None and outcome.failure is not None and not was_cut:
             # What it did is undone; that it failed is true all the same.
-            write_end(running, verdict)
+            write_end(running, outcome)
         elif was_cut or _is_no_answer(error) or is_passing(error):
             logger.warning("%s[%s] no answer to its commit: %s", running.task.name, claim.run_id, error)
             undone = describe(error)
@@ -212,23 +212,23 @@ def _run_and_finish(attempt: Attempt) -> None:
     running = attempt.running
     running.guard.enter()
     try:
-        verdict = attempt.run()
+        outcome = attempt.run()
     except BaseException:
         running.guard.drop()
         raise
-    if verdict.state in (states.FAILURE, states.REJECTED) and running.raised is None:
+    if outcome.state in (states.FAILURE, states.REJECTED) and running.raised is None:
         running.guard.drop()
         raise Undone
     running.guard.leave()
-    if not running.finish(verdict):
+    if not running.finish(outcome):
         raise ClaimLost
 
 
-def write_end(running: Execution, verdict: Verdict) -> None:
+def write_end(running: Execution, outcome: AttemptOutcome) -> None:
     """Until Postgres has it, or another has the run."""
 
     def write() -> bool:
-        if running.finish(verdict):
+        if running.finish(outcome):
             return True
         if not runs.ended(running.claim):
             return False

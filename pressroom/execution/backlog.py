@@ -25,7 +25,7 @@ from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import settle
 from pressroom.execution.attempt import DROPPED, Attempt, log_lost, perform, until_written, write_end
 from pressroom.execution.execution import Execution
-from pressroom.execution.outcome import Verdict
+from pressroom.execution.outcome import AttemptOutcome
 from pressroom.process import kill_points
 from pressroom.sql import backlog, runs
 
@@ -42,7 +42,7 @@ _took: dict[str, float] = {}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ran:
+class ExecutedRun:
     """What the main process counts of a run that it has no message of."""
 
     celery_id: str
@@ -60,7 +60,7 @@ class Told(str):
     """What the main process is told of the message's own run, and of those that came after it."""
 
     __slots__ = ("also",)
-    also: list[Ran]
+    also: list[ExecutedRun]
 
 
 def follow(task: Any, request: dict[str, Any], outcome: trace_ok_t, began: float) -> trace_ok_t:
@@ -88,7 +88,7 @@ def follow(task: Any, request: dict[str, Any], outcome: trace_ok_t, began: float
 class Bundle:
     """Runs one after the other, under the token of the message's own run. Each is noted in ``ran``."""
 
-    def __init__(self, task: Any, request: dict[str, Any], began: float, ran: list[Ran]) -> None:
+    def __init__(self, task: Any, request: dict[str, Any], began: float, ran: list[ExecutedRun]) -> None:
         header = request[HEADER]
         self._ran = ran
         self._task = task
@@ -148,7 +148,7 @@ class Bundle:
 
         until_written(release)
 
-    def _exchange(self, most: int) -> list[backlog.Taken]:
+    def _exchange(self, most: int) -> list[backlog.ClaimedRun]:
         """Write the ends of those that were held back, and claim others."""
         held, self._held = self._held, []
         if not held and not most:
@@ -156,7 +156,7 @@ class Bundle:
         prepare_connection()
         names = self._names if most == 1 else [self._task.name]
 
-        def write() -> tuple[set[uuid.UUID], list[backlog.Taken]]:
+        def write() -> tuple[set[uuid.UUID], list[backlog.ClaimedRun]]:
             now = time.monotonic()
             successes = [one.as_success(now) for one in held]
             return backlog.exchange(self._first, self._worker_id, successes, names, self._revoked, self._limits, most)
@@ -166,7 +166,7 @@ class Bundle:
         except Exception:
             # Postgres refuses one of them: each by itself, and that one is a failure.
             for one in held:
-                write_end(one.running, one.verdict)
+                write_end(one.running, one.outcome)
                 self._note(one)
             raise
         # Not held while a body runs, as in `execution.execute`.
@@ -183,7 +183,7 @@ class Bundle:
             self._note(one)
         return taken
 
-    def _perform(self, taken: backlog.Taken) -> None:
+    def _perform(self, taken: backlog.ClaimedRun) -> None:
         self._task = task = self._task.app.tasks[taken.name]
         if task.celery_tracer is None:  # as Celery does, where no child was forked
             task.__trace__ = build_tracer(task.name, task, app=task.app)
@@ -191,11 +191,11 @@ class Bundle:
         one = _Run(Execution(taken.claim, taken.celery_id, task, request))
         self._performed = taken.claim.run_id
 
-        def finish(running: Execution, verdict: Verdict) -> None:
-            if verdict.state == states.SUCCESS and running.is_plain:
+        def finish(running: Execution, outcome: AttemptOutcome) -> None:
+            if outcome.state == states.SUCCESS and running.is_plain:
                 self._held.append(one)
             else:
-                write_end(running, verdict)
+                write_end(running, outcome)
 
         one.end(
             perform(
@@ -208,22 +208,22 @@ class Bundle:
             self._note(one)
 
     def _note(self, one: _Run) -> None:
-        failure = one.verdict.failure
+        failure = one.outcome.failure
         if failure is None:
             _took[one.running.task.name] = one.ended - one.began
         self._ran.append(
-            Ran(
+            ExecutedRun(
                 celery_id=one.running.celery_id,
                 name=one.running.task.name,
                 retries=one.running.request.get("retries", 0),
                 waited=one.running.claim.waited,
                 runtime=one.ended - one.began,
-                state=DROPPED if one.running.is_lost else one.verdict.state,
-                error_type=failure.error_type if failure and not one.verdict.requeue else "",
+                state=DROPPED if one.running.is_lost else one.outcome.state,
+                error_type=failure.error_type if failure and not one.outcome.requeue else "",
             )
         )
 
-    def _request_of(self, taken: backlog.Taken) -> dict[str, Any]:
+    def _request_of(self, taken: backlog.ClaimedRun) -> dict[str, Any]:
         """As the main process makes it of a message."""
         properties = loads(taken.properties)
         args, kwargs, embed = loads(taken.body)
@@ -252,14 +252,16 @@ class _Run:
     def __init__(self, running: Execution) -> None:
         self.running = running
         self.began = self.ended = time.monotonic()
-        self.verdict = Verdict(states.SUCCESS)
+        self.outcome = AttemptOutcome(states.SUCCESS)
 
     def end(self, attempt: Attempt) -> None:
         self.ended = time.monotonic()
-        if attempt.verdict is not None:
-            self.verdict = attempt.verdict
+        if attempt.outcome is not None:
+            self.outcome = attempt.outcome
 
-    def as_success(self, now: float) -> backlog.Success:
+    def as_success(self, now: float) -> backlog.SuccessToWrite:
         """To be written at ``now``."""
         running = self.running
-        return backlog.Success(running.claim, running.result, running.children, now - self.began, now - self.ended)
+        return backlog.SuccessToWrite(
+            running.claim, running.result, running.children, now - self.began, now - self.ended
+        )

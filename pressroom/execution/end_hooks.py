@@ -19,7 +19,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, transaction
 from django.utils.module_loading import autodiscover_modules
 
-from pressroom.sql.runs import Ended, Failure
+from pressroom.sql.runs import Failure, SettledRun
 from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _tell_later(end: End) -> None:
         logger.exception("%s[%s] nor can it be tried again", end.name, end.run_id)
 
 
-def tell_row(row: Ended, error: Failure | None = None, outcome: Outcome | None = None) -> None:
+def tell_row(row: SettledRun, error: Failure | None = None, outcome: Outcome | None = None) -> None:
     """Tell of a run by its row. ``outcome`` is what its status says, unless it is given."""
     outcome = outcome or OF_STATUS.get(row.status)
     if outcome is None or hook_of(row.name) is None:

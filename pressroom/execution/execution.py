@@ -15,7 +15,7 @@ from pressroom.database.connections import Guard, OpenTransactions
 from pressroom.database.errors import is_no_answer
 from pressroom.enqueue.wakeup import waker
 from pressroom.execution import end_hooks, settle
-from pressroom.execution.outcome import Verdict
+from pressroom.execution.outcome import AttemptOutcome
 from pressroom.sql import ends, runs
 
 logger = logging.getLogger(__name__)
@@ -128,16 +128,16 @@ class Execution:
         """Whether its end as a success would be of that kind."""
         return self.is_single and self._next is None
 
-    def finish(self, verdict: Verdict) -> bool:
+    def finish(self, outcome: AttemptOutcome) -> bool:
         """Write the outcome and the calls that belong to it, in one transaction. False: the claim was lost."""
         self._in_finish = True
         # One statement is a transaction by itself, and an atomic task's is open.
         with nullcontext() if self.is_single or connection.in_atomic_block else transaction.atomic():
             if self.progress is not None:
                 runs.progress(self.claim, *self.progress)
-            if not self._write(verdict):
-                return bool(self._next or verdict.state == states.IGNORED) and self._is_stopped()
-            self._tell(verdict)
+            if not self._write(outcome):
+                return bool(self._next or outcome.state == states.IGNORED) and self._is_stopped()
+            self._tell(outcome)
             if self._calls:
                 self._store_calls()
             for write in self._writes:
@@ -169,26 +169,26 @@ class Execution:
                 # The run has ended, whatever becomes of what is done after it.
                 logger.exception("%s[%s] its result could not be kept", self.task.name, self.claim.run_id)
 
-    def _write(self, verdict: Verdict) -> bool:
-        failure = verdict.failure
+    def _write(self, outcome: AttemptOutcome) -> bool:
+        failure = outcome.failure
         if self._next is not None:
             return ends.reschedule(
-                self.claim, self._next, failure if verdict.state == states.RETRY else None, self.result
+                self.claim, self._next, failure if outcome.state == states.RETRY else None, self.result
             )
-        if verdict.requeue:
+        if outcome.requeue:
             return bool(settle.record_lost_attempt(self.claim.run_id, self.claim.token, failure or runs.LOST))
         if failure is not None:
             return ends.fail(self.claim, failure, self.result, self.children)
-        if verdict.state == states.IGNORED:
+        if outcome.state == states.IGNORED:
             return ends.ignore(self.claim)
         return ends.succeed(self.claim, self.result, self.children)
 
-    def _tell(self, verdict: Verdict) -> None:
+    def _tell(self, outcome: AttemptOutcome) -> None:
         """Tell who waits for the task of its end, where it has ended and nobody else has told it."""
-        if self.task.on_end and self._next is None and not verdict.requeue and verdict.state != states.IGNORED:
-            outcome = end_hooks.Outcome.FAILED if verdict.failure else end_hooks.Outcome.SUCCEEDED
+        if self.task.on_end and self._next is None and not outcome.requeue and outcome.state != states.IGNORED:
+            end = end_hooks.Outcome.FAILED if outcome.failure else end_hooks.Outcome.SUCCEEDED
             claim = self.claim
-            end_hooks.tell_run(self.task.name, claim.run_id, self.celery_id, self.request, outcome, verdict.failure)
+            end_hooks.tell_run(self.task.name, claim.run_id, self.celery_id, self.request, end, outcome.failure)
 
     def _store_calls(self) -> None:
         try:

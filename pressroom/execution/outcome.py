@@ -27,7 +27,7 @@ CELERY_STATES = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
+class AttemptOutcome:
     """How an attempt ended."""
 
     state: str
@@ -37,17 +37,21 @@ class Verdict:
     """The message was handed back: the run is to be had again."""
 
 
-def verdict_of(outcome: trace_ok_t) -> Verdict:
+def outcome_of(traced: trace_ok_t) -> AttemptOutcome:
     """What the tracer returned says."""
-    einfo = outcome.retval if isinstance(outcome.retval, ExceptionInfo) else None
-    if outcome.info is None:
-        return Verdict(states.FAILURE, _from_einfo(einfo)) if einfo is not None else Verdict(states.SUCCESS)
-    state, error = outcome.info.state, outcome.info.retval
+    einfo = traced.retval if isinstance(traced.retval, ExceptionInfo) else None
+    if traced.info is None:
+        return (
+            AttemptOutcome(states.FAILURE, _from_einfo(einfo)) if einfo is not None else AttemptOutcome(states.SUCCESS)
+        )
+    state, error = traced.info.state, traced.info.retval
     if state == states.IGNORED:
-        return Verdict(state)
+        return AttemptOutcome(state)
     if isinstance(error, Retry):
-        return Verdict(state, describe(error.exc or error, einfo))
-    return Verdict(state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
+        return AttemptOutcome(state, describe(error.exc or error, einfo))
+    return AttemptOutcome(
+        state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False))
+    )
 
 
 def info_of(error: BaseException) -> ExceptionInfo:

@@ -24,7 +24,7 @@ from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks
 from pressroom.signals import run_lost
 from pressroom.sql import backlog, ends, failed_dispatches, runs
-from pressroom.sql.runs import Claim, Ended, Failure
+from pressroom.sql.runs import Claim, Failure, SettledRun
 from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def record_lost_attempt(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = 
     return len(_told(lambda: ends.lose_claim(run_id, token, failure)))
 
 
-def record_lost_bundle(worker_id: int, token: uuid.UUID, failure: Failure = runs.LOST) -> list[Ended]:
+def record_lost_bundle(worker_id: int, token: uuid.UUID, failure: Failure = runs.LOST) -> list[SettledRun]:
     """Every attempt under a token. Returns what became of their runs."""
     return _told(lambda: ends.lose_bundle(worker_id, token, failure))
 
@@ -84,7 +84,7 @@ def fail_unclaimed(run_id: uuid.UUID, error: Exception, attempt: int | None = No
     return len(_told(lambda: failed_dispatches.fail_waiting(run_id, _failure(error), _encoded(error), attempt), error))
 
 
-def end_overrun(worker_id: int, token: uuid.UUID, limit: float) -> list[Ended]:
+def end_overrun(worker_id: int, token: uuid.UUID, limit: float) -> list[SettledRun]:
     """What ran under a token when its process was killed at a hard limit of so many seconds.
 
     Nothing where it had ended, or several were claimed, of which nobody knows who it was.
@@ -98,10 +98,10 @@ def fail_claimed(claim: Claim, error: Exception) -> int:
     return len(_failed_by_ledger(claim, error))
 
 
-def _failed_by_ledger(claim: Claim, error: Exception) -> list[Ended]:
+def _failed_by_ledger(claim: Claim, error: Exception) -> list[SettledRun]:
     result = _encoded(error)
 
-    def write() -> list[Ended]:
+    def write() -> list[SettledRun]:
         return [runs.as_ended(claim.run_id)] if ends.fail(claim, _failure(error), result) else []
 
     return _told(write, error)
@@ -117,7 +117,9 @@ def _encoded(error: Exception) -> str:
     return str(backend.encode(backend.encode_result(error, states.FAILURE)))
 
 
-def _told(write: Callable[[], list[Ended]], error: Exception | None = None, was_running: bool = False) -> list[Ended]:
+def _told(
+    write: Callable[[], list[SettledRun]], error: Exception | None = None, was_running: bool = False
+) -> list[SettledRun]:
     with transaction.atomic():
         rows = write()
         for row in rows:
@@ -138,12 +140,12 @@ def _failed(reason: Exception, backend: Any, celery_id: str, request: Context) -
     backend.mark_as_failure(celery_id, reason, request=request)
 
 
-def _announce(row: Ended, reason: Exception) -> None:
+def _announce(row: SettledRun, reason: Exception) -> None:
     args, kwargs, _ = json.loads(row.body)
     run_lost.send(None, name=row.name, celery_id=row.celery_id, args=args, kwargs=kwargs, error=reason)
 
 
-def _announce_revoked(row: Ended, was_running: bool) -> None:
+def _announce_revoked(row: SettledRun, was_running: bool) -> None:
     signals.task_revoked.send(
         sender=current_app.tasks.get(row.name), request=_request(row), terminated=was_running, signum=None,
         expired=row.status == "expired",
@@ -154,7 +156,7 @@ def _revoked(reason: str, backend: Any, celery_id: str, request: Context) -> Non
     backend.mark_as_revoked(celery_id, reason, request=request)
 
 
-def _tell(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
+def _tell(row: SettledRun, tell: Callable[[Any, str, Context], None]) -> None:
     """Tell Celery of a row's end. What fails in a callback of one row must not keep the others, nor the end itself."""
     try:
         with transaction.atomic():
@@ -168,12 +170,12 @@ def _tell(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
         logger.exception("%s[%s] has ended, but its callbacks could not be called", row.name, row.run_id)
 
 
-def _tell_celery(row: Ended, tell: Callable[[Any, str, Context], None]) -> None:
+def _tell_celery(row: SettledRun, tell: Callable[[Any, str, Context], None]) -> None:
     task = current_app.tasks.get(row.name)
     tell(task.backend if task is not None else current_app.backend, row.celery_id, _request(row))
 
 
-def _request(row: Ended) -> Context:
+def _request(row: SettledRun) -> Context:
     headers = json.loads(row.headers)
     args, kwargs, embed = json.loads(row.body)
     request = Context({**headers, **embed, "args": args, "kwargs": kwargs, "delivery_info": {}})

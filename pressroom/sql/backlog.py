@@ -13,7 +13,7 @@ from pressroom.sql.runs import Claim
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Success:
+class SuccessToWrite:
     """A run of a bundle that ended well, and is to be written."""
 
     claim: Claim
@@ -25,7 +25,7 @@ class Success:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Taken:
+class ClaimedRun:
     """A run taken from the backlog, claimed."""
 
     claim: Claim
@@ -37,7 +37,7 @@ class Taken:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedRun:
     """How a run ended, as the ledger has it."""
 
     celery_id: str
@@ -61,12 +61,12 @@ _EXCHANGE_ONE, _EXCHANGE_MANY = (
 def exchange(
     first: Claim,
     worker_id: int,
-    successes: Sequence[Success],
+    successes: Sequence[SuccessToWrite],
     names: Sequence[str],
     revoked: Sequence[str],
     limits: str,
     most: int,
-) -> tuple[set[uuid.UUID], list[Taken]]:
+) -> tuple[set[uuid.UUID], list[ClaimedRun]]:
     """End these runs and claim up to ``most`` others, under the token of ``first``, which has ended.
 
     Those are the next of its queue and priority, or of one that is more urgent, as far as they are calls of ``names``,
@@ -85,7 +85,7 @@ def exchange(
         rows = cursor.fetchall()
     ended = {row[0] for row in rows if row[1]}
     taken = sorted((row for row in rows if not row[1]), key=lambda row: (row[2], row[0]))
-    return ended, [Taken(Claim(row[0], first.token, *row[3:7]), *row[7:]) for row in taken]
+    return ended, [ClaimedRun(Claim(row[0], first.token, *row[3:7]), *row[7:]) for row in taken]
 
 
 def running_under(worker_id: int, token: uuid.UUID) -> list[Claim]:
@@ -101,7 +101,7 @@ def running_under(worker_id: int, token: uuid.UUID) -> list[Claim]:
         return [Claim(*row) for row in cursor.fetchall()]
 
 
-def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[Finished]:
+def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[FinishedRun]:
     """What has ended under a token within so many seconds, or is to be tried again, but for the message's run."""
     told = """
     SELECT celery_id, name, status, error_type,
@@ -118,4 +118,4 @@ def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[Fini
             """,
             [token, first, seconds, token, first],
         )
-        return [Finished(*row) for row in cursor.fetchall()]
+        return [FinishedRun(*row) for row in cursor.fetchall()]

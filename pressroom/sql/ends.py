@@ -18,9 +18,9 @@ from pressroom.sql.runs import (
     TOLD,
     WAITING,
     Claim,
-    Ended,
     Failure,
     Message,
+    SettledRun,
     rows_ended,
     update_held,
 )
@@ -82,23 +82,23 @@ def fail(claim: Claim, failure: Failure, result: str | None, children: str | Non
     )
 
 
-def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
+def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
     """An attempt that ended without a verdict, known by its claim; empty where it had ended otherwise."""
     return _lose("t.claim = %s AND t.id = %s", [token, run_id], failure)
 
 
-def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
+def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
     """Every attempt under a token that has not ended."""
     return _lose("t.worker_id = %s AND t.claim = %s", [worker_id, token], failure)
 
 
-def lose_orphans() -> list[Ended]:
+def lose_orphans() -> list[SettledRun]:
     """Every attempt whose worker is dead."""
     # What is locked just now is looked at again with the next pass.
     return _lose("t.worker_id IN (SELECT id FROM taskruns_worker WHERE dead_at IS NOT NULL)", [], LOST, "SKIP LOCKED")
 
 
-def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> list[Ended]:
+def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> list[SettledRun]:
     """Running rows of which ``where`` holds: due again, or a dead letter after the queue's ``max_attempts``.
 
     Due since when they first were: what was lost does not wait behind all that came after it.
@@ -134,7 +134,7 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
     )
 
 
-def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[Ended]:
+def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[SettledRun]:
     """A waiting run whose task no worker knew: due again in ``pause`` seconds, dead after ``limit`` of them.
 
     Empty where it does not wait any more.
@@ -158,7 +158,7 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
     )
 
 
-def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
+def cancel_waiting(run_id: uuid.UUID) -> list[SettledRun]:
     """A run that has not begun never will; empty where it has."""
     return rows_ended(
         f"""
@@ -169,7 +169,7 @@ def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
     )
 
 
-def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[Ended]:
+def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[SettledRun]:
     """A running one that was stopped because it was to be cancelled."""
     return rows_ended(
         f"""
@@ -181,7 +181,7 @@ def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = 
     )
 
 
-def expire() -> list[Ended]:
+def expire() -> list[SettledRun]:
     """Waiting rows past their expiry become ``expired``: so many at once, as each is told to Celery."""
     return rows_ended(
         f"""

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Collection
 
 from pressroom.conf import declared_queues
-from pressroom.sql.runs import TOLD, WAITING, Ended, Failure, rows_ended
+from pressroom.sql.runs import TOLD, WAITING, Failure, SettledRun, rows_ended
 
 FREE = 2
 """Dispatches in vain that cost nothing: a worker may die, and Redis lose its data, just when a message is taken."""
@@ -20,7 +20,7 @@ MOST_REFUSED = 5
 _OF_T = ", ".join(f"t.{column}" for column in TOLD.split(", "))
 
 
-def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None = None) -> list[Ended]:
+def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None = None) -> list[SettledRun]:
     """Waiting runs whose message was taken, by a process that died before it claimed them: due again.
 
     From the third time on that is a lost attempt, as often as the queue's ``max_attempts``. ``attempt``, where given,
@@ -55,7 +55,7 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
     )
 
 
-def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[Ended]:
+def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[SettledRun]:
     """A waiting run whose message Redis does not take: due again after a pause, dead after so many that count."""
     return rows_ended(
         f"""
@@ -76,7 +76,7 @@ def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[Ended]:
     )
 
 
-def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[Ended]:
+def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[SettledRun]:
     """A waiting run that no worker can take: it ends as a dead letter. Empty where it does not wait any more."""
     return rows_ended(
         f"""

@@ -174,7 +174,7 @@ LOST = Failure("WorkerLostError", "The worker died while it ran this task.", "")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ended:
+class SettledRun:
     """A run whose status was changed by the ledger itself, with what Celery must be told of it."""
 
     run_id: uuid.UUID
@@ -188,14 +188,14 @@ class Ended:
 TOLD = "id, celery_id, name, headers, body, status"
 
 
-def rows_ended(statement: str, values: list[Any]) -> list[Ended]:
+def rows_ended(statement: str, values: list[Any]) -> list[SettledRun]:
     """What a statement that ends runs, and returns TOLD of them, has ended."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return [Ended(*row) for row in cursor.fetchall()]
+        return [SettledRun(*row) for row in cursor.fetchall()]
 
 
-def as_ended(run_id: uuid.UUID) -> Ended:
+def as_ended(run_id: uuid.UUID) -> SettledRun:
     """The run as Celery is told of it."""
     return rows_ended(f"SELECT {TOLD} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
 

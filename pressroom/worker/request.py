@@ -96,7 +96,7 @@ class LedgerRequest(CountedRequest):
             self._request_dict[HEADER] = header
         self.run: dict[str, Any] | None = header
         self._since = time.monotonic()
-        self._overran: list[runs.Ended] = []
+        self._overran: list[runs.SettledRun] = []
         _alive.add(self)
 
     @property
@@ -137,7 +137,7 @@ class LedgerRequest(CountedRequest):
         assert self.run is not None
         worker_id, own = self.run["worker"], self.claim.run_id
 
-        def overrun(claim: runs.Claim) -> list[runs.Ended]:
+        def overrun(claim: runs.Claim) -> list[runs.SettledRun]:
             self._overran = settle.end_overrun(worker_id, claim.token, timeout)
             return self._overran
 
@@ -150,7 +150,7 @@ class LedgerRequest(CountedRequest):
                     self._tell_task(run, TimeLimitExceeded(timeout))
         return any(run.run_id != own for run in self._overran)
 
-    def _tell_task(self, run: runs.Ended, error: TimeLimitExceeded) -> None:
+    def _tell_task(self, run: runs.SettledRun, error: TimeLimitExceeded) -> None:
         """As Celery tells the task of a message."""
         logger.error("%s[%s] did not end within its hard limit: %s", run.name, run.run_id, error)
         task = self._app.tasks[run.name]

@@ -16,11 +16,11 @@ from celery.worker.request import Request
 
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution.attempt import DROPPED
-from pressroom.execution.backlog import Ran
+from pressroom.execution.backlog import ExecutedRun
 from pressroom.execution.outcome import CELERY_STATES, info_of
 from pressroom.monitoring.counters import WorkerMetrics, exception_name
-from pressroom.sql.backlog import Finished
-from pressroom.sql.runs import LOST, Ended
+from pressroom.sql.backlog import FinishedRun
+from pressroom.sql.runs import LOST, SettledRun
 
 logger = logging.getLogger(__name__)
 ENDS_WORKER = (SystemExit, KeyboardInterrupt)
@@ -43,7 +43,7 @@ def _forget_job(pool: Any, task_id: str) -> None:
                 del jobs[number]
 
 
-def count_lost(run: Ended, queue: str | None) -> None:
+def count_lost(run: SettledRun, queue: str | None) -> None:
     """A run taken without a message whose attempt was lost."""
     if (metrics := WorkerMetrics.current) is None:
         return
@@ -139,7 +139,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         elif self._count_once("succeeded") and (metrics := WorkerMetrics.current):
             metrics.runtime.labels(*self._labels(metrics)).observe(runtime)
 
-    def _count_other(self, ran: Ran) -> None:
+    def _count_other(self, ran: ExecutedRun) -> None:
         """A run that its slot took after it: no message came of it."""
         if self._eventer and self._eventer.enabled:
             self._tell_of(ran)
@@ -162,7 +162,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
             if ran.state == states.REJECTED and ran.error_type:  # not handed back: it will not run again
                 metrics.count_failure(labels, ran.error_type)
 
-    def _tell_of(self, ran: Ran) -> None:
+    def _tell_of(self, ran: ExecutedRun) -> None:
         """Celery's events of it, for who counts those."""
         ends: dict[str, tuple[str, dict[str, Any]]] = {
             states.SUCCESS: ("task-succeeded", {"result": "", "runtime": ran.runtime}),
@@ -186,11 +186,13 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
     def _count_ended(self) -> None:
         """What was ended from outside, and said nothing of itself."""
 
-    def _count_others(self, ended: Iterable[Finished], lost: Iterable[Ended]) -> None:
+    def _count_others(self, ended: Iterable[FinishedRun], lost: Iterable[SettledRun]) -> None:
         """What the child that died would have told of, as the ledger has it."""
         for one in ended:
             state = CELERY_STATES[one.status]
-            self._count_other(Ran(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type))
+            self._count_other(
+                ExecutedRun(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type)
+            )
         for run in lost:
             count_lost(run, self.delivery_info.get("routing_key"))
 

@@ -16,7 +16,7 @@ from pressroom import context
 from pressroom.celery_app.result_backend import LedgerBackend, RedisLedgerBackend
 from pressroom.execution import settle
 from pressroom.execution.execution import Execution
-from pressroom.execution.outcome import Verdict
+from pressroom.execution.outcome import AttemptOutcome
 from pressroom.models import Status, StoredResult, TaskRun, Worker
 from pressroom.sql import chords, ends, runs
 from tests.support.probes import tasks
@@ -198,9 +198,9 @@ def end(backend: Any, value: Any, state: str = states.SUCCESS) -> str:
         running.end_body()
         backend.store_result(run.celery_id, value, state)
         if state == states.SUCCESS:
-            assert running.finish(Verdict(state))
+            assert running.finish(AttemptOutcome(state))
         else:
-            assert running.finish(Verdict(state, runs.Failure(type(value).__name__, str(value), "")))
+            assert running.finish(AttemptOutcome(state, runs.Failure(type(value).__name__, str(value), "")))
     finally:
         context._current.reset(reset)
     return run.celery_id
