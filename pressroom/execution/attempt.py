@@ -22,6 +22,7 @@ from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks, settle
 from pressroom.execution.execution import Execution
 from pressroom.execution.outcome import AttemptOutcome, describe, info_of, outcome_of
+from pressroom.execution.slot_report import SlotReport
 from pressroom.process import kill_points
 from pressroom.sql import ends, runs
 from pressroom.text import carried
@@ -80,8 +81,8 @@ def execute(
 
 
 def _dropped() -> trace_ok_t:
-    """What a worker's main process is told of an attempt that counts for nothing."""
-    return trace_ok_t(None, None, 0.0, DROPPED)
+    """Return what the worker's main process receives for an attempt that counts for nothing."""
+    return trace_ok_t(None, None, 0.0, SlotReport(DROPPED, is_dropped=True))
 
 
 class Attempt:
@@ -95,7 +96,7 @@ class Attempt:
         self._raised: Reject | None = None
 
     def run(self) -> AttemptOutcome:
-        """Run it; what it raises is kept for `traced`."""
+        """Call the tracer. Keeps what it raises for `traced`."""
         try:
             self._traced = self._trace()
         except Reject as error:
@@ -103,7 +104,7 @@ class Attempt:
             self.outcome = AttemptOutcome(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
         except (SystemExit, KeyboardInterrupt, GreenletExit):
             raise
-        except BaseException as error:  # MemoryError, CancelledError, …: Celery leaves them to whoever waits
+        except BaseException as error:  # Celery's tracer lets MemoryError, CancelledError and others through.
             if _is_limit_of_greenlets(error, self.running.request[HEADER].get("hard_limit")):
                 raise
             self._fail(self.running.raised or error)
@@ -126,9 +127,9 @@ class Attempt:
         logger.error("%s[%s] raised %s", self.running.task.name, self.running.claim.run_id, einfo.traceback)
         self.running.start_over()
         self.outcome = AttemptOutcome(states.FAILURE, describe(error, einfo))
-        # Not the error itself: a worker's main process takes some of them for its own.
-        told = RuntimeError(f"{type(error).__name__}: {carried(error)}")
-        self._traced = trace_ok_t(info_of(told), TraceInfo(states.FAILURE, told), 0.0, None)
+        # The worker's main process would take some of these errors for its own, so it gets a copy of another class.
+        copy = RuntimeError(f"{type(error).__name__}: {carried(error)}")
+        self._traced = trace_ok_t(info_of(copy), TraceInfo(states.FAILURE, copy), 0.0, None)
         self._mark_as_failure(error)
 
     def _mark_as_failure(self, error: BaseException) -> None:

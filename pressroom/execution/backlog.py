@@ -6,7 +6,6 @@ next: see docs/decisions/0016.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import time
@@ -23,66 +22,46 @@ from kombu.utils.json import loads
 from pressroom.database.connections import give_back, prepare_connection
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import settle
-from pressroom.execution.attempt import DROPPED, Attempt, log_lost, perform, until_written, write_end
+from pressroom.execution.attempt import Attempt, log_lost, perform, until_written, write_end
 from pressroom.execution.execution import Execution
 from pressroom.execution.outcome import AttemptOutcome
+from pressroom.execution.slot_report import ExecutedRun, SlotReport
 from pressroom.process import kill_points
 from pressroom.sql import backlog, runs
 
 logger = logging.getLogger(__name__)
 
 WAITED = 0.01
-"""Seconds that a run has waited, and others behind it: that is a backlog."""
+"""Seconds that a run must have waited for the slot to assume a backlog."""
 LONGEST = 0.1
-"""Seconds that one message may occupy a slot, while others wait in Redis."""
+"""Seconds that one message may occupy a slot while other messages wait in Redis."""
 SHORT = LONGEST / 2
 """Seconds: a task that took longer comes as a message, which the main process knows of from its start."""
 _took: dict[str, float] = {}
 """Seconds that the last success of each task took in this process."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ExecutedRun:
-    """What the main process counts of a run that it has no message of."""
+def follow(task: Any, request: dict[str, Any], traced: trace_ok_t, began: float) -> trace_ok_t:
+    """Run more of a backlog after a run that began at ``began`` (monotonic) and succeeded.
 
-    celery_id: str
-    name: str
-    retries: int
-    waited: float | None
-    """Seconds from due to claimed, where that is known."""
-    runtime: float
-    state: str
-    """Celery's, or DROPPED where the claim was lost."""
-    error_type: str
-
-
-class Told(str):
-    """What the main process is told of the message's own run, and of those that came after it."""
-
-    __slots__ = ("also",)
-    also: list[ExecutedRun]
-
-
-def follow(task: Any, request: dict[str, Any], outcome: trace_ok_t, began: float) -> trace_ok_t:
-    """Run more of a backlog after a run that began at ``began`` (monotonic) and succeeded. Returns what to tell of all.
-
-    Nothing that happens here changes what became of the message's own run.
+    Returns ``traced``, or the same with a `SlotReport` that lists the other runs. Nothing that happens here changes
+    the outcome of the message's own run.
     """
     header = request[HEADER]
-    if outcome.info is not None or outcome.retstr == DROPPED:
-        return outcome
+    if traced.info is not None or isinstance(traced.retstr, SlotReport):
+        # It did not succeed, or was dropped.
+        return traced
     _took[task.name] = time.monotonic() - began
     if header["waited"] < WAITED:
-        return outcome
+        return traced
     if header["limited"] is None or task.name in header["limited"] or not task.bundle:
-        return outcome
-    told = Told(outcome.retstr)
-    told.also = []
+        return traced
+    others: list[ExecutedRun] = []
     try:
-        Bundle(task, request, began, told.also).run()
+        Bundle(task, request, began, others).run()
     except Exception:
-        logger.exception("no more is taken after %s[%s]", task.name, header["id"])
-    return outcome._replace(retstr=told)
+        logger.exception("the slot takes no more runs after %s[%s]", task.name, header["id"])
+    return traced._replace(retstr=SlotReport(traced.retstr, others=tuple(others)))
 
 
 class Bundle:
@@ -136,7 +115,7 @@ class Bundle:
         return max(0, min(most, int((self._began + LONGEST - now) / each)))
 
     def _leave(self, but: uuid.UUID | None = None) -> None:
-        """Write what has ended; give back what was not begun, or was not ended: all ``but`` that one."""
+        """Write the runs that have ended and release all others, except ``but``."""
         self._exchange(0)
 
         def release() -> None:
@@ -149,7 +128,7 @@ class Bundle:
         until_written(release)
 
     def _exchange(self, most: int) -> list[backlog.ClaimedRun]:
-        """Write the ends of those that were held back, and claim others."""
+        """Write the ends that were held back, and claim up to ``most`` other runs."""
         held, self._held = self._held, []
         if not held and not most:
             return []
@@ -218,7 +197,7 @@ class Bundle:
                 retries=one.running.request.get("retries", 0),
                 waited=one.running.claim.waited,
                 runtime=one.ended - one.began,
-                state=DROPPED if one.running.is_lost else one.outcome.state,
+                state=None if one.running.is_lost else one.outcome.state,
                 error_type=failure.error_type if failure and not one.outcome.requeue else "",
             )
         )
