@@ -1,6 +1,6 @@
-"""In a backlog a slot that has done a short run takes the next ones from the ledger itself.
+"""In a backlog, a slot that has executed a short run takes the next ones directly from the ledger.
 
-That spares them the relay, Redis and the worker's main process, and the end of one is written with the claim of the
+These runs bypass the relay, Redis and the worker's main process. One statement writes the end of a run and claims the
 next: see docs/decisions/0016.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from celery import states
 from celery.app.trace import build_tracer, trace_ok_t
 from django.db import connection, transaction
-from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
+from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
 from kombu.utils.json import loads
 
 from pressroom.database.connections import give_back, prepare_connection
@@ -36,9 +36,9 @@ WAITED = 0.01
 LONGEST = 0.1
 """Seconds that one message may occupy a slot while other messages wait in Redis."""
 SHORT = LONGEST / 2
-"""Seconds: a task that took longer comes as a message, which the main process knows of from its start."""
+"""Seconds. Runs of a task that took longer come as messages, so that the main process knows of them from the start."""
 _took: dict[str, float] = {}
-"""Seconds that the last success of each task took in this process."""
+"""Seconds that the last success of each task took in this process, by the task's name."""
 
 
 def follow(task: Any, request: dict[str, Any], traced: trace_ok_t, began: float) -> trace_ok_t:
@@ -65,7 +65,7 @@ def follow(task: Any, request: dict[str, Any], traced: trace_ok_t, began: float)
 
 
 class Bundle:
-    """Runs one after the other, under the token of the message's own run. Each is noted in ``ran``."""
+    """Executes runs one after the other under the claim token of the message's own run. Appends each to ``ran``."""
 
     def __init__(self, task: Any, request: dict[str, Any], began: float, ran: list[ExecutedRun]) -> None:
         header = request[HEADER]
@@ -81,14 +81,15 @@ class Bundle:
             for name, seconds in list(_took.items())
             if seconds < SHORT and tasks[name].bundle and name not in limited
         ]
-        # As it stands in the headers: the pool's clock runs for the message's own run.
+        # The text that the headers must contain: the slot takes only runs with the time limits of the message's own
+        # run, because the pool enforces those.
         self._limits = json.dumps({"timelimit": request["timelimit"]})[1:-1]
         self._began = began
-        self._held: list[_Run] = []
+        self._held: list[_BundledRun] = []
         self._performed: uuid.UUID | None = None
 
     def run(self) -> None:
-        """Until there are no more, or the time is over."""
+        """Execute runs until there are no more or the time is up."""
         try:
             while taken := self._exchange(self._room()):
                 for index, one in enumerate(taken):
@@ -99,16 +100,16 @@ class Bundle:
                         prepare_connection()
                     self._perform(one)
         except BaseException as error:
-            # Ended from outside, perhaps in the middle of a statement.
+            # The run was ended from outside, perhaps in the middle of a statement.
             connection.close()
-            # Of any other (SystemExit, a limit of greenlets) the main process says what it is to the run it hit.
+            # For any other error (SystemExit, a greenlet's limit) the main process decides about the run it hit.
             self._leave(None if isinstance(error, Exception | GreenletExit) else self._performed)
             raise
         finally:
             give_back()
 
     def _room(self) -> int:
-        """How many more to claim: there is time for them, if they take as long as those before."""
+        """Return how many more runs there is time for, if they take as long as those before."""
         now = time.monotonic()
         each = (now - self._began) / (1 + len(self._ran) + len(self._held))
         most: int = self._task.bundle
@@ -122,7 +123,7 @@ class Bundle:
             with transaction.atomic():
                 runs.release(self._worker_id, token=self._first.token, but=but)
                 if but is None:
-                    # What is left of them is to be cancelled.
+                    # Those that are still claimed have a cancel request.
                     settle.record_lost_bundle(self._worker_id, self._first.token)
 
         until_written(release)
@@ -143,18 +144,18 @@ class Bundle:
         try:
             ended, taken = until_written(write)
         except Exception:
-            # Postgres refuses one of them: each by itself, and that one is a failure.
+            # Postgres refuses one of them. Write each on its own; the refused one then fails.
             for one in held:
                 write_end(one.running, one.outcome)
                 self._note(one)
             raise
-        # Not held while a body runs, as in `execution.execute`.
+        # A body may be slow and need no connection, as in `attempt.execute`.
         give_back()
         if taken:
             kill_points.reach("worker.exchanged")
         for one in held:
             claim = one.running.claim
-            # The second: where the answer to the first try was lost.
+            # If the answer to the first try was lost, ask the ledger.
             if claim.run_id in ended or until_written(partial(runs.ended, claim)):
                 one.running.committed()
             else:
@@ -164,10 +165,10 @@ class Bundle:
 
     def _perform(self, taken: backlog.ClaimedRun) -> None:
         self._task = task = self._task.app.tasks[taken.name]
-        if task.celery_tracer is None:  # as Celery does, where no child was forked
+        if task.celery_tracer is None:  # Celery does the same in pools that fork no child.
             task.__trace__ = build_tracer(task.name, task, app=task.app)
         request = self._request_of(taken)
-        one = _Run(Execution(taken.claim, taken.celery_id, task, request))
+        one = _BundledRun(Execution(taken.claim, taken.celery_id, task, request))
         self._performed = taken.claim.run_id
 
         def finish(running: Execution, outcome: AttemptOutcome) -> None:
@@ -186,7 +187,7 @@ class Bundle:
         if one not in self._held[-1:]:
             self._note(one)
 
-    def _note(self, one: _Run) -> None:
+    def _note(self, one: _BundledRun) -> None:
         failure = one.outcome.failure
         if failure is None:
             _took[one.running.task.name] = one.ended - one.began
@@ -203,7 +204,7 @@ class Bundle:
         )
 
     def _request_of(self, taken: backlog.ClaimedRun) -> dict[str, Any]:
-        """As the main process makes it of a message."""
+        """Return the request that the main process would make of the run's message."""
         properties = loads(taken.properties)
         args, kwargs, embed = loads(taken.body)
         request: dict[str, Any] = loads(taken.headers)
@@ -225,8 +226,8 @@ class Bundle:
         return request | (embed or {})
 
 
-class _Run:
-    """A run, and when it began and ended (monotonic)."""
+class _BundledRun:
+    """A run of the bundle, with the times (monotonic) when it began and ended."""
 
     def __init__(self, running: Execution) -> None:
         self.running = running
@@ -239,7 +240,7 @@ class _Run:
             self.outcome = attempt.outcome
 
     def as_success(self, now: float) -> backlog.SuccessToWrite:
-        """To be written at ``now``."""
+        """Return the success that a statement at ``now`` (monotonic) writes."""
         running = self.running
         return backlog.SuccessToWrite(
             running.claim, running.result, running.children, now - self.began, now - self.ended
