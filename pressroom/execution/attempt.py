@@ -85,7 +85,7 @@ def execute(
 
 def _dropped() -> trace_ok_t:
     """Return what the worker's main process receives for an attempt that counts for nothing."""
-    return trace_ok_t(None, None, 0.0, SlotReport(DROPPED, is_dropped=True))
+    return trace_ok_t(None, None, 0.0, SlotReport(DROPPED, is_dropped=True))  # type: ignore[arg-type]  # see SlotReport
 
 
 class Attempt:

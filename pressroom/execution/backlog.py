@@ -61,7 +61,8 @@ def follow(task: Any, request: dict[str, Any], traced: trace_ok_t, began: float)
         Bundle(task, request, began, others).run()
     except Exception:
         logger.exception("the slot takes no more runs after %s[%s]", task.name, header["id"])
-    return traced._replace(retstr=SlotReport(traced.retstr, others=tuple(others)))
+    report = SlotReport(traced.retstr, others=tuple(others))
+    return traced._replace(retstr=report)  # type: ignore[arg-type]  # see SlotReport
 
 
 class Bundle:

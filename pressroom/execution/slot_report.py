@@ -25,12 +25,12 @@ class ExecutedRun:
 class SlotReport:
     """Stands in for the text of the result where the slot has more to report than its message's own success.
 
-    It travels through the pool as Celery's `trace_ok_t.retstr`. The worker's request takes it apart before Celery's
-    own code reads that value.
+    It travels through the pool as Celery's `trace_ok_t.retstr`, which the stubs declare as text. The worker's request
+    takes it apart before Celery's own code reads that value.
     """
 
-    text: str
-    """The result of the message's own run, as Celery logs it and puts it into events."""
+    text: str | None
+    """The result of the message's own run, as Celery puts it into events."""
     is_dropped: bool = False
     """Whether the message's own attempt counts for nothing: the slot did not get the claim, or lost it."""
     others: tuple[ExecutedRun, ...] = ()
