@@ -37,7 +37,7 @@ class RedisCopy(_Redis):  # type: ignore[misc]  # see _Redis
         super().__init__(*args, **kwargs)
         self.connparams |= {"socket_timeout": TIMEOUT, "retry": Retry(NoBackoff(), 0), "retry_on_timeout": False}
         self.missed = 0
-        """How many writes Redis did not take, in this process."""
+        """How many writes Redis did not accept, in this process."""
         self._rest_until = float("-inf")
 
     def of_result(self, task_id: str, result: Any, state: str, traceback: Any, request: Any) -> Callable[[], None]:

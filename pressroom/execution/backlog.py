@@ -185,7 +185,7 @@ class Bundle:
                 finish,
             )
         )
-        if one not in self._held[-1:]:
+        if not self._held or self._held[-1] is not one:
             self._note(one)
 
     def _note(self, one: _BundledRun) -> None:

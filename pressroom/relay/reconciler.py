@@ -78,7 +78,7 @@ class Reconciler:
     def lose_orphans(self) -> None:
         """Make the runs of dead workers due again."""
         if lost := settle.rescue_orphans():
-            logger.warning("%s tasks of dead workers are due again or dead letters", lost)
+            logger.warning("%s tasks of dead workers are due again or became dead letters", lost)
 
     def expire(self) -> None:
         """Expire the runs that no worker has begun in time."""

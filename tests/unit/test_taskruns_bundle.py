@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 import uuid
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.db.models import F
 
+from pressroom.execution.slot_report import ExecutedRun, SlotReport
 from pressroom.models import Status, TaskRun
 from pressroom.sql import backlog, ends, runs, workers
+from pressroom.worker.request_metrics import CountedRequest
 from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -178,3 +182,35 @@ def test_what_a_dead_child_would_have_told() -> None:
     }
     assert told[well.celery_id].runtime == pytest.approx(2.0, abs=0.01)
     assert told[badly.celery_id].error_type == "KeyError"
+
+
+@pytest.mark.parametrize(
+    ("report", "text", "events"),
+    [
+        ("'well'", "'well'", []),
+        (SlotReport("dropped", is_dropped=True), "dropped", []),
+        (
+            SlotReport("'well'", others=(ExecutedRun("an-id", "probe.effect", 0, None, 0.5, "SUCCESS", ""),)),
+            "'well'",
+            ["task-sent", "task-received", "task-started", "task-succeeded"],
+        ),
+    ],
+    ids=["plain", "dropped", "bundle"],
+)
+def test_celery_reads_text_whatever_a_slot_reports(report: str | SlotReport, text: str, events: list[str]) -> None:
+    seen: list[Any] = []
+    sent: list[str] = []
+
+    class Request(CountedRequest):
+        _eventer = SimpleNamespace(enabled=True, send=lambda kind, **fields: sent.append(kind))
+        delivery_info = {"routing_key": "default"}
+
+        def on_success(self, outcome: Any) -> None:
+            seen.append(outcome)
+
+    request = Request.__new__(Request)
+    # As it comes from a child process.
+    request.on_success((0, pickle.loads(pickle.dumps(report)), 0.1))  # noqa: S301 - our own
+    assert seen == [(0, text, 0.1)]
+    assert type(seen[0][1]) is str
+    assert sent == events
