@@ -60,7 +60,9 @@ class Shutdown:
                 at_work = now
         own_connection()
         identity.giving_up = True
-        logger.warning("not ended %.1f s after SIGTERM: killing what still runs, to make it due again", now - began)
+        logger.warning(
+            "not ended %.1f s after the shutdown began: killing what still runs, which becomes due again", now - began
+        )
         # If there are no children to kill, this process must be gone before its runs are due.
         self.leave(after=None if children.kill(self._worker.pool) else AFTER_EXIT)
         os._exit(0)
