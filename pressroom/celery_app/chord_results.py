@@ -1,4 +1,4 @@
-"""Chords and errbacks on the ledger. Celery's result backend does this work; here the finish's transaction holds it."""
+"""Chords and errbacks on the ledger. The transaction of a finish counts the chord and stores the call of errbacks."""
 
 from __future__ import annotations
 
