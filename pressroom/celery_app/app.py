@@ -1,4 +1,4 @@
-"""A Celery application on the ledger."""
+"""The Celery application, whose calls are rows of the ledger."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pressroom.enqueue import arguments
 
 
 class NoConnection:
-    """Where Celery asks the producer's connection to translate its errors, there are none."""
+    """The connection of `NoProducer`. Celery asks it to translate connection errors; there are none to translate."""
 
     def _reraise_as_library_errors(self) -> AbstractContextManager[None]:
         return nullcontext()
 
 
 class NoProducer:
-    """In the place of a broker's producer: a task is a row, and the relay sends it."""
+    """Takes the place of a broker's producer: a call is a row, and the relay publishes it."""
 
     connection = NoConnection()
     serializer = None
@@ -35,12 +35,12 @@ NO_PRODUCER = NoProducer()
 DESTINATION = ("queue", "exchange", "routing_key")
 
 
-# The stubs know half of this class, and that half differently.
+# The stubs cover half of this class, with other signatures.
 _Celery: Any = Celery
 
 
 class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
-    """Celery, whose tasks are stored before they are sent. Everything else is Celery's own."""
+    """A Celery application that stores each call before it is sent. Everything else is Celery's own."""
 
     amqp_cls = "pressroom.enqueue.store_calls:LedgerAMQP"
     control_cls = "pressroom.celery_app.control:LedgerControl"
@@ -50,13 +50,13 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         transport.install()
-        # By name: who is no worker does not load it.
+        # By dotted path, so that only workers import it.
         self.steps["worker"].add("pressroom.worker.bootstep:LedgerStep")
 
     def set_up_django(self) -> None:
-        """Set Django up and load all tasks, where nobody has: Celery's commands know the application, and no more.
+        """Set Django up and load all tasks, unless that has been done. Celery's commands load only the application.
 
-        Nothing where Django itself is just importing this.
+        Does nothing while Django itself imports this module.
         """
         if not apps.ready and not apps.loading:
             django.setup()
@@ -88,36 +88,36 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def _get_backend(self) -> Any:
         self.set_up_django()
-        # `redis://` as Celery spells it, with chords that outlive Redis.
+        # Celery's usual `redis://` then means our backend, whose chords outlive Redis.
         ours = "pressroom.celery_app.result_backend:RedisLedgerBackend"
         self.loader.override_backends = {"redis": ours, "rediss": ours}
         return super()._get_backend()
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
-        """As Celery's, without a connection to the broker."""
+        """Send a task by name, as Celery's does, without a connection to the broker."""
         arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
         options["producer"] = options.get("producer") or NO_PRODUCER
         self.set_up_django()
-        # `celery call` says None where nothing was said: then the task's own queue holds.
+        # `celery call` passes None for options that were not given. Without them the task's own queue applies.
         options = {key: value for key, value in options.items() if value is not None or key not in DESTINATION}
-        # The id's place among what may be given by position is the fifth.
+        # The id is the fifth of the positional arguments.
         options["has_new_id"] = len(args) < 5 and not options.get("task_id")
         return super().send_task(name, *args, **options)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[NoProducer]:
         running = context.current()
-        # After the body they are held back for the finish anyway; eager ones are never stored.
+        # Calls after the body are held back for the finish anyway. Eager calls are never stored.
         held_back = running is not None and running.finishing
         with nullcontext() if held_back or self.conf.task_always_eager else transaction.atomic():
             yield NO_PRODUCER
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
-        """Where Celery takes one producer for several tasks, they are stored together or not at all."""
+        """Return a context in which Celery calls several tasks: they are stored together or not at all."""
         return self._all_or_nothing() if producer is None else nullcontext(producer)
 
     def register_task(self, task: Any, **options: Any) -> Any:
-        """As Celery's, for a class or an instance; one of plain Celery's class becomes one of the ledger's."""
+        """Register a task class or instance, as Celery's does. Makes a plain Celery task a task of the ledger."""
         if isinstance(task, type):
             task = _in_ledger(task)
         else:
@@ -127,13 +127,13 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
         base = base if base is None else _in_ledger(base)
         if callable(options.get("on_end")):
-            # As an attribute of the task's class, a function would be a method.
+            # A plain function would become a method of the task's class.
             options["on_end"] = staticmethod(options["on_end"])
         return super()._task_from_fun(fun, name=name, base=base, **options)
 
 
 def _in_ledger(kind: type) -> type:
-    """The class itself, or one made of it and the ledger's: every task needs the ledger's tracer."""
+    """Return the class, combined with `LedgerTask` unless it is one: every task needs the ledger's tracer."""
     from pressroom.execution.task import LedgerTask
 
     if issubclass(kind, LedgerTask):

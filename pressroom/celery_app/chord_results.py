@@ -1,4 +1,4 @@
-"""Chords on the ledger, and errbacks: what Celery keeps in its result backend, in the transactions of the finishes."""
+"""Chords and errbacks on the ledger. The transaction of a finish counts the chord and stores the call of errbacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from celery import states
-from celery._state import (  # type: ignore[attr-defined]  # the stubs know one of them
+from celery._state import (  # type: ignore[attr-defined]  # the stubs have only one of them
     get_current_worker_task,
     pop_current_task,
     push_current_task,
@@ -28,13 +28,13 @@ from pressroom.text import is_carried
 
 CALL_ERRBACKS = "pressroom.tasks.call_errbacks"
 MOST_ERROR = 10_000
-"""Characters of an error and its traceback, as JSON, that a message carries."""
+"""Most characters of an error and its traceback, as JSON, that a message carries."""
 
 
 class ChordsInPostgres:
-    """The part of a result backend that counts chords and calls their bodies, and calls errbacks."""
+    """The part of a result backend that counts chords, calls their bodies and calls errbacks."""
 
-    # Of the backend that this is mixed into.
+    # The backend that this is mixed into has these.
     app: Any
     encode: Any
     decode: Any
@@ -46,7 +46,7 @@ class ChordsInPostgres:
     _errback_arity_greater: Any
 
     def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:
-        """Remember the header's shape where it is more than a list of tasks."""
+        """Store the shape of the header if it is more than a list of tasks."""
         group_id, results = header_result_args[0], header_result_args[1]
         structure = None
         if isinstance(results, list | tuple) and any(hasattr(result, "results") for result in results):
@@ -58,11 +58,11 @@ class ChordsInPostgres:
         chords.set_size(group_id, chord_size)
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:
-        """A running part of the header adds another one."""
+        """Count one more part, which a running part of the header adds."""
         chords.enlarge(chord_id)
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **options: Any) -> None:
-        """A part of a chord's header has ended: counted with its finish; the last one calls the body."""
+        """Count a part of a chord's header with its finish. The last part calls the body."""
         if not request.group or not request.id:
             return
         encoded = self.encode(self.encode_result(result, state))
@@ -72,7 +72,7 @@ class ChordsInPostgres:
         def count() -> None:
             position = request.group_index if request.group_index is not None else float("inf")
             if chords.count(request.group, request.id, position, state, encoded):
-                # The tracer has ended by then: for Celery the body is called by the last part all the same.
+                # The tracer has ended by then, but for Celery the last part has to be the caller of the body.
                 with _as_current(task, context):
                     self._call_body(request)
 
@@ -81,18 +81,18 @@ class ChordsInPostgres:
     def _call_body(self, request: Any) -> None:
         callback: Any = maybe_signature(request.chord, app=self.app)
         try:
-            # Of its own: what fails in it is the body's failure, not the part's.
+            # A savepoint, because an error in it is the body's failure and not the part's.
             with transaction.atomic():
                 callback.delay(self._header_results(request.group))
         except ChordError as error:
             self.chord_error_from_stack(callback, error)
-        except Exception as error:  # noqa: BLE001 - whatever keeps the body from being called, it must not hang
+        except Exception as error:  # noqa: BLE001 - the body must fail and not hang
             failed = ChordError(f"Callback error: {error!r}")
             failed.__cause__ = error
             self.chord_error_from_stack(callback, failed)
 
     def _header_results(self, group_id: str) -> list[Any]:
-        """In the header's order. Raises ChordError naming the first part that failed."""
+        """Return the results in the header's order. Raises ChordError, which names the first part that failed."""
         structure = chords.structure(group_id)
         parts = chords.parts(group_id)
         for celery_id, state, result in parts:
@@ -109,10 +109,10 @@ class ChordsInPostgres:
         return results
 
     def _call_task_errbacks(self, request: Any, exc: Any, traceback: Any) -> None:
-        """Have them called once the failure is committed, and by a worker.
+        """Have a worker call the errbacks once the failure is committed.
 
-        Celery calls those that take the error here and now, before the failure can be seen, and in whatever process
-        notes it. They are called by a task of their own instead, which is stored with the failure.
+        Celery calls errbacks that take the error at once, before the failure is visible, and in the process that writes
+        it. Here a task of their own, which is stored with the failure, calls them.
         """
         if self.app.conf.task_always_eager or (request.delivery_info or {}).get("is_eager", False):
             super()._call_task_errbacks(request, exc, traceback)  # type: ignore[misc]
@@ -135,7 +135,7 @@ class ChordsInPostgres:
             )
 
     def _may_want_error(self, errback: Any) -> bool:
-        """Whether Celery would call it with the request and the error, or that is not known in this process."""
+        """Return whether Celery may pass it request and error: it does, or this process does not know its task."""
         signature = self.app.signature(errback)
         try:
             task = signature.type
@@ -145,9 +145,10 @@ class ChordsInPostgres:
         return has_header and bool(self._errback_arity_greater(signature, 1))
 
     def call_errbacks(self, request: dict[str, Any], errbacks: list[Any], error: Any, traceback: str | None) -> None:
-        """Call those that want the error, in the name of the task that failed: what they call has it as its parent.
+        """Call errbacks that take the error, as the task that failed, which becomes the parent of what they call.
 
-        ``error`` as the backend keeps it; None where it is long, and is read from the task's result.
+        ``error`` has the form that the backend keeps. If it is None, it is too long for a message and is read from the
+        task's result.
         """
         context = _context_of(request)
         if error is None:
@@ -171,11 +172,11 @@ class ChordsInPostgres:
         chords.delete(group_id)
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
-        """Nothing: who asks for a result subscribes then; a caller must not wait for Redis."""
+        """Do nothing: a caller must not wait for Redis. Whoever asks for a result subscribes then."""
 
 
 def write_with_finish(write: Callable[[], object]) -> None:
-    """With the finish of the run that this thread executes, or now, in one transaction."""
+    """Call ``write`` in the finish of the run that this thread executes, or else now in a transaction."""
     running = context.current()
     if running is not None and running.finishing:
         running.with_finish(write)
@@ -186,7 +187,7 @@ def write_with_finish(write: Callable[[], object]) -> None:
 
 @contextmanager
 def _as_current(task: Any, context: Any) -> Iterator[None]:
-    """While ``task`` runs with this request, as Celery sees it; both None: while none does."""
+    """Make ``task`` with this request the current task for Celery. Does nothing if one of them is None."""
     if task is None or context is None:
         yield
         return
@@ -204,12 +205,12 @@ def _with_errbacks(request: Any, errbacks: list[Any]) -> Context:
 
 
 def _portable(request: Any) -> dict[str, Any]:
-    """What a worker needs to make the request again: of a run its key, of a chord's body its signature."""
+    """Return what a worker needs to rebuild the request: the key of a run, or the signature of a chord's body."""
     if getattr(request, HEADER, None) is not None:
         known: dict[str, Any] = {HEADER: {"id": getattr(request, HEADER)["id"]}}
     else:
         known = {name: value for name, value in vars(request).items() if name not in ("errbacks", "_children")}
-    # Not of the message, so not in the row.
+    # These are no part of the message, so the row does not have them.
     return {**known, "id": request.id, "hostname": request.hostname, "delivery_info": request.delivery_info}
 
 

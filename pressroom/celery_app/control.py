@@ -1,4 +1,4 @@
-"""``revoke()`` and ``purge()`` on the ledger: true for a task that waits, too."""
+"""``revoke()`` and ``purge()`` on the ledger. Both also reach runs that wait in Postgres."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pressroom.text import is_carried
 
 BATCH = 1_000
 REFUSED = {
-    "time_limit": "a task's time limits stand in the code and in TASKRUNS_QUEUES, and each call carries its own: "
-    "workers cannot change them as they run"
+    "time_limit": "a task's time limits come from the code and from TASKRUNS_QUEUES, and each call carries its own: "
+    "a running worker cannot change them"
 }
 
 
 class LedgerControl(Control):
-    """Celery's remote control. What has a run is cancelled there; the rest is broadcast as ever."""
+    """Celery's remote control. Cancels calls that have a run in the ledger and broadcasts the rest."""
 
     def revoke(  # type: ignore[override]  # the stubs list the options
         self, task_id: Any, destination: Any = None, terminate: bool = False, **options: Any
     ) -> Any:
-        """A waiting task never begins. With ``terminate`` a running one's process is killed within a heartbeat."""
-        # An id that Postgres cannot carry has no run.
+        """Cancel waiting runs. With ``terminate``, also kill the process of a running one, within a heartbeat."""
+        # An id that Postgres cannot store has no run.
         ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and is_carried(one)]
         known = dict(TaskRun.objects.filter(celery_id__in=ids, status__in=LIVE).values_list("celery_id", "pk"))
         for run_id in known.values():
@@ -39,16 +39,17 @@ class LedgerControl(Control):
         return super().revoke(others, destination=destination, terminate=terminate, **options)
 
     def broadcast(self, command: Any, *args: Any, **options: Any) -> Any:
-        """As Celery's. Raises NotImplementedError for what workers would promise and not do."""
+        """Broadcast a command, as Celery's does. Raises NotImplementedError for commands that would have no effect."""
         if command in REFUSED:
             raise NotImplementedError(REFUSED[command])
         return super().broadcast(command, *args, **options)
 
 
 def cancel_queue(queue: str) -> tuple[int, int]:
-    """Cancel what waits in a queue: each run by itself, as an operator would. Returns how many, and of these in Redis.
+    """Cancel the waiting runs of a queue, one by one, as an operator would.
 
-    What is called meanwhile is not waited for.
+    Leaves alone the calls that are made meanwhile. Returns how many runs were cancelled, and how many of them had a
+    message in Redis.
     """
     waiting = TaskRun.objects.filter(queue=queue, status__in=WAITING).order_by("pk")
     last = waiting.values_list("pk", flat=True).last()

@@ -1,7 +1,7 @@
-"""Celery's result backends on the ledger: a result is never told before the commit of the finish that made it.
+"""Celery's result backends on the ledger. No result is visible before the commit of the finish that wrote it.
 
-With `LedgerBackend`, the default, a result is what its run says. `RedisLedgerBackend` is the same, and writes a copy
-to Redis after the commit, for others to read: see docs/decisions/0017.
+`LedgerBackend`, the default, reads results from the runs. `RedisLedgerBackend` does the same and writes a copy to Redis
+after the commit, for other programs to read: see docs/decisions/0017.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from pressroom.sql import chords
 from pressroom.sql.runs import LONGEST_ERROR
 from pressroom.text import carried, is_carried
 
-# The stubs know half of this class, and that half differently.
+# The stubs cover half of this class, with other signatures.
 _Base: Any = BaseBackend
 LONGEST_POLL = 0.5
-"""Seconds between two looks of ``get()``; it begins with 10 ms."""
+"""Most seconds between two polls of ``get()``, which begins with 10 ms."""
 
 
 class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
-    """Reads runs by their Celery id; what a task returns is written by its finish."""
+    """Reads results from runs, by their Celery id. The finish of a run writes its result."""
 
     persistent = True
     supports_native_join = False
@@ -46,25 +46,25 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
     def mark_as_failure(
         self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, **options: Any
     ) -> None:
-        if not _is_ours_to_tell(request):
+        if not _may_report_end(request):
             return
         super().mark_as_failure(task_id, exc, traceback=traceback, request=request, **options)
         _tell_unrun(request, exc, end_hooks.Outcome.FAILED)
 
     def mark_as_revoked(self, task_id: str, reason: str = "", request: Any = None, **options: Any) -> None:
-        if not _is_ours_to_tell(request):
+        if not _may_report_end(request):
             return
         super().mark_as_revoked(task_id, reason, request=request, **options)
         _tell_unrun(request, TaskRevokedError(reason), end_hooks.Outcome.CANCELLED)
 
     def chord_error_from_stack(self, callback: Any, exc: Any = None) -> Any:
-        """As Celery's; what waits for the body, or for what comes after it, learns that it never runs."""
-        told = super().chord_error_from_stack(callback, exc)
+        """Fail the chord, as Celery's does, and call ``on_end`` for the body and later steps, which never run."""
+        result = super().chord_error_from_stack(callback, exc)
         steps = end_hooks.waited_for([callback])
         if steps:
             root_id = callback.options.get("root_id") or callback.id or ""
             write_with_finish(lambda: end_hooks.tell_unrun(steps, root_id, exc, end_hooks.Outcome.FAILED))
-        return told
+        return result
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
@@ -75,7 +75,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
                 running.result = self._encoded(running.task.name, result, state)
                 running.children = self.encode(self.current_task_children(request))
             return result
-        # Of a run, its execution alone stores here: a state that the task made up, with `update_state`.
+        # For a run, only its own execution stores here: a state of the task's own, by `update_state`.
         if running is not None or getattr(request, HEADER, None) is None:
             if not isinstance(state, str) or not is_carried(state):
                 raise TypeError(f"a state is text, not {state!r:.200}")
@@ -86,7 +86,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
         return result
 
     def _encoded(self, name: str, result: Any, state: str) -> str:
-        """As it is kept. Raises EncodeError for what cannot be, unless it tells of an error: that is shortened."""
+        """Return the result as JSON. Raises EncodeError if it has no such form; of an error, keeps the text instead."""
         try:
             return arguments.encoded(name, result)
         except EncodeError:
@@ -96,13 +96,13 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         if not isinstance(task_id, str) or not is_carried(task_id):
-            # No run can have it.
+            # No run can have this id.
             return {"task_id": task_id, "result": None, "traceback": None, "children": [], "status": states.PENDING}
         run = TaskRun.objects.filter(celery_id=task_id).defer("body", "properties").order_by("-id").first()
         undecided = run is None or run.status in (Status.RUNNING, Status.REPLACED, Status.QUEUED)
         stored = StoredResult.objects.filter(celery_id=task_id).first() if undecided else None
         if run is not None and stored is not None and stored.stored_at < (run.started_at or run.created_at):
-            # Of an earlier run with the same id, or of an earlier attempt.
+            # An earlier run with the same id, or an earlier attempt, stored it.
             stored = None
         meta: dict[str, Any] = {"task_id": task_id, "result": None, "traceback": None, "children": []}
         if stored is not None:
@@ -124,7 +124,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
         if self.app.conf.find_value_for_key("extended", "result"):
             args, kwargs = run.arguments
             known |= {"name": run.name, "args": args, "kwargs": kwargs, "queue": run.queue}
-            # It may be gone: a run may be kept for longer than its worker.
+            # The worker's row may be gone: a run may be kept for longer.
             worker = Worker.objects.filter(pk=run.worker_id or 0).values_list("name", flat=True).first()
             known |= {"retries": headers["retries"], "worker": worker}
             known |= {"stamped_headers": headers.get("stamped_headers"), **(headers.get("stamps") or {})}
@@ -146,7 +146,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
         return None if run.result is None else self.decode(run.result)
 
     def wait_for_pending(self, result: Any, *args: Any, **kwargs: Any) -> Any:
-        """As Celery's. Raises RuntimeError for the result of a call that this transaction has still to commit."""
+        """Wait for a result, as Celery's does. Raises RuntimeError if this transaction has yet to commit the call."""
         if self.get_state(result.id) not in states.READY_STATES:
             refuse_uncommitted(result)
         return super().wait_for_pending(result, *args, **kwargs)
@@ -155,7 +155,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
         self, task_id: str, timeout: float | None = None, interval: float = LONGEST_POLL, no_ack: bool = True,
         on_interval: Any = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """The result's meta once it is there. Raises celery.exceptions.TimeoutError."""
+        """Wait for the result and return its meta. Raises celery.exceptions.TimeoutError after ``timeout`` seconds."""
         self._ensure_not_eager()
         now = time.monotonic()
         deadline = None if timeout is None else now + timeout
@@ -165,7 +165,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
             now = time.monotonic()
             is_ready, failed = meta["status"] in states.READY_STATES, meta["status"] in states.PROPAGATE_STATES
             if on_interval and (failed or (not is_ready and now >= look)):
-                # Raises the error of what came before it, which is why this one failed: first with Celery, too.
+                # Raises the error of an earlier task in the chain, if that caused this failure, as Celery does.
                 on_interval()
                 look = now + interval
             if is_ready:
@@ -181,7 +181,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
 
 
 class RedisLedgerBackend(LedgerBackend):
-    """The ledger's results, of which Redis gets a copy once they are committed; lost with Redis, as ever there."""
+    """The ledger's results, with a copy in Redis after the commit. A Redis that loses its data loses the copies."""
 
     supports_failure_expires = True
 
@@ -191,21 +191,21 @@ class RedisLedgerBackend(LedgerBackend):
 
     @property
     def client(self) -> Any:
-        """Of the Redis that has the copies."""
+        """The client of the Redis that has the copies."""
         return self.copy.client
 
     def get_key_for_task(self, task_id: str) -> Any:
-        """The key of a task's copy."""
+        """Return the key of a task's copy."""
         return self.copy.get_key_for_task(task_id)
 
     def _store_result(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **kwargs: Any
     ) -> Any:
-        # Now, for the children are known only while the task is the current one.
+        # Built now, because the children are known only while the task is the current one.
         write = self.copy.of_result(task_id, result, state, traceback, request)
         value = super()._store_result(task_id, result, state, traceback, request, **kwargs)
         if state == states.STARTED:
-            # Its claim is committed, whatever transaction its body will have.
+            # The claim is committed already, and the body may have a transaction of its own.
             write()
         else:
             _after_commit(write)
@@ -225,7 +225,7 @@ class RedisLedgerBackend(LedgerBackend):
 
 
 def _after_commit(write: Callable[[], None]) -> None:
-    """After the finish of the run that this thread executes, or the commit of the transaction that is open, or now."""
+    """Call ``write`` after the finish of this thread's run, or after the open transaction's commit, or else now."""
     running = context.current()
     if running is not None and running.finishing:
         running.after_finish(write)
@@ -236,15 +236,18 @@ def _after_commit(write: Callable[[], None]) -> None:
 
 
 def _tell_unrun(request: Any, error: BaseException, outcome: end_hooks.Outcome) -> None:
-    """The rest of a chain, and what was linked to a task, will never run."""
+    """Call ``on_end`` for the rest of a chain and for linked tasks, which will never run."""
     steps = end_hooks.waited_for([getattr(request, "chain", None), getattr(request, "callbacks", None)])
     if steps:
         root_id = request.root_id or request.id or ""
         write_with_finish(lambda: end_hooks.tell_unrun(steps, root_id, error, outcome))
 
 
-def _is_ours_to_tell(request: Any) -> bool:
-    """Of a run's end, only its execution and `terminal.tell` speak; Celery's main process has not asked the fence."""
+def _may_report_end(request: Any) -> bool:
+    """Return whether this process may report the end: for a run, only its execution and `settle` may.
+
+    Celery's own code in the worker's main process reports ends too, without a check that the claim still holds.
+    """
     if getattr(request, HEADER, None) is None:
         return True
-    return context.current() is not None or getattr(request, "told_by_ledger", False)
+    return context.current() is not None or getattr(request, "ended_by_ledger", False)

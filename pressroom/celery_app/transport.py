@@ -1,4 +1,4 @@
-"""kombu's Redis transport for workers: what is no message in a queue's list ends no worker and is not lost."""
+"""kombu's Redis transport for workers. An item of a queue's list that is no message ends no worker and is kept."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pressroom.enqueue.envelope import HEADER, run_named_in
 logger = logging.getLogger(__name__)
 
 REFUSED_FOR = 5.0
-"""Seconds after which a queue is tried again that Redis did not read."""
+"""Seconds until a queue that Redis refused to read is tried again."""
 
 
 def _is_message(item: bytes | str) -> bool:
-    """Whether kombu can take it apart: it would end the worker otherwise."""
+    """Return whether kombu can decode the item. One that it cannot decode would end the worker."""
     try:
         decoded = json.loads(item)
         base64.b64decode(decoded["body"], validate=True).decode()
@@ -37,12 +37,12 @@ def _is_message(item: bytes | str) -> bool:
         return False
 
 
-# The stubs do not know the transport's inside.
+# The stubs do not cover the internals of the transport.
 _Channel: Any = Channel
 
 
 class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
-    """kombu's, which keeps what is no message of its own format, and leaves a queue alone that Redis does not read."""
+    """kombu's channel. Keeps items that are no messages, and pauses a queue that Redis refuses to read."""
 
     _refused: frozenset[str] = frozenset()
     _refused_at = 0.0
@@ -57,7 +57,7 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
         super()._brpop_start(timeout)
 
     def _leave_alone(self, error: Exception) -> None:
-        """Redis refuses to read the queues together: find out which it is."""
+        """Find the queues that Redis refuses to read and pause them."""
 
         def is_list(client: Any, queue: str) -> bool:
             try:
@@ -67,14 +67,17 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
 
         with self.conn_or_acquire() as client:
             refused = frozenset(queue for queue in self.active_queues if not is_list(client, queue))
-        # None of them by itself: then Redis refuses the command.
+        # If every queue is a list, Redis refuses the command itself.
         self._refused = refused or frozenset(self.active_queues)
         self._refused_at = time.monotonic()
         self._update_queue_cycle()
-        logger.error("Redis does not read the queues %s: %s", ", ".join(sorted(self._refused)), error)
+        logger.error("Redis refuses to read the queues %s: %s", ", ".join(sorted(self._refused)), error)
 
     def _purge(self, queue: str) -> int:
-        """What waits in Postgres is cancelled: the relay would fill the list again. Returns how many tasks."""
+        """Cancel the queue's waiting runs and empty its list, which the relay would otherwise fill again.
+
+        Returns how many tasks that were.
+        """
         from celery import current_app
 
         from pressroom.celery_app.control import cancel_queue
@@ -98,14 +101,14 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
                 return None
             if command_name != "BRPOP" or not reply or _is_message(reply[1]):
                 return reply
-            # Not before Django's apps are ready, which this module may be.
+            # This module may be imported before Django's apps are ready.
             from pressroom.celery_app.undeliverable import keep
             from pressroom.database.deferred_writes import write_now_or_later
 
             key, item = reply
             queue = (key.decode() if isinstance(key, bytes) else key).split(self.sep, 1)[0]
             raw = item if isinstance(item, bytes) else item.encode()
-            logger.error("a message in queue %s is none of Celery's: kept, %s bytes", queue, len(raw))
+            logger.error("kept a message in queue %s that is not Celery's: %s bytes", queue, len(raw))
             write_now_or_later(lambda: keep(queue, raw, "not in the format of Celery's messages"))
             return None
 
@@ -118,5 +121,5 @@ class LedgerTransport(Transport):
 
 
 def install() -> None:
-    """Have this process read Redis through it; to be called before the first connection is thought of."""
+    """Make kombu use this transport for Redis. Call it before the first connection is set up."""
     TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__name__}:LedgerTransport"

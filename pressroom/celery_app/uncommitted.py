@@ -1,4 +1,4 @@
-"""Who waits for the result of a call that its own transaction has still to commit would wait for ever."""
+"""Refuse to wait for a call that the waiting transaction has yet to commit: the wait would never end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pressroom.models import LIVE, TaskRun
 
 
 def refuse_uncommitted(result: Any) -> None:
-    """Raise RuntimeError where a task that the result depends on was called in the transaction that is open here.
+    """Raise RuntimeError if the result depends on a task that was called in the transaction that is open here.
 
-    ``result``: an AsyncResult that is not ready, or a set of them; what came before it in a chain or chord counts too.
+    ``result`` is an AsyncResult that is not ready, or a set of them. Earlier tasks of its chain or chord count too.
     """
     running = context.current()
     if running is None and not connection.in_atomic_block:
@@ -22,8 +22,8 @@ def refuse_uncommitted(result: Any) -> None:
     ids = _ids_behind(result)
     if running is not None and running.holds(ids):
         raise RuntimeError(
-            "Its task was called by a task that is about to end, and is stored with that end: it cannot be waited for "
-            "here. Call it in the task's body, or link it."
+            "The call is stored when the task that made it ends, so that task cannot wait for its result. Make the "
+            "call in the task's body, or link it."
         )
     if not connection.in_atomic_block:
         return
@@ -32,13 +32,13 @@ def refuse_uncommitted(result: Any) -> None:
     hidden = [name for run_id, name in ours.items() if run_id not in seen]
     if hidden:
         raise RuntimeError(
-            f"{hidden[0]} was called in this transaction and starts once it is committed, so its result cannot come "
-            "before: get() after the atomic block, or call the task outside of it."
+            f"{hidden[0]} was called in this transaction and starts only after its commit. Call get() after the atomic "
+            "block, or call the task outside of it."
         )
 
 
 def _ids_behind(result: Any) -> list[str]:
-    """Celery ids of the tasks whose results are in it, or come before it."""
+    """Return the Celery ids of the tasks in the result and of those that come before it."""
     ids: list[str] = []
     seen: set[int] = set()
     rest = [result]
@@ -57,7 +57,7 @@ def _ids_behind(result: Any) -> list[str]:
 
 
 def _committed(run_ids: list[uuid.UUID]) -> set[uuid.UUID]:
-    """Those of the runs that others can see: asked over a connection of its own, outside the pool."""
+    """Return those of the runs that are committed. Reads them over a new connection, outside the pool."""
     other = connections[DEFAULT_DB_ALIAS].copy()
     other.settings_dict["OPTIONS"].pop("pool", None)
     try:

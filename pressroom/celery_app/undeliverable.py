@@ -1,4 +1,4 @@
-"""Messages that no worker can make a task of: kept whole in Postgres, for somebody to look at or to put back."""
+"""Keep messages that no worker can read whole in Postgres, so that an operator can look at them or put them back."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pressroom.text import carried
 
 
 def keep(queue: str, message: bytes, reason: str) -> None:
-    """Store a message as it stood in its list. Raises django.db.DatabaseError or InterfaceError."""
+    """Store a message as it was in its list. Raises django.db.DatabaseError or InterfaceError."""
     Undeliverable.objects.create(queue=queue, message=message, reason=carried(reason))
 
 
 def put_back(row: Undeliverable) -> None:
-    """Give the message to its queue again. Raises redis.RedisError, and keeps it then."""
+    """Push the message to its queue again and delete the row. Raises redis.RedisError and then keeps the row."""
     broker_client(socket_timeout=2.0).lpush(prefixed(row.queue), bytes(row.message))
     row.delete()
 
 
 def as_raw(message: Any) -> bytes:
-    """A kombu message as it stood in its list, but for the order of its keys."""
+    """Return a kombu message as it was in its list, except for the order of its keys."""
     body = message.body if isinstance(message.body, bytes) else str(message.body or "").encode()
     return json.dumps(
         {

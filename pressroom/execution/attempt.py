@@ -1,4 +1,4 @@
-"""The inbox: claim → Celery's tracer → finish, around every run of a task in a worker."""
+"""An attempt in a worker: claim the run, run Celery's tracer, write the outcome."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from django.db import DatabaseError, connection, transaction
-from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
+from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
 
 from pressroom.context import executing
 from pressroom.database.connections import give_back, prepare_connection
@@ -21,7 +21,8 @@ from pressroom.database.errors import is_no_answer, is_passing
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks, settle
 from pressroom.execution.execution import Execution
-from pressroom.execution.outcome import Verdict, describe, info_of, verdict_of
+from pressroom.execution.outcome import AttemptOutcome, describe, info_of, outcome_of
+from pressroom.execution.slot_report import SlotReport
 from pressroom.process import kill_points
 from pressroom.sql import ends, runs
 from pressroom.text import carried
@@ -31,17 +32,17 @@ T = TypeVar("T")
 
 DROPPED = "dropped: the run is done, running elsewhere, expired or not due"
 LONGEST_PAUSE = 5.0
-"""Seconds between two tries to reach Postgres."""
+"""Most seconds between two tries to reach Postgres."""
 MOST_PASSING = 8
-"""Tries, over a quarter of a minute, of what Postgres answers but cannot do just now."""
+"""Tries of a statement that Postgres answers but cannot execute just now; they take a quarter of a minute."""
 
 
 class ClaimLost(Exception):
-    """The run was given to another worker: what an atomic task did is undone."""
+    """Another worker has the run. The transaction of an atomic task is rolled back."""
 
 
 class Undone(Exception):
-    """The body of an atomic task ended well, but the run failed after it: what the body did is undone."""
+    """The body of an atomic task succeeded, but the run failed after it. The transaction is rolled back."""
 
 
 def execute(
@@ -52,26 +53,29 @@ def execute(
     kwargs: Any,
     request: dict[str, Any],
 ) -> trace_ok_t:
-    """Claim the run named in the message, trace the task, write how it ended. A run not to be had is dropped."""
+    """Claim the run that the message names, trace the task and write the outcome.
+
+    Returns what Celery's tracer returned. If the run cannot be claimed, drops the message.
+    """
     header = request[HEADER]
     run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
     prepare_connection()
     try:
         claim = until_written(lambda: runs.claim(run_id, token, header["worker"], header.get("attempt")))
-        # Not held while the body runs, which may be slow and not need it.
+        # The body may be slow and need no connection.
         give_back()
         if claim is None:
             logger.info("%s[%s] %s", task.name, run_id, DROPPED)
             return _dropped()
-        # What the message must not carry, the task may still ask for; a retry keeps its expiry by it.
+        # The message must not carry these, but the task may read them, and a retry takes its expiry from here.
         request["eta"] = header["eta"]
         header["waited"] = claim.waited
         request["expires"] = claim.expires_at.isoformat() if claim.expires_at else None
         running = Execution(claim, uuid_, task, request)
         attempt = perform(running, lambda: tracer(uuid_, args, kwargs, request))
-        return _dropped() if running.is_lost else attempt.outcome()
+        return _dropped() if running.is_lost else attempt.traced()
     except GreenletExit:
-        # Ended from outside, perhaps in the middle of a statement.
+        # The greenlet was ended from outside, perhaps in the middle of a statement.
         connection.close()
         until_written(lambda: settle.revoke_claimed(run_id, token, only_if_requested=True))
         raise
@@ -80,55 +84,55 @@ def execute(
 
 
 def _dropped() -> trace_ok_t:
-    """What a worker's main process is told of an attempt that counts for nothing."""
-    return trace_ok_t(None, None, 0.0, DROPPED)
+    """Return what the worker's main process receives for an attempt that counts for nothing."""
+    return trace_ok_t(None, None, 0.0, SlotReport(DROPPED, is_dropped=True))  # type: ignore[arg-type]  # see SlotReport
 
 
 class Attempt:
-    """One run of Celery's tracer, and what came of it."""
+    """One call of Celery's tracer and its outcome."""
 
     def __init__(self, running: Execution, trace: Callable[[], trace_ok_t]) -> None:
         self.running = running
-        self.verdict: Verdict | None = None
+        self.outcome: AttemptOutcome | None = None
         self._trace = trace
         self._traced: trace_ok_t | None = None
         self._raised: Reject | None = None
 
-    def run(self) -> Verdict:
-        """Run it; what it raises is kept for `outcome`."""
+    def run(self) -> AttemptOutcome:
+        """Call the tracer. Keeps a Reject that it raises for `traced`."""
         try:
             self._traced = self._trace()
         except Reject as error:
             self._raised = error
-            self.verdict = Verdict(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
+            self.outcome = AttemptOutcome(states.REJECTED, describe(error), bool(getattr(error, "requeue", False)))
         except (SystemExit, KeyboardInterrupt, GreenletExit):
             raise
-        except BaseException as error:  # MemoryError, CancelledError, …: Celery leaves them to whoever waits
+        except BaseException as error:  # Celery's tracer lets MemoryError, CancelledError and others through.
             if _is_limit_of_greenlets(error, self.running.request[HEADER].get("hard_limit")):
                 raise
             self._fail(self.running.raised or error)
         else:
-            self.verdict = verdict_of(self._traced)
+            self.outcome = outcome_of(self._traced)
             info, raised = self._traced.info, self.running.raised
-            if self.verdict.state == states.FAILURE and raised is not None and info and info.retval is not raised:
-                # An error of what was called because of the first.
+            if self.outcome.state == states.FAILURE and raised is not None and info and info.retval is not raised:
+                # Celery reports a second error, which a handler of the first one raised.
                 self._fail(raised)
-            elif self.verdict.state == states.REJECTED and not self.verdict.requeue and info is not None:
-                # Celery leaves this to the worker's main process, which does not hold the claim.
+            elif self.outcome.state == states.REJECTED and not self.outcome.requeue and info is not None:
+                # Celery marks this in the worker's main process, which does not hold the claim.
                 self._mark_as_failure(info.retval)
         kill_points.reach("worker.ran")
-        assert self.verdict is not None
-        return self.verdict
+        assert self.outcome is not None
+        return self.outcome
 
     def _fail(self, error: BaseException) -> None:
-        """An error that Celery's tracer let through: the run has failed with it, and all who wait for it are told."""
+        """Fail the run with an error that Celery's tracer let through, and call what waits for the run."""
         einfo = info_of(error)
         logger.error("%s[%s] raised %s", self.running.task.name, self.running.claim.run_id, einfo.traceback)
         self.running.start_over()
-        self.verdict = Verdict(states.FAILURE, describe(error, einfo))
-        # Not the error itself: a worker's main process takes some of them for its own.
-        told = RuntimeError(f"{type(error).__name__}: {carried(error)}")
-        self._traced = trace_ok_t(info_of(told), TraceInfo(states.FAILURE, told), 0.0, None)
+        self.outcome = AttemptOutcome(states.FAILURE, describe(error, einfo))
+        # The worker's main process would take some of these errors for its own, so it gets a RuntimeError.
+        substitute = RuntimeError(f"{type(error).__name__}: {carried(error)}")
+        self._traced = trace_ok_t(info_of(substitute), TraceInfo(states.FAILURE, substitute), 0.0, None)
         self._mark_as_failure(error)
 
     def _mark_as_failure(self, error: BaseException) -> None:
@@ -137,11 +141,11 @@ class Attempt:
             self.running.task.backend.mark_as_failure(self.running.celery_id, error, request=request)
         except Exception:
             logger.exception(
-                "%s[%s] its callbacks could not all be called", self.running.task.name, self.running.claim.run_id
+                "%s[%s] not all of its callbacks could be called", self.running.task.name, self.running.claim.run_id
             )
 
-    def outcome(self) -> trace_ok_t:
-        """What the tracer returned. Raises the Reject that it raised."""
+    def traced(self) -> trace_ok_t:
+        """Return what the tracer returned. Raises the Reject that it raised."""
         if self._raised is not None:
             raise self._raised
         assert self._traced is not None
@@ -149,9 +153,9 @@ class Attempt:
 
 
 def _is_limit_of_greenlets(error: BaseException, hard_limit: float | None) -> bool:
-    """Whether the pool of greenlets raised it at the hard limit; the worker's main process then ends the run.
+    """Return whether the gevent pool raised it at the hard limit. The worker's main process then ends the run.
 
-    A body's own ``gevent.Timeout``, which it did not catch, has other seconds and is an error like any other.
+    A ``gevent.Timeout`` of the body's own has other seconds and is an ordinary error.
     """
     return type(error).__module__ == "gevent.timeout" and getattr(error, "seconds", None) == hard_limit
 
@@ -159,42 +163,45 @@ def _is_limit_of_greenlets(error: BaseException, hard_limit: float | None) -> bo
 def perform(
     running: Execution,
     trace: Callable[[], trace_ok_t],
-    finish: Callable[[Execution, Verdict], None] | None = None,
+    finish: Callable[[Execution, AttemptOutcome], None] | None = None,
 ) -> Attempt:
-    """Run what was claimed and write how it ended: an atomic task's end with what it did, any other's by ``finish``."""
+    """Execute a claimed run and write the outcome.
+
+    An atomic task's outcome is written in the transaction of its body, any other by ``finish`` (default: `write_end`).
+    """
     with executing(running):
         kill_points.reach("worker.claimed")
         attempt = Attempt(running, trace)
         if running.atomic:
             _in_one_transaction(attempt)
         else:
-            verdict = attempt.run()
+            outcome = attempt.run()
             running.guard.leave()
-            (finish or write_end)(running, verdict)
+            (finish or write_end)(running, outcome)
         kill_points.reach("worker.finished")
         return attempt
 
 
 def _in_one_transaction(attempt: Attempt) -> None:
-    """Body and finish are committed together. Where that is not known to have happened, the ledger is asked."""
+    """Commit body and finish together. If the answer to the commit is lost, read from the ledger what happened."""
     running, claim = attempt.running, attempt.running.claim
-    # To wait for a place in the pool, or for Postgres, is no attempt.
+    # Waiting for a free connection or for Postgres must not count as an attempt.
     until_written(connection.ensure_connection)
     try:
         with transaction.atomic():
             _run_and_finish(attempt)
     except ClaimLost:
         log_lost(running)
-    except Exception as error:  # noqa: BLE001 - each becomes a verdict
+    except Exception as error:  # noqa: BLE001 - each becomes an outcome
         running.guard.drop()
         connection.close()
-        verdict = attempt.verdict
-        was_cut = running.is_cut and verdict is not None and verdict.state == states.FAILURE
-        if verdict is not None and verdict.failure is not None and not was_cut:
-            # What it did is undone; that it failed is true all the same.
-            write_end(running, verdict)
+        outcome = attempt.outcome
+        was_cut = running.is_cut and outcome is not None and outcome.state == states.FAILURE
+        if outcome is not None and outcome.failure is not None and not was_cut:
+            # The rollback undid its work, but the failure still has to be written.
+            write_end(running, outcome)
         elif was_cut or _is_no_answer(error) or is_passing(error):
-            logger.warning("%s[%s] no answer to its commit: %s", running.task.name, claim.run_id, error)
+            logger.warning("%s[%s] Postgres gave no answer to the commit: %s", running.task.name, claim.run_id, error)
             undone = describe(error)
 
             def write() -> None:
@@ -212,23 +219,23 @@ def _run_and_finish(attempt: Attempt) -> None:
     running = attempt.running
     running.guard.enter()
     try:
-        verdict = attempt.run()
+        outcome = attempt.run()
     except BaseException:
         running.guard.drop()
         raise
-    if verdict.state in (states.FAILURE, states.REJECTED) and running.raised is None:
+    if outcome.state in (states.FAILURE, states.REJECTED) and running.raised is None:
         running.guard.drop()
         raise Undone
     running.guard.leave()
-    if not running.finish(verdict):
+    if not running.finish(outcome):
         raise ClaimLost
 
 
-def write_end(running: Execution, verdict: Verdict) -> None:
-    """Until Postgres has it, or another has the run."""
+def write_end(running: Execution, outcome: AttemptOutcome) -> None:
+    """Write the outcome. Tries again until Postgres has it or another worker has the run."""
 
     def write() -> bool:
-        if running.finish(verdict):
+        if running.finish(outcome):
             return True
         if not runs.ended(running.claim):
             return False
@@ -246,12 +253,12 @@ def write_end(running: Execution, verdict: Verdict) -> None:
 
 
 def _refused(running: Execution, error: Exception) -> None:
-    """An outcome that Postgres refuses (say, a callback owned by a user just deleted) is a failure, not a hang."""
+    """Fail a run whose outcome Postgres refuses, for example because a callback's owner has just been deleted."""
     logger.error("%s[%s] the outcome could not be written", running.task.name, running.claim.run_id, exc_info=error)
     try:
         written = until_written(lambda: settle.fail_claimed(running.claim, error) or runs.ended(running.claim))
     except Exception:
-        logger.exception("%s[%s] nor can its errbacks be called", running.task.name, running.claim.run_id)
+        logger.exception("%s[%s] its errbacks cannot be called either", running.task.name, running.claim.run_id)
         failure = describe(error)
 
         def fail() -> bool:
@@ -267,24 +274,24 @@ def _refused(running: Execution, error: Exception) -> None:
 
 
 def log_lost(running: Execution) -> None:
-    """Another worker has the run, or had it."""
+    """Mark an attempt whose run another worker has, or had, and log that."""
     running.is_lost = True
     logger.error(
-        "%s[%s] attempt %s ended after it was given to another worker: nothing of its end was written",
+        "%s[%s] attempt %s ended after another worker got the run: its outcome was not written",
         running.task.name, running.claim.run_id, running.claim.attempt,
     )  # fmt: skip
 
 
 def _is_no_answer(error: Exception) -> bool:
-    """Whether the outcome of what raised it is not known: it is repeated, or asked for."""
+    """Return whether the error leaves open if the statement took effect. The caller repeats it or looks it up."""
     return isinstance(error, SoftTimeLimitExceeded) or is_no_answer(error)
 
 
 def until_written(write: Callable[[], T]) -> T:
-    """Repeat a fenced statement until Postgres has answered it. Each is safe to repeat."""
+    """Repeat a fenced statement, which is safe to repeat, until Postgres has answered it. Returns its result."""
     pause, passing, is_fresh = 0.0, 0, False
     while True:
-        # All of it within: a soft time limit may come at any moment, and most of them are spent waiting.
+        # The sleep is inside, because a soft time limit most often hits while we wait.
         try:
             if pause:
                 connection.close()
@@ -293,9 +300,9 @@ def until_written(write: Callable[[], T]) -> T:
         except Exception as error:
             passing += is_passing(error)
             may_pass = (is_passing(error) and passing <= MOST_PASSING) or _is_no_answer(error)
-            # Once more on a new connection in any case: a task may have left settings of the session behind.
+            # Try any database error once more on a new connection: the task may have changed session settings.
             if not may_pass and (is_fresh or not isinstance(error, DatabaseError)):
                 raise
             is_fresh = True
-            logger.warning("Postgres gave no answer, trying again: %s", error)
+            logger.warning("Postgres gave no answer; trying again: %s", error)
         pause = min(max(pause * 2, 0.1), LONGEST_PAUSE)

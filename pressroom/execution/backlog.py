@@ -1,12 +1,11 @@
-"""In a backlog a slot that has done a short run takes the next ones from the ledger itself.
+"""In a backlog, a slot that has executed a short run takes the next ones directly from the ledger.
 
-That spares them the relay, Redis and the worker's main process, and the end of one is written with the claim of the
+These runs bypass the relay, Redis and the worker's main process. One statement writes the end of a run and claims the
 next: see docs/decisions/0016.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import time
@@ -17,78 +16,59 @@ from typing import Any
 from celery import states
 from celery.app.trace import build_tracer, trace_ok_t
 from django.db import connection, transaction
-from greenlet import GreenletExit  # type: ignore[import-untyped]  # brings none
+from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
 from kombu.utils.json import loads
 
 from pressroom.database.connections import give_back, prepare_connection
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import settle
-from pressroom.execution.attempt import DROPPED, Attempt, log_lost, perform, until_written, write_end
+from pressroom.execution.attempt import Attempt, log_lost, perform, until_written, write_end
 from pressroom.execution.execution import Execution
-from pressroom.execution.outcome import Verdict
+from pressroom.execution.outcome import AttemptOutcome
+from pressroom.execution.slot_report import ExecutedRun, SlotReport
 from pressroom.process import kill_points
 from pressroom.sql import backlog, runs
 
 logger = logging.getLogger(__name__)
 
 WAITED = 0.01
-"""Seconds that a run has waited, and others behind it: that is a backlog."""
+"""Seconds that a run must have waited for the slot to assume a backlog."""
 LONGEST = 0.1
-"""Seconds that one message may occupy a slot, while others wait in Redis."""
+"""Seconds that one message may occupy a slot while other messages wait in Redis."""
 SHORT = LONGEST / 2
-"""Seconds: a task that took longer comes as a message, which the main process knows of from its start."""
+"""Seconds. Runs of a task that took longer come as messages, so that the main process knows of them from the start."""
 _took: dict[str, float] = {}
-"""Seconds that the last success of each task took in this process."""
+"""Seconds that the last success of each task took in this process, by the task's name."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ran:
-    """What the main process counts of a run that it has no message of."""
+def follow(task: Any, request: dict[str, Any], traced: trace_ok_t, began: float) -> trace_ok_t:
+    """Run more of a backlog after a run that began at ``began`` (monotonic) and succeeded.
 
-    celery_id: str
-    name: str
-    retries: int
-    waited: float | None
-    """Seconds from due to claimed, where that is known."""
-    runtime: float
-    state: str
-    """Celery's, or DROPPED where the claim was lost."""
-    error_type: str
-
-
-class Told(str):
-    """What the main process is told of the message's own run, and of those that came after it."""
-
-    __slots__ = ("also",)
-    also: list[Ran]
-
-
-def follow(task: Any, request: dict[str, Any], outcome: trace_ok_t, began: float) -> trace_ok_t:
-    """Run more of a backlog after a run that began at ``began`` (monotonic) and succeeded. Returns what to tell of all.
-
-    Nothing that happens here changes what became of the message's own run.
+    Returns ``traced``, or the same with a `SlotReport` that lists the other runs. Nothing that happens here changes
+    the outcome of the message's own run.
     """
     header = request[HEADER]
-    if outcome.info is not None or outcome.retstr == DROPPED:
-        return outcome
+    if traced.info is not None or isinstance(traced.retstr, SlotReport):
+        # It did not succeed, or was dropped.
+        return traced
     _took[task.name] = time.monotonic() - began
     if header["waited"] < WAITED:
-        return outcome
+        return traced
     if header["limited"] is None or task.name in header["limited"] or not task.bundle:
-        return outcome
-    told = Told(outcome.retstr)
-    told.also = []
+        return traced
+    others: list[ExecutedRun] = []
     try:
-        Bundle(task, request, began, told.also).run()
+        Bundle(task, request, began, others).run()
     except Exception:
-        logger.exception("no more is taken after %s[%s]", task.name, header["id"])
-    return outcome._replace(retstr=told)
+        logger.exception("the slot takes no more runs after %s[%s]", task.name, header["id"])
+    report = SlotReport(traced.retstr, others=tuple(others))
+    return traced._replace(retstr=report)  # type: ignore[arg-type]  # see SlotReport
 
 
 class Bundle:
-    """Runs one after the other, under the token of the message's own run. Each is noted in ``ran``."""
+    """Executes runs one after the other under the claim token of the message's own run. Appends each to ``ran``."""
 
-    def __init__(self, task: Any, request: dict[str, Any], began: float, ran: list[Ran]) -> None:
+    def __init__(self, task: Any, request: dict[str, Any], began: float, ran: list[ExecutedRun]) -> None:
         header = request[HEADER]
         self._ran = ran
         self._task = task
@@ -102,14 +82,15 @@ class Bundle:
             for name, seconds in list(_took.items())
             if seconds < SHORT and tasks[name].bundle and name not in limited
         ]
-        # As it stands in the headers: the pool's clock runs for the message's own run.
+        # The text that the headers must contain: the slot takes only runs with the time limits of the message's own
+        # run, because the pool enforces those.
         self._limits = json.dumps({"timelimit": request["timelimit"]})[1:-1]
         self._began = began
-        self._held: list[_Run] = []
+        self._held: list[_BundledRun] = []
         self._performed: uuid.UUID | None = None
 
     def run(self) -> None:
-        """Until there are no more, or the time is over."""
+        """Execute runs until there are no more or the time is up."""
         try:
             while taken := self._exchange(self._room()):
                 for index, one in enumerate(taken):
@@ -120,43 +101,43 @@ class Bundle:
                         prepare_connection()
                     self._perform(one)
         except BaseException as error:
-            # Ended from outside, perhaps in the middle of a statement.
+            # The run was ended from outside, perhaps in the middle of a statement.
             connection.close()
-            # Of any other (SystemExit, a limit of greenlets) the main process says what it is to the run it hit.
+            # For any other error (SystemExit, a greenlet's limit) the main process decides about the run it hit.
             self._leave(None if isinstance(error, Exception | GreenletExit) else self._performed)
             raise
         finally:
             give_back()
 
     def _room(self) -> int:
-        """How many more to claim: there is time for them, if they take as long as those before."""
+        """Return how many more runs there is time for, if they take as long as those before."""
         now = time.monotonic()
         each = (now - self._began) / (1 + len(self._ran) + len(self._held))
         most: int = self._task.bundle
         return max(0, min(most, int((self._began + LONGEST - now) / each)))
 
     def _leave(self, but: uuid.UUID | None = None) -> None:
-        """Write what has ended; give back what was not begun, or was not ended: all ``but`` that one."""
+        """Write the runs that have ended and release all others, except ``but``."""
         self._exchange(0)
 
         def release() -> None:
             with transaction.atomic():
                 runs.release(self._worker_id, token=self._first.token, but=but)
                 if but is None:
-                    # What is left of them is to be cancelled.
+                    # Those that are still claimed have a cancel request.
                     settle.record_lost_bundle(self._worker_id, self._first.token)
 
         until_written(release)
 
-    def _exchange(self, most: int) -> list[backlog.Taken]:
-        """Write the ends of those that were held back, and claim others."""
+    def _exchange(self, most: int) -> list[backlog.ClaimedRun]:
+        """Write the ends that were held back, and claim up to ``most`` other runs."""
         held, self._held = self._held, []
         if not held and not most:
             return []
         prepare_connection()
         names = self._names if most == 1 else [self._task.name]
 
-        def write() -> tuple[set[uuid.UUID], list[backlog.Taken]]:
+        def write() -> tuple[set[uuid.UUID], list[backlog.ClaimedRun]]:
             now = time.monotonic()
             successes = [one.as_success(now) for one in held]
             return backlog.exchange(self._first, self._worker_id, successes, names, self._revoked, self._limits, most)
@@ -164,18 +145,18 @@ class Bundle:
         try:
             ended, taken = until_written(write)
         except Exception:
-            # Postgres refuses one of them: each by itself, and that one is a failure.
+            # Postgres refuses one of them. Write each on its own; the refused one then fails.
             for one in held:
-                write_end(one.running, one.verdict)
+                write_end(one.running, one.outcome)
                 self._note(one)
             raise
-        # Not held while a body runs, as in `execution.execute`.
+        # A body may be slow and need no connection, as in `attempt.execute`.
         give_back()
         if taken:
             kill_points.reach("worker.exchanged")
         for one in held:
             claim = one.running.claim
-            # The second: where the answer to the first try was lost.
+            # If the answer to the first try was lost, ask the ledger.
             if claim.run_id in ended or until_written(partial(runs.ended, claim)):
                 one.running.committed()
             else:
@@ -183,19 +164,19 @@ class Bundle:
             self._note(one)
         return taken
 
-    def _perform(self, taken: backlog.Taken) -> None:
+    def _perform(self, taken: backlog.ClaimedRun) -> None:
         self._task = task = self._task.app.tasks[taken.name]
-        if task.celery_tracer is None:  # as Celery does, where no child was forked
+        if task.celery_tracer is None:  # Celery does the same in pools that fork no child.
             task.__trace__ = build_tracer(task.name, task, app=task.app)
         request = self._request_of(taken)
-        one = _Run(Execution(taken.claim, taken.celery_id, task, request))
+        one = _BundledRun(Execution(taken.claim, taken.celery_id, task, request))
         self._performed = taken.claim.run_id
 
-        def finish(running: Execution, verdict: Verdict) -> None:
-            if verdict.state == states.SUCCESS and running.is_plain:
+        def finish(running: Execution, outcome: AttemptOutcome) -> None:
+            if outcome.state == states.SUCCESS and running.is_plain:
                 self._held.append(one)
             else:
-                write_end(running, verdict)
+                write_end(running, outcome)
 
         one.end(
             perform(
@@ -204,27 +185,27 @@ class Bundle:
                 finish,
             )
         )
-        if one not in self._held[-1:]:
+        if not self._held or self._held[-1] is not one:
             self._note(one)
 
-    def _note(self, one: _Run) -> None:
-        failure = one.verdict.failure
+    def _note(self, one: _BundledRun) -> None:
+        failure = one.outcome.failure
         if failure is None:
             _took[one.running.task.name] = one.ended - one.began
         self._ran.append(
-            Ran(
+            ExecutedRun(
                 celery_id=one.running.celery_id,
                 name=one.running.task.name,
                 retries=one.running.request.get("retries", 0),
                 waited=one.running.claim.waited,
                 runtime=one.ended - one.began,
-                state=DROPPED if one.running.is_lost else one.verdict.state,
-                error_type=failure.error_type if failure and not one.verdict.requeue else "",
+                state=None if one.running.is_lost else one.outcome.state,
+                error_type=failure.error_type if failure and not one.outcome.requeue else "",
             )
         )
 
-    def _request_of(self, taken: backlog.Taken) -> dict[str, Any]:
-        """As the main process makes it of a message."""
+    def _request_of(self, taken: backlog.ClaimedRun) -> dict[str, Any]:
+        """Return the request that the main process would make of the run's message."""
         properties = loads(taken.properties)
         args, kwargs, embed = loads(taken.body)
         request: dict[str, Any] = loads(taken.headers)
@@ -246,20 +227,22 @@ class Bundle:
         return request | (embed or {})
 
 
-class _Run:
-    """A run, and when it began and ended (monotonic)."""
+class _BundledRun:
+    """A run of the bundle, with the times (monotonic) when it began and ended."""
 
     def __init__(self, running: Execution) -> None:
         self.running = running
         self.began = self.ended = time.monotonic()
-        self.verdict = Verdict(states.SUCCESS)
+        self.outcome = AttemptOutcome(states.SUCCESS)
 
     def end(self, attempt: Attempt) -> None:
         self.ended = time.monotonic()
-        if attempt.verdict is not None:
-            self.verdict = attempt.verdict
+        if attempt.outcome is not None:
+            self.outcome = attempt.outcome
 
-    def as_success(self, now: float) -> backlog.Success:
-        """To be written at ``now``."""
+    def as_success(self, now: float) -> backlog.SuccessToWrite:
+        """Return the success that a statement at ``now`` (monotonic) writes."""
         running = self.running
-        return backlog.Success(running.claim, running.result, running.children, now - self.began, now - self.ended)
+        return backlog.SuccessToWrite(
+            running.claim, running.result, running.children, now - self.began, now - self.ended
+        )

@@ -1,7 +1,8 @@
-"""What waits for a task learns how it ended: the task's ``on_end``, called in the transaction of the end.
+"""Call a task's ``on_end`` in the transaction that ends its run.
 
-There is one place that calls it for every way to end: `Execution.finish` for what a worker wrote, `terminal` for what
-the ledger ends by itself, `actions` for what people do, and `results` for the steps of a chain or chord that never run.
+Each way to end has one place that calls it: `Execution.finish` for the outcomes that a worker writes, `settle` for the
+runs that the ledger ends, `operator_actions` for what people do, and `result_backend` for the steps of a chain or chord
+that never run.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, transaction
 from django.utils.module_loading import autodiscover_modules
 
-from pressroom.sql.runs import Ended, Failure
+from pressroom.sql.runs import Failure, SettledRun
 from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
@@ -29,17 +30,17 @@ TELL_END = "pressroom.tasks.tell_end"
 
 
 class Outcome(StrEnum):
-    """What became of a run. A retry and a replacement are no end: the run goes on."""
+    """How a run ended. A retry or a replacement does not end it: the run goes on."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """A dead letter: its own error, its last lost attempt, or its time limit."""
+    """It became a dead letter, by its own error, its last lost attempt or its time limit."""
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     DISCARDED = "discarded"
-    """A dead letter that was deleted: it was told as failed before."""
+    """An operator discarded the dead letter. The hook was called with FAILED before."""
     RESTARTED = "restarted"
-    """It was run again: a new run, with the same Celery id, is waiting."""
+    """An operator ran it again: a new run with the same Celery id is waiting."""
 
 
 OF_STATUS = {
@@ -58,18 +59,18 @@ class End:
     name: str
     celery_id: str
     root_id: str
-    """The Celery id of the call that this one goes back to; its own where it was called by nobody."""
+    """The Celery id of the first call that led to this one; its own if no task called it."""
     args: list[Any]
     kwargs: dict[str, Any]
     run_id: str = ""
-    """The run; of a restart the new one. Empty for a step that never became a run."""
+    """The key of the run, after a restart that of the new one. Empty for a step that never became a run."""
     error_type: str = ""
     error: str = ""
-    """Of what has failed: the class of the exception, and its text."""
+    """The exception's class (``error_type``) and text (``error``) if the call failed."""
 
     @property
     def is_loss(self) -> bool:
-        """Whether the task will not do its work, unless somebody runs it again."""
+        """Whether the task's work will not be done unless somebody runs it again."""
         return self.outcome not in (Outcome.SUCCEEDED, Outcome.RESTARTED)
 
 
@@ -77,7 +78,7 @@ Hook = Callable[[End], object]
 
 
 def hook_of(name: str) -> Hook | None:
-    """The ``on_end`` of a task, also in a process that has not loaded the tasks."""
+    """Return the ``on_end`` of a task. Loads the tasks if this process has not done so."""
     task = current_app.tasks.get(name)
     if task is None:
         autodiscover_modules("tasks")
@@ -88,8 +89,8 @@ def hook_of(name: str) -> Hook | None:
 def tell(end: End) -> None:
     """Call the task's hook, if it has one, in the caller's transaction.
 
-    A hook that raises undoes its own writes alone. `tell_end` then tries it again, as a task of its own: what fails for
-    good is a dead letter with the hook's error. Raises only what leaves no transaction to go on with.
+    If the hook raises, only its own writes are undone. The task `tell_end` then tries it again. If that fails for good,
+    its run becomes a dead letter with the hook's error. Raises only errors that leave the transaction unusable.
     """
     hook = hook_of(end.name)
     if hook is None:
@@ -97,18 +98,18 @@ def tell(end: End) -> None:
     try:
         call_hook(hook, end)
     except SoftTimeLimitExceeded:
-        # Not the hook's: the caller repeats the whole end.
+        # The limit is that of the run, and the caller repeats the whole end.
         raise
     except Exception:
         if not connection.is_usable():
             raise
-        # Also what may pass, as a lock that was waited for: this one must not hold up others' ends.
-        logger.exception("%s[%s] its on_end failed (%s): to be tried again", end.name, end.run_id, end.outcome)
+        # Temporary errors too (a lock, for example): this hook must not delay the ends of other runs.
+        logger.exception("%s[%s] its on_end failed (%s) and will be tried again", end.name, end.run_id, end.outcome)
         _tell_later(end)
 
 
 def call_hook(hook: Hook, end: End) -> None:
-    """Call it in a savepoint of its own. Raises what it raises, and what Postgres has against its writes."""
+    """Call ``hook`` in a savepoint. Raises its errors and those of the constraints that its writes violate."""
     with transaction.atomic():
         savepoints, blocks = _connection.savepoint_ids, _connection.atomic_blocks
         depth, opened = len(savepoints), len(blocks)
@@ -120,7 +121,7 @@ def call_hook(hook: Hook, end: End) -> None:
         finally:
             _connection.is_kept = was_kept
             del savepoints[depth:], blocks[opened:]
-        # What a deferred constraint refuses would undo the end at its commit, as what is broken already would.
+        # Check deferred constraints now: at the commit a violation would undo the end.
         with connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED")
 
@@ -128,37 +129,37 @@ def call_hook(hook: Hook, end: End) -> None:
 def _tell_later(end: End) -> None:
     try:
         with transaction.atomic():
-            # By name: this process need not have loaded the tasks.
+            # By name, because this process may not have loaded the tasks.
             current_app.send_task(TELL_END, args=[dataclasses.asdict(end)])
     except Exception:
         if not connection.is_usable():
             raise
-        logger.exception("%s[%s] nor can it be tried again", end.name, end.run_id)
+        logger.exception("%s[%s] the call of its on_end could not be stored either", end.name, end.run_id)
 
 
-def tell_row(row: Ended, error: Failure | None = None, outcome: Outcome | None = None) -> None:
-    """Tell of a run by its row. ``outcome`` is what its status says, unless it is given."""
+def tell_row(row: SettledRun, error: Failure | None = None, outcome: Outcome | None = None) -> None:
+    """Call the hook for a run, given its row. ``outcome`` defaults to the one of the row's status."""
     outcome = outcome or OF_STATUS.get(row.status)
     if outcome is None or hook_of(row.name) is None:
         return
     args, kwargs, _ = json.loads(row.body)
     root_id = json.loads(row.headers).get("root_id") or row.celery_id
-    told = error or Failure("", "", "")
-    tell(End(outcome, row.name, row.celery_id, root_id, args, kwargs, str(row.run_id), told.error_type, told.error))
+    cause = error or Failure("", "", "")
+    tell(End(outcome, row.name, row.celery_id, root_id, args, kwargs, str(row.run_id), cause.error_type, cause.error))
 
 
 def tell_run(
     name: str, run_id: uuid.UUID, celery_id: str, request: dict[str, Any], outcome: Outcome, failure: Failure | None
 ) -> None:
-    """Tell of the run that a worker executes, by its request."""
-    told = failure or Failure("", "", "")
+    """Call the hook for the run that this worker executes, given its request."""
+    cause = failure or Failure("", "", "")
     root_id = request.get("root_id") or celery_id
     args, kwargs = list(request.get("args") or ()), dict(request.get("kwargs") or {})
-    tell(End(outcome, name, celery_id, root_id, args, kwargs, str(run_id), told.error_type, told.error))
+    tell(End(outcome, name, celery_id, root_id, args, kwargs, str(run_id), cause.error_type, cause.error))
 
 
 def waited_for(steps: Iterable[Any]) -> list[dict[str, Any]]:
-    """Of these signatures, and of all in them, those of tasks that somebody waits for."""
+    """Return those of these signatures, and of all nested in them, whose tasks have an ``on_end``."""
     found: list[dict[str, Any]] = []
     left = list(steps)
     while left:
@@ -176,9 +177,9 @@ def waited_for(steps: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def tell_unrun(steps: Iterable[dict[str, Any]], root_id: str, error: BaseException, outcome: Outcome) -> None:
-    """Tell of steps of a chain, or a chord's body, that never become runs: what came before them did not succeed."""
+    """Call the hooks of steps that never become runs, because an earlier step of the chain or chord failed."""
     for step in steps:
         celery_id = (step.get("options") or {}).get("task_id") or ""
         args, kwargs = list(step.get("args") or ()), dict(step.get("kwargs") or {})
-        told = type(error).__name__, carried(error)
-        tell(End(outcome, str(step["task"]), celery_id, root_id, args, kwargs, "", *told))
+        error_type, text = type(error).__name__, carried(error)
+        tell(End(outcome, str(step["task"]), celery_id, root_id, args, kwargs, "", error_type, text))

@@ -1,4 +1,4 @@
-"""How an attempt ended, from what Celery's tracer returned or raised."""
+"""Derive the outcome of an attempt from what Celery's tracer returned or raised."""
 
 from __future__ import annotations
 
@@ -27,31 +27,35 @@ CELERY_STATES = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
+class AttemptOutcome:
     """How an attempt ended."""
 
     state: str
-    """Celery's."""
+    """Celery's state."""
     failure: runs.Failure | None = None
     requeue: bool = False
-    """The message was handed back: the run is to be had again."""
+    """The task handed its message back, so the run becomes due again."""
 
 
-def verdict_of(outcome: trace_ok_t) -> Verdict:
-    """What the tracer returned says."""
-    einfo = outcome.retval if isinstance(outcome.retval, ExceptionInfo) else None
-    if outcome.info is None:
-        return Verdict(states.FAILURE, _from_einfo(einfo)) if einfo is not None else Verdict(states.SUCCESS)
-    state, error = outcome.info.state, outcome.info.retval
+def outcome_of(traced: trace_ok_t) -> AttemptOutcome:
+    """Return the outcome that the tracer's return value describes."""
+    einfo = traced.retval if isinstance(traced.retval, ExceptionInfo) else None
+    if traced.info is None:
+        return (
+            AttemptOutcome(states.FAILURE, _from_einfo(einfo)) if einfo is not None else AttemptOutcome(states.SUCCESS)
+        )
+    state, error = traced.info.state, traced.info.retval
     if state == states.IGNORED:
-        return Verdict(state)
+        return AttemptOutcome(state)
     if isinstance(error, Retry):
-        return Verdict(state, describe(error.exc or error, einfo))
-    return Verdict(state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False)))
+        return AttemptOutcome(state, describe(error.exc or error, einfo))
+    return AttemptOutcome(
+        state, describe(error, einfo), isinstance(error, Reject) and bool(getattr(error, "requeue", False))
+    )
 
 
 def info_of(error: BaseException) -> ExceptionInfo:
-    """What Celery passes around of an error, which for it has a traceback."""
+    """Return the error with a traceback, in the form that Celery passes around."""
     if error.__traceback__ is None:
         with suppress(BaseException):
             raise error
@@ -59,7 +63,7 @@ def info_of(error: BaseException) -> ExceptionInfo:
 
 
 def describe(error: BaseException | None, einfo: ExceptionInfo | None = None) -> runs.Failure:
-    """An exception as the ledger keeps it."""
+    """Return an exception in the form that the ledger keeps."""
     return runs.Failure(type(error).__name__, carried(error), str(einfo.traceback) if einfo is not None else "")
 
 

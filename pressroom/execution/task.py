@@ -1,4 +1,4 @@
-"""The base class of every task: plain Celery's, with its tracer inside the ledger's claim and finish."""
+"""The base class of every task. Puts the ledger's claim and finish around Celery's tracer."""
 
 from __future__ import annotations
 
@@ -22,28 +22,31 @@ from pressroom.execution.end_hooks import End
 logger = logging.getLogger(__name__)
 
 HOOKS = ("on_success", "on_failure", "on_retry", "after_return")
-"""What a task's class may do once its body has ended."""
+"""The methods of a task's class that Celery calls after the body."""
 
 
 def in_ledger(task: Any, tracer: Callable[..., Any]) -> Callable[..., Any]:
-    """The tracer for runs of the ledger; eager calls and messages of plain Celery go straight to Celery's."""
+    """Return a tracer that executes runs of the ledger.
+
+    Passes eager calls and messages of plain Celery to ``tracer`` as they are.
+    """
 
     @wraps(tracer)
     def trace(uuid: str, args: Any, kwargs: Any, request: dict[str, Any] | None = None) -> Any:
         if not request or HEADER not in request or request.get("is_eager"):
             return tracer(uuid, args, kwargs, request)
         began = time.monotonic()
-        outcome = attempt.execute(task, tracer, uuid, args, kwargs, request)
-        return follow(task, request, outcome, began)
+        traced = attempt.execute(task, tracer, uuid, args, kwargs, request)
+        return follow(task, request, traced, began)
 
     return trace
 
 
 def _as_body(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A class's ``__call__``, whatever it does: from its start to its end it is the body of the run."""
+    """Make all of a class's ``__call__`` the body of the run, whatever it does."""
 
     @wraps(call)
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it is set as that
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - it becomes a class's `__call__`
         running = context.current()
         if running is None:
             return call(self, *args, **kwargs)
@@ -54,10 +57,10 @@ def _as_body(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _alone(name: str, hook: Any) -> Callable[..., Any]:
-    """A class's hook that can break nothing but itself: the run has its verdict when it is called."""
+    """Wrap a hook of a class so that its errors are only logged: the run has its outcome when Celery calls the hook."""
 
     def alone(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # A function, or whatever else stands in a class: a static method, a partial.
+        # The hook may be a function, or another attribute of the class: a static method, a partial.
         bound = hook.__get__(self, type(self)) if hasattr(hook, "__get__") else hook
         running = context.current()
         if running is None or not running.finishing:
@@ -67,7 +70,7 @@ def _alone(name: str, hook: Any) -> Callable[..., Any]:
         except Reject:
             raise
         except Exception:
-            logger.exception("%s[%s] its %s raised an error", self.name, running.claim.run_id, name)
+            logger.exception("%s[%s] %s raised an error", self.name, running.claim.run_id, name)
 
     alone.is_ours = True  # type: ignore[attr-defined]
     return alone
@@ -77,30 +80,30 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     """A Celery task whose calls are rows of the ledger."""
 
     atomic = False
-    """Whether the body's work in the database and the end of the run are one transaction: both or neither, once."""
+    """Whether one transaction holds the body's database work and the end of the run: both happen once, or neither."""
     bundle = 1
-    """How many of its waiting calls a slot claims at once in a backlog, and ends together, if they take milliseconds.
+    """How many of its waiting runs a slot claims and ends at once in a backlog, if they take milliseconds.
 
-    With 1 none is claimed before the last has ended. With 0 each comes as a message.
+    With 1 the slot claims the next run when the last has ended. With 0 every run comes as a message.
     """
     durable = True
-    """False for cheap work that may be lost: its plain calls go straight to Redis after the commit, with no row."""
+    """False for cheap work that may be lost. Plain calls then go straight to Redis after the commit, without a row."""
 
     on_end: Callable[[End], object] | None = None
-    """Called with the `End` of each call, in the transaction that writes it, however it ends: for what waits for it."""
+    """Called with the `End` of each call, however it ends, in the transaction that writes the end."""
     owner_may_cancel = False
-    """Whether who called it may cancel it: what they have ordered, as against what the site does by itself."""
+    """Whether the caller may cancel it. For work that a user has ordered, not for the site's own."""
     schedulable = False
-    """Whether an admin may put it on a schedule, with arguments of theirs. Those of the code's schedules need not."""
+    """Whether an admin may put it on a schedule, with any arguments. Schedules in the code do not need it."""
 
     Request = "pressroom.worker.request:LedgerRequest"
 
     celery_tracer: Callable[..., Any] | None = None
-    """Celery's own, without the ledger's claim and finish."""
+    """Celery's own tracer, without the ledger's claim and finish."""
     _tracer: Callable[..., Any] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take in what the class brings along, or one that it is mixed with."""
+        """Wrap ``__call__`` and the hooks that the class, or a class that it is mixed with, defines."""
         super().__init_subclass__(**kwargs)
         if not hasattr(cls.__call__, "is_ours"):
             cls.__call__ = _as_body(cls.__call__)  # type: ignore[method-assign]
@@ -120,11 +123,11 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
 
     @_as_body
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task here and now, as Celery's; the ledger notes when the body of a run has ended."""
+        """Run the task in this process, as Celery's does. The ledger notes when the body of a run has ended."""
         return super().__call__(*args, **kwargs)
 
     def on_replace(self, sig: Any) -> Any:
-        """As Celery's; what takes the task's place is stored when the task is finished, not before."""
+        """Replace the task, as Celery's does. The replacement is stored with the finish of the task."""
         running = context.current()
         if running is not None and running.task is self:
             running.end_body()

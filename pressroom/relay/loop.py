@@ -1,6 +1,6 @@
-"""The relay: the publisher (due rows → Redis), and the reconciler: what is lost is due again.
+"""The relay runs the publisher (due rows → Redis) and the reconciler (what is lost becomes due again) in a loop.
 
-Any number may run. No transaction is open across a Redis round trip: mark, commit, push.
+Any number of relays may run. No transaction is open across a Redis round trip: mark, commit, push.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pressroom.sql.rounds import Ticker
 logger = logging.getLogger(__name__)
 
 POLL = 0.25
-"""Seconds between two looks for due rows when nobody wakes us."""
+"""Most seconds between two looks for due rows, if no caller wakes the relay."""
 POLL_BACKLOG = 0.02
-"""The same just after some were found."""
+"""Seconds until the next look after one that found due rows."""
 REDIS_PAUSE = 0.5
 """Seconds between two tries to reach Redis."""
 
 
 class Relay:
-    """Publishes and reconciles until ``stopping`` is set; survives the absence of Redis and of Postgres.
+    """Publishes and reconciles until ``stopping`` is set. Survives outages of Redis and of Postgres.
 
-    Each step is by itself: what goes wrong in one, whatever it is, is logged and does not keep the others.
+    The steps are independent: an error in one is logged and does not stop the others.
     """
 
     def __init__(self, stopping: threading.Event) -> None:
@@ -48,11 +48,11 @@ class Relay:
         self._pause = POLL
 
     def run(self) -> None:
-        """Serve until stopped."""
+        """Run rounds until ``stopping`` is set."""
         while not self.stopping.is_set():
             try:
                 moved = self._round()
-                # A window that was full has room again soon: look often, then ever less so.
+                # A full window soon has room again: look often at first, then less and less often.
                 self._pause = POLL_BACKLOG if moved else min(self._pause * 2, POLL)
                 self._wait(self._pause)
             except Exception as error:
@@ -62,7 +62,7 @@ class Relay:
                 self.stopping.wait(REDIS_PAUSE)
 
     def _round(self) -> int:
-        """Returns how many runs were given to Redis. What a step raised is raised once all have had their turn."""
+        """Run each step once. Returns how many runs were published. Raises a step's error after all steps have run."""
         moved, failed = 0, None
         try:
             if self._redis_failed:
@@ -81,7 +81,7 @@ class Relay:
         return moved
 
     def _explained(self, error: Exception) -> bool:
-        """Whether a service is away, which is said once."""
+        """Log that Postgres or Redis is away, if it is, and return whether. Logs the absence of Redis once."""
         if is_no_answer(error):
             logger.warning("Postgres gave no answer: %s", str(error).strip())
             connection.close()
@@ -100,5 +100,5 @@ class Relay:
         except redis.ResponseError as error:
             if is_away(error):
                 raise
-            # It does not let us wait there.
+            # Redis refuses the blocking read, so wait here.
             self.stopping.wait(seconds)

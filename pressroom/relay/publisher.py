@@ -1,8 +1,8 @@
-"""The publisher: due rows → Redis, up to a window per queue. What Redis does not take holds up nothing else.
+"""The publisher: due rows → Redis, up to a window per queue. A message that Redis refuses delays no other.
 
-Redis is away only if the connection is gone or Redis says so. Anything else is judged queue by queue, and message by
-message: a queue that Redis refuses waits and is tried again; a message that it refuses, while it takes others, is
-counted and ends as a dead letter.
+Redis is away only if the connection is gone or Redis says so. The publisher judges any other error per queue and per
+message. A queue that Redis refuses is paused and tried again. If Redis refuses a message but accepts others, the
+refusals are counted, and the run becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from pressroom.text import carried
 logger = logging.getLogger(__name__)
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
-"""Seconds for which a queue is left alone after Redis refused it; twice as long each time."""
+"""Least and most seconds for which a queue is paused after Redis refused it. Each pause doubles the last."""
 OTHERS_WITHIN = 5.0
-"""Seconds within which Redis took another message of the queue, when it refuses one for the first time."""
+"""The first refusal of a message counts if Redis accepted another of the queue within so many seconds before."""
 MOST_REMEMBERED = 1_000
-"""Refused messages that are remembered."""
+"""Most refused messages that are remembered."""
 
 
 class Publisher:
-    """Gives due runs to Redis."""
+    """Publishes due runs."""
 
     def __init__(self, client: redis.Redis, metrics: RelayMetrics) -> None:
         self._redis = client
         self._metrics = metrics
         self._events = SentEvents()
         self._left_alone: dict[str, tuple[float, float]] = {}
-        """Queues that Redis refuses: for how many seconds they are left alone, and until when (monotonic)."""
+        """Queues that Redis refuses: for how many seconds they are paused, and until when (monotonic)."""
         self._took_at: dict[str, float] = {}
-        """When Redis last took a message, by queue (monotonic)."""
+        """When Redis last accepted a message, by queue (monotonic)."""
         self._refused_at: dict[uuid.UUID, float] = {}
-        """When Redis last refused a run's message (monotonic): each of them goes by itself."""
+        """When Redis last refused a run's message (monotonic). These messages are pushed one by one."""
 
     def publish(self, windows: dict[str, int]) -> int:
-        """Push what is due. Returns how many were taken by Redis.
+        """Publish due runs, up to each queue's window. Returns how many messages Redis accepted.
 
-        Raises redis.RedisError or OSError when Redis is away; the rows that it did not take are then unmarked.
+        Raises redis.RedisError or OSError if Redis is away. The rows that it did not accept are then unmarked.
         """
         now = time.monotonic()
         rows = dispatch.take_due({name: most for name, most in windows.items() if self._is_open(name, now)})
@@ -72,19 +72,19 @@ class Publisher:
                 self._push_together(together)
             except Exception as error:
                 if isinstance(error, redis.TimeoutError):
-                    # Most likely Redis hung. If one of these messages did it, that shows when each goes by itself.
+                    # Most likely Redis hung. If a message caused that, pushing them one by one will show which.
                     now = time.monotonic()
                     runs = [push.row.run_id for pushes in together.values() for push in pushes][:MOST_REMEMBERED]
                     self._refused_at = dict.fromkeys(runs, now) | self._refused_at
                     raise
                 if _says_away(error) or not self._answers():
                     raise
-                logger.warning("a push failed, and Redis answers: once more, message by message: %s", error)
+                logger.warning("a push failed although Redis answers; trying again message by message: %s", error)
                 self._push_alone(together)
             self._push_alone(alone)
         finally:
             pushes = [push for part in (together, alone) for pushes in part.values() for push in pushes]
-            # Some may be there all the same: the second of two messages finds nothing to claim.
+            # Some of these messages may be in Redis all the same. The second message of a run then finds no claim.
             if rest := [push.row.run_id for push in pushes if push.is_open]:
                 dispatch.unpublish(rest)
         kill_points.reach("relay.pushed")
@@ -92,11 +92,11 @@ class Publisher:
         for row in taken:
             self._metrics.sent.labels(*self._metrics.task(row.name, row.queue)).inc()
         if settings.CELERY_TASK_SEND_SENT_EVENT:
-            self._events.tell(taken)
+            self._events.send(taken)
         return len(taken)
 
     def _push_together(self, by_queue: dict[str, list[_Push]]) -> None:
-        """One command a queue, in one round trip. Raises what the whole of it failed by."""
+        """Push with one command per queue in one round trip. Raises an error that is not that of one queue."""
         if not by_queue:
             return
         failed = None
@@ -114,9 +114,9 @@ class Publisher:
             raise failed
 
     def _push_alone(self, by_queue: dict[str, list[_Push]]) -> None:
-        """What is wrong with one message, or with one queue, is seen apart from all others.
+        """Push message by message, to find the queue or the message that Redis refuses.
 
-        Raises what Redis is away by.
+        Raises the error if Redis is away.
         """
         for queue, pushes in by_queue.items():
             refused: list[tuple[_Push, Exception]] = []
@@ -155,36 +155,36 @@ class Publisher:
             push.is_open, push.is_taken = False, True
             self._refused_at.pop(push.row.run_id, None)
         if self._left_alone.pop(queue, None) is not None:
-            logger.info("Redis takes messages for queue %s again", queue)
+            logger.info("Redis accepts messages for queue %s again", queue)
             self._metrics.is_refused.labels(queue).set(0)
 
     def _leave_alone(self, queue: str, error: Exception) -> None:
-        """The queue's messages wait in Postgres, for longer each time."""
+        """Pause a queue, for longer each time. Its messages wait in Postgres."""
         pause = min(LONGEST_PAUSE, max(SHORTEST_PAUSE, 2 * self._left_alone.get(queue, (0.0, 0.0))[0]))
         if queue not in self._left_alone:
-            logger.error("Redis takes no message for queue %s, whose work waits in Postgres: %s", queue, error)
+            logger.error("Redis refuses messages for queue %s, whose work waits in Postgres: %s", queue, error)
         self._left_alone[queue] = pause, time.monotonic() + pause
         self._metrics.refused.labels(queue).inc()
         self._metrics.is_refused.labels(queue).set(1)
 
     def _refuse(self, push: _Push, error: Exception) -> None:
-        """The message waits, for longer each time, and that counts where Redis takes others of its queue."""
+        """Postpone a message, for longer each time. The refusal counts if Redis accepts others of the queue."""
         row = push.row
         before = self._refused_at.get(row.run_id, time.monotonic() - OTHERS_WITHIN)
         counts = is_away(error) or "Protocol error" in str(error) or self._took_at.get(row.queue, 0.0) > before
         if len(self._refused_at) >= MOST_REMEMBERED:
             self._refused_at.clear()
         self._refused_at[row.run_id] = time.monotonic()
-        logger.error("Redis does not take the message of %s[%s]: %s", row.name, row.run_id, error)
+        logger.error("Redis refuses the message of %s[%s]: %s", row.name, row.run_id, error)
         self._metrics.refused.labels(row.queue).inc()
         push.is_open = False
         settle.count_refused_dispatch(
-            row.run_id, RedisRefusedError(f"Redis does not take its message: {carried(error)}"), counts
+            row.run_id, RedisRefusedError(f"Redis refuses its message: {carried(error)}"), counts
         )
 
 
 class RedisRefusedError(Exception):
-    """Redis takes other messages of the queue, but not this one."""
+    """Redis accepts other messages of the queue but refuses this one."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -192,12 +192,12 @@ class _Push:
     row: Published
     message: str
     is_open: bool = True
-    """Nobody knows yet, or Redis does not have it: its row is not to stay marked."""
+    """Whether the push failed or its result is unknown. The row must then not stay marked."""
     is_taken: bool = False
 
 
 def _message(row: Published) -> str:
-    """What is pushed to Redis. The message of a run that was lost before says that a worker had it."""
+    """Return the message for Redis. That of a run with losses says that it was delivered before."""
     return envelope(
         row.queue, row.headers, row.body, row.properties, row.run_id,
         attempt=row.attempt, redelivered=row.losses > 0, due=row.run_at.timestamp(),
@@ -205,23 +205,23 @@ def _message(row: Published) -> str:
 
 
 def _as_push(row: Published) -> _Push | None:
-    """None for a row of which no message can be made, which is set aside."""
+    """Return the push of a row. If no message can be made of the row, fails the run and returns None."""
     try:
         return _Push(row, _message(row))
     except Exception as error:
-        logger.exception("run %s has no message", row.run_id)
+        logger.exception("no message can be made of run %s", row.run_id)
         settle.fail_unclaimed(row.run_id, error)
         return None
 
 
 def _says_away(error: Exception) -> bool:
-    """Whether Redis itself says that it serves nobody. A cut connection says nothing: the message may have cut it."""
+    """Return whether Redis itself says that it is away. A cut connection proves nothing: a message may have cut it."""
     cut = (redis.ConnectionError, redis.TimeoutError, OSError)
     return is_away(error) and (not isinstance(error, cut) or isinstance(error, BusyLoadingError | AuthenticationError))
 
 
 def _is_of_queue(error: Exception) -> bool:
-    """Whether the refusal says that it is of the key, or of all that writes: no room, no permission, another type."""
+    """Return whether Redis refuses the key or all writes: no memory, no permission, another type."""
     return isinstance(error, OutOfMemoryError | NoPermissionError) or str(error).startswith(
         ("WRONGTYPE", "MISCONF", "NOREPLICAS", "OOM", "NOPERM")
     )

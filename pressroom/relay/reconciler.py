@@ -1,4 +1,4 @@
-"""The reconciler: what dead workers ran, what is gone from Redis and what has expired is put right in the ledger."""
+"""The reconciler corrects the ledger where workers have died, messages are gone from Redis or runs have expired."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ logger = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """Finds dead workers, messages gone from Redis and rows past their expiry.
+    """Finds dead workers, messages that are gone from Redis and runs past their expiry.
 
-    A worker is dead when its heartbeat has not changed for TASKRUNS_SILENCE seconds of our own watching. So no clock
-    but this process's monotonic one counts, and a time in which Postgres or we did not answer is nobody's silence.
+    A worker is dead if this process has watched its heartbeat for TASKRUNS_SILENCE seconds without a change. Only the
+    monotonic clock of this process counts. Time in which Postgres or this process did not answer does not count.
     """
 
     EVERY = 1.0
     """Seconds between two passes."""
     LONGEST_GAP = 5.0
-    """Seconds between two passes after which the watch begins anew."""
+    """Seconds between two passes after which the reconciler starts to watch the heartbeats anew."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.redis = client
@@ -44,14 +44,14 @@ class Reconciler:
         self._slots: dict[str, int] = {}
 
     def windows(self) -> dict[str, int]:
-        """Per queue, how many messages may be in Redis."""
+        """Return each queue's window: how many messages may be in Redis."""
         return {
             queue.name: min(WINDOW_MOST, max(WINDOW_LEAST, WINDOW_PER_SLOT * self._slots.get(queue.name, 0)))
             for queue in declared_queues().values()
         }
 
     def tick(self, redis_answers: bool = True) -> None:
-        """One pass, if it is time for one."""
+        """Make a pass if it is time for one."""
         now = time.monotonic()
         if now - self._last_pass < self.EVERY:
             return
@@ -64,7 +64,7 @@ class Reconciler:
             self._last_look = now
 
     def _alone(self, step: Callable[[], object]) -> None:
-        """What one step cannot do is no reason not to do the next, unless a service is away."""
+        """Run a step and log its error, so that the next one runs too. Raises the error if a service is away."""
         try:
             step()
         except Exception as error:
@@ -76,17 +76,17 @@ class Reconciler:
             connection.close()
 
     def lose_orphans(self) -> None:
-        """What dead workers ran is due again."""
+        """Make the runs of dead workers due again."""
         if lost := settle.rescue_orphans():
-            logger.warning("%s tasks of dead workers are due again or dead letters", lost)
+            logger.warning("%s tasks of dead workers are due again or became dead letters", lost)
 
     def expire(self) -> None:
-        """What was not begun in time never is."""
+        """Expire the runs that no worker has begun in time."""
         if expired := settle.expire_overdue():
             logger.info("%s tasks expired before they ran", expired)
 
     def watch_workers(self, now: float) -> None:
-        """Declare dead the workers that we saw silent for too long; count the slots of the others."""
+        """Declare workers dead that have been silent for too long. Count the slots of the others."""
         if now - self._last_pass > self.LONGEST_GAP:
             self._seen.clear()
         seen: dict[int, tuple[datetime.datetime, float]] = {}
@@ -106,9 +106,10 @@ class Reconciler:
             workers.end(silent, lost=True)
 
     def look_for_messages(self) -> int:
-        """Rows published, unclaimed and absent from their list are published again. Returns how many.
+        """Make runs due again that are published, unclaimed and not in their queue's list. Returns how many.
 
-        The rows are read before the list: a message taken in between is claimed, and then `unpublish` passes it by.
+        Reads the rows before the list. If a worker takes a message in between, its run is claimed, and `unpublish`
+        leaves it alone.
         """
         gone: list[uuid.UUID] = []
         for queue, run_ids in dispatch.unclaimed(settings.TASKRUNS_UNCLAIMED).items():

@@ -1,4 +1,4 @@
-"""Celery's ``task-sent`` events, for who watches them (celery-exporter, Flower): the relay sends, so it tells."""
+"""Celery's ``task-sent`` events, for celery-exporter and Flower. The relay sends the messages, and so the events."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 
 class SentEvents:
-    """Best effort, as all of Celery's events: what Redis does not take is not told."""
+    """Sends events, best effort as all of Celery's: an event that Redis does not accept is dropped."""
 
     def __init__(self) -> None:
         self._dispatcher: Any = None
 
-    def tell(self, rows: Iterable[Published]) -> None:
-        """Tell of runs that were given to Redis."""
+    def send(self, rows: Iterable[Published]) -> None:
+        """Send an event for each published run."""
         try:
             if self._dispatcher is None:
                 connection = current_app.connection_for_write()
@@ -31,12 +31,12 @@ class SentEvents:
             for row in rows:
                 self._dispatcher.send("task-sent", **fields(row))
         except (OperationalError, redis.RedisError, OSError) as error:
-            logger.warning("no events of what was sent: %s", error)
+            logger.warning("task-sent events could not be sent: %s", error)
             self._dispatcher = None
 
 
 def fields(row: Published) -> dict[str, Any]:
-    """As Celery's own producer tells them."""
+    """Return the event's fields, as Celery's own producer sets them."""
     headers = json.loads(row.headers)
     return {
         "uuid": headers["id"],

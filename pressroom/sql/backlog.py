@@ -16,7 +16,7 @@ from pressroom.sql.runs import Claim
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Success:
+class SuccessToWrite:
     """A run of a bundle that succeeded. Its end is not written yet."""
 
     claim: Claim
@@ -28,7 +28,7 @@ class Success:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Taken:
+class ClaimedRun:
     """A run that a slot claimed from the backlog."""
 
     claim: Claim
@@ -40,7 +40,7 @@ class Taken:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedRun:
     """How a run ended, as the ledger records it."""
 
     celery_id: str
@@ -67,12 +67,12 @@ _EXCHANGE_MANY = """
 def exchange(
     first: Claim,
     worker_id: int,
-    successes: Sequence[Success],
+    successes: Sequence[SuccessToWrite],
     names: Sequence[str],
     revoked: Sequence[str],
     limits: str,
     most: int,
-) -> tuple[set[uuid.UUID], list[Taken]]:
+) -> tuple[set[uuid.UUID], list[ClaimedRun]]:
     """End the runs of ``successes`` and claim up to ``most`` others under the token of ``first``, which has ended.
 
     The statement claims the next due runs of the same queue that are as urgent as ``first`` or more urgent. It claims
@@ -103,7 +103,7 @@ def exchange(
         rows = cursor.fetchall()
     ended = {row[0] for row in rows if row[1]}
     taken = sorted((row for row in rows if not row[1]), key=lambda row: (row[2], row[0]))
-    return ended, [Taken(Claim(row[0], first.token, *row[3:7]), *row[7:]) for row in taken]
+    return ended, [ClaimedRun(Claim(row[0], first.token, *row[3:7]), *row[7:]) for row in taken]
 
 
 def running_under(worker_id: int, token: uuid.UUID) -> list[Claim]:
@@ -119,7 +119,7 @@ def running_under(worker_id: int, token: uuid.UUID) -> list[Claim]:
         return [Claim(*row) for row in cursor.fetchall()]
 
 
-def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[Finished]:
+def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[FinishedRun]:
     """Return the runs under the token, except ``first``, that ended in the last ``seconds`` or will be retried."""
     select_runs = """
     SELECT celery_id, name, status, error_type,
@@ -136,4 +136,4 @@ def ended_under(token: uuid.UUID, first: uuid.UUID, seconds: float) -> list[Fini
             """,
             [token, first, seconds, token, first],
         )
-        return [Finished(*row) for row in cursor.fetchall()]
+        return [FinishedRun(*row) for row in cursor.fetchall()]

@@ -19,9 +19,9 @@ from pressroom.sql.runs import (
     LOST,
     WAITING,
     Claim,
-    Ended,
     Failure,
     Message,
+    SettledRun,
     rows_ended,
     update_held,
 )
@@ -87,23 +87,23 @@ def fail(claim: Claim, failure: Failure, result: str | None, children: str | Non
     )
 
 
-def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
+def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
     """Record the loss of the attempt under this claim. Returns an empty list if it had ended before."""
     return _lose("t.claim = %s AND t.id = %s", [token, run_id], failure)
 
 
-def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = LOST) -> list[Ended]:
+def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
     """Record the loss of every attempt under the token that has not ended."""
     return _lose("t.worker_id = %s AND t.claim = %s", [worker_id, token], failure)
 
 
-def lose_orphans() -> list[Ended]:
+def lose_orphans() -> list[SettledRun]:
     """Record the loss of every attempt whose worker is dead."""
     # The next pass looks again at rows that are locked now.
     return _lose("t.worker_id IN (SELECT id FROM taskruns_worker WHERE dead_at IS NOT NULL)", [], LOST, "SKIP LOCKED")
 
 
-def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> list[Ended]:
+def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> list[SettledRun]:
     """Count a loss for the running rows that match ``where``, and return them.
 
     Each becomes due again, or a dead letter after the queue's ``max_attempts``, or cancelled if that was requested.
@@ -140,7 +140,7 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
     )
 
 
-def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[Ended]:
+def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[SettledRun]:
     """Postpone a waiting run whose task's name the worker does not know by ``pause`` seconds.
 
     ``limit`` seconds after the first worker did not know it, the run becomes a dead letter. Returns an empty list if
@@ -165,7 +165,7 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
     )
 
 
-def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
+def cancel_waiting(run_id: uuid.UUID) -> list[SettledRun]:
     """Cancel a run that waits. Returns an empty list if it does not wait."""
     return rows_ended(
         f"""
@@ -176,7 +176,7 @@ def cancel_waiting(run_id: uuid.UUID) -> list[Ended]:
     )
 
 
-def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[Ended]:
+def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[SettledRun]:
     """End the run under this claim as cancelled, after the worker stopped its attempt."""
     requested = "AND cancel_requested_at IS NOT NULL" if only_if_requested else ""
     return rows_ended(
@@ -189,7 +189,7 @@ def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = 
     )
 
 
-def expire() -> list[Ended]:
+def expire() -> list[SettledRun]:
     """End waiting runs that are past their expiry as expired, up to MOST_AT_ONCE: Celery is informed of each."""
     return rows_ended(
         f"""

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection
 
 from pressroom.conf import declared_queues
-from pressroom.sql.runs import ENDED_COLUMNS, WAITING, Ended, Failure, rows_ended
+from pressroom.sql.runs import ENDED_COLUMNS, WAITING, Failure, SettledRun, rows_ended
 
 FREE = 2
 """Misses that do not count as a loss: a worker may die, or Redis lose its data, just as it takes a message."""
@@ -21,7 +21,7 @@ MOST_REFUSED = 5
 _ENDED_COLUMNS_OF_T = ", ".join(f"t.{column}" for column in ENDED_COLUMNS.split(", "))
 
 
-def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None = None) -> list[Ended]:
+def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None = None) -> list[SettledRun]:
     """Count a miss of waiting runs whose message was taken by a process that died before it claimed them.
 
     The runs are due again. From the third miss on, each also counts as a loss, and ``max_attempts`` losses make the run
@@ -57,7 +57,7 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
     )
 
 
-def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[Ended]:
+def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[SettledRun]:
     """Postpone a waiting run whose message Redis refused.
 
     If ``counts``, this is a miss. After MOST_REFUSED of them the run becomes a dead letter.
@@ -81,7 +81,7 @@ def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[Ended]:
     )
 
 
-def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[Ended]:
+def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[SettledRun]:
     """End a waiting run that no worker can execute as a dead letter. Returns an empty list if it no longer waits.
 
     ``attempt``: see `missed`.

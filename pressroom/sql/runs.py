@@ -186,7 +186,7 @@ LOST = Failure("WorkerLostError", "The worker died while it ran this task.", "")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Ended:
+class SettledRun:
     """A run whose status the ledger changed without a worker, with what Celery needs to know of it."""
 
     run_id: uuid.UUID
@@ -200,14 +200,14 @@ class Ended:
 ENDED_COLUMNS = "id, celery_id, name, headers, body, status"
 
 
-def rows_ended(statement: str, values: list[Any]) -> list[Ended]:
+def rows_ended(statement: str, values: list[Any]) -> list[SettledRun]:
     """Run a statement that ends runs and returns their ENDED_COLUMNS. Returns the runs that it ended."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
-        return [Ended(*row) for row in cursor.fetchall()]
+        return [SettledRun(*row) for row in cursor.fetchall()]
 
 
-def as_ended(run_id: uuid.UUID) -> Ended:
+def as_ended(run_id: uuid.UUID) -> SettledRun:
     """Return what Celery needs to know of a run."""
     return rows_ended(f"SELECT {ENDED_COLUMNS} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
 

@@ -1,4 +1,4 @@
-"""What a worker's main process starts before its pool takes work."""
+"""The step of a worker's start that registers it in the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pressroom.process.os_threads import start_native_thread
 from pressroom.worker import children
 from pressroom.worker.heartbeat import Heartbeat
 from pressroom.worker.memory import share
-from pressroom.worker.shutdown import Shutdown, is_told_to_end
+from pressroom.worker.shutdown import Shutdown, is_asked_to_end
 
 
 def _before_fork(**_: Any) -> None:
@@ -26,7 +26,7 @@ def _before_fork(**_: Any) -> None:
 
 
 class LedgerStep(bootsteps.StartStopStep):
-    """Registers the worker before its pool takes work, and keeps its heart beating."""
+    """Registers the worker before its pool takes work, and starts its heartbeat."""
 
     requires = ("celery.worker.components:Pool",)
     name = "Ledger"
@@ -54,11 +54,11 @@ class LedgerStep(bootsteps.StartStopStep):
         heartbeat.start()
 
     def _pause(self, seconds: float) -> None:
-        if is_told_to_end():
-            # Nothing has begun, so nothing has to end; Celery's own way would wait for a pool that no loop drives.
+        if is_asked_to_end():
+            # No task has begun, so none has to end. Celery's own shutdown would wait for a pool that no loop drives.
             children.kill(self._worker.pool)
             os._exit(0)
         time.sleep(seconds)
 
     def stop(self, worker: Any) -> None:
-        """The heartbeat goes on while the pool finishes its tasks; `Shutdown.leave` ends it."""
+        """Do nothing: the heartbeat goes on while the pool finishes its tasks, and `Shutdown.leave` ends it."""

@@ -1,4 +1,4 @@
-"""The processes of a worker's pool, as its main process sees and ends them."""
+"""Find and kill the child processes of a worker's pool."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 def processes(pool: Any) -> list[Any] | None:
-    """The pool's child processes; None for a pool that has none."""
+    """Return the pool's child processes, or None for a pool without processes."""
     found = getattr(getattr(pool, "_pool", None), "_pool", None)
     return found if isinstance(found, list) else None
 
 
 def kill(pool: Any) -> bool:
-    """Kill the pool's processes and wait until they are gone. False for a pool that has none."""
+    """Kill the pool's processes and wait until they are gone. Returns False for a pool without processes."""
     children = processes(pool)
     if children is None:
         return False
@@ -25,6 +25,6 @@ def kill(pool: Any) -> bool:
             os.kill(pid, signal.SIGKILL)
     for pid in pids:
         with suppress(ChildProcessError):
-            # Not reaped: the pool does that, and learns from it that it needs new ones.
+            # WNOWAIT leaves the reaping to the pool, which replaces the processes that it reaps.
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     return True

@@ -1,4 +1,4 @@
-"""Celery's consumer, which outlives each message: one that it cannot make a task of is set aside with its error."""
+"""A Celery consumer that survives every message. It sets aside a message that it cannot read, with the error."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pressroom.worker.request_metrics import ENDS_WORKER
 
 logger = logging.getLogger(__name__)
 
-# The stubs know half of this class.
+# The stubs cover half of this class.
 _Consumer: Any = Consumer
 
 
 class UnreadableMessageError(Exception):
-    """No worker can make a task of a run's message."""
+    """No worker can read the message of a run."""
 
 
 class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
-    """Used by setting (`worker_consumer`)."""
+    """Celery's consumer, with a handler for every unreadable message. Set by `worker_consumer`."""
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
-        """As Celery's, whose errors end the worker."""
+        """Wrap Celery's handler, whose errors would end the worker."""
         handle = super().create_task_handler(*args, **options)
 
         def on_task_received(message: Any) -> None:
@@ -38,34 +38,34 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
             except (*self.connection_errors, *ENDS_WORKER):
                 raise
             except BaseException as error:
-                logger.exception("a message could not be taken")
-                self._set_aside(message, f"cannot be taken: {error!r}")
+                logger.exception("a message could not be read")
+                self._set_aside(message, f"cannot be read: {error!r}")
 
         return on_task_received
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """A name from a newer release, or of nothing at all: a run of ours waits, any other message is kept."""
+        """Postpone a run whose task may belong to a newer release. Keep any other message."""
         name, run = message.headers.get("task"), run_named_in(message.headers)
         if run is None or name is None:
             self._set_aside(message, f"no task is called {name or message.payload['task']!r}")
             return
-        logger.warning("no task is called %r here: run %s waits for a worker that knows it", name, run[0])
+        logger.warning("this worker knows no task %r: run %s waits for a worker that does", name, run[0])
         write_now_or_later(lambda: settle.defer_unknown_task(run[0], name))
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """No task is named in it."""
+        """Set aside a message that names no task."""
         self._set_aside(message, "names no task")
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Its body is not what it says."""
+        """Set aside a message whose body cannot be decoded."""
         self._set_aside(message, f"cannot be decoded: {exc!r}")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Not the parts that a task's message has, or a serializer that is not accepted."""
+        """Set aside a message without the parts of a task's message, or in a serializer that is not accepted."""
         self._set_aside(message, f"is no task's message: {exc!r}")
 
     def _set_aside(self, message: Any, reason: str) -> None:
-        """A run is a dead letter, any other message is kept whole."""
+        """Make the message's run a dead letter. Keep a message without a run whole."""
         reason = carried(reason)
         run = run_named_in(message.headers)
         if run is not None:
@@ -75,6 +75,6 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
             write_now_or_later(lambda: settle.fail_unclaimed(run_id, error, attempt))
             return
         queue = message.delivery_info.get("routing_key") or "?"
-        logger.error("a message in queue %s %s: kept", carried(queue), reason)
+        logger.error("kept a message in queue %s: %s", carried(queue), reason)
         raw = undeliverable.as_raw(message)
         write_now_or_later(lambda: undeliverable.keep(carried(queue), raw, reason))

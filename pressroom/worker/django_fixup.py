@@ -1,6 +1,6 @@
-"""Celery's Django fixup, less its closing of every connection around every task (celery#10554).
+"""Celery's Django fixup, without its closing of every connection around every task (celery#10554).
 
-The ledger closes what is stale before a claim; a connection that is good stays, which spares a reconnect a task.
+The ledger closes stale connections before a claim and keeps good ones, which saves a reconnect per task.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from django.apps import apps
 from django.db import connections
 
 PR_SET_PDEATHSIG = 1
-"""prctl(2)."""
+"""The option of prctl(2) that sets the signal for a process whose parent dies."""
 
 
 def _follow_parent() -> None:
-    """A child ends when its main process dies, whose tasks others get, and not before.
+    """Make a child end when its main process dies, since other workers then get its tasks, and not earlier.
 
-    So a SIGTERM to the whole group is the main process's to answer (airflow#18066): the child leaves the group.
+    The child leaves the process group, so that a SIGTERM to the group reaches only the main process (airflow#18066).
     """
-    is_child = current_process().name != "MainProcess"  # which the solo pool runs in
+    is_child = current_process().name != "MainProcess"  # The solo pool runs in the main process.
     if sys.platform == "linux" and is_child:
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class LedgerWorkerFixup(DjangoWorkerFixup):  # type: ignore[misc]  # not in the stubs
-    """Connections outlive a task; a forked child forgets its parent's without touching them."""
+    """Keeps connections open between tasks. A forked child forgets its parent's connections without closing them."""
 
     def validate_models(self) -> None:
-        """Set Django up, without every check of Django's: those load all routes, and the migration has run them."""
+        """Set Django up, but skip its checks: they load all routes, and the migration has already run them."""
         if not apps.ready:
             self.django_setup()
 
     def on_task_prerun(self, sender: Any, **kwargs: Any) -> None:
-        """Nothing: see the module."""
+        """Do nothing: see the module's docstring."""
 
     def on_task_postrun(self, sender: Any, **kwargs: Any) -> None:
-        """Nothing: see the module."""
+        """Do nothing: see the module's docstring."""
 
     def on_worker_process_init(self, **kwargs: Any) -> None:
-        """Drop the parent's connections: closing them here would end them there. And live as long as it does."""
+        """Drop the parent's connections, which closing them here would break, and follow the parent into its end."""
         _follow_parent()
         for one in connections.all(initialized_only=True):
             one.connection = None
@@ -54,7 +54,7 @@ class LedgerWorkerFixup(DjangoWorkerFixup):  # type: ignore[misc]  # not in the 
 
 
 class LedgerFixup(DjangoFixup):
-    """Installs the worker fixup above."""
+    """Installs `LedgerWorkerFixup`."""
 
     _worker_fixup: DjangoWorkerFixup | None
 
@@ -70,5 +70,5 @@ class LedgerFixup(DjangoFixup):
 
 
 def fixup(app: Any) -> DjangoFixup:
-    """The entry point that Celery calls."""
+    """Install the fixup. Celery calls this as the entry point."""
     return LedgerFixup(app).install()  # type: ignore[func-returns-value, return-value]  # the stubs say None

@@ -1,7 +1,7 @@
-"""A worker's sign of life, and what its main process hears from the ledger on that occasion.
+"""The heartbeat of a worker, and the checks that its main process makes with each beat.
 
-One row a worker, written by a thread of its own. A worker that was declared dead kills its children, whose runs others
-have by then, and goes on under a new identity.
+A thread of its own writes one row per worker. A worker that was declared dead kills its children, because other workers
+have their runs by then, and registers under a new identity.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 UNKNOWN_AFTER = 5.0
-"""Seconds after which a claim is looked for among the requests: a process that is killed has ended by then."""
+"""Seconds after which a claim must belong to a request. A process that was killed has ended by then."""
 
 
 class Heartbeat:
@@ -42,26 +42,26 @@ class Heartbeat:
 
     def __init__(self, worker: Any) -> None:
         self.is_ending = False
-        """The worker has been told to end: it finishes what it runs."""
+        """Whether the worker is shutting down and only finishes what it runs."""
         self._worker = worker
         self._pid = os.getpid()
         self._stopping = False
         self._hub: Any = None
 
     def start(self) -> None:
-        """Beat from now on, in a thread of the operating system's."""
+        """Start the heartbeat in a thread of the operating system."""
         if "gevent" in self._worker.pool_cls.__module__:
-            from gevent import get_hub  # type: ignore[import-untyped]  # brings none that mypy finds
+            from gevent import get_hub  # type: ignore[import-untyped]  # ships no types that mypy finds
 
             self._hub = get_hub()
         start_native_thread(self._beat)
 
     def stop(self) -> None:
-        """Beat no more."""
+        """End the heartbeat."""
         self._stopping = True
 
     def register(self) -> bool:
-        """Take a new identity. False while Postgres does not answer."""
+        """Take a new identity. Returns False if Postgres does not answer."""
         worker = self._worker
         queues = json.dumps(sorted(worker.app.amqp.queues.consume_from))
         try:
@@ -70,7 +70,7 @@ class Heartbeat:
             logger.warning("waiting for Postgres: %s", str(error).strip().splitlines()[0])
             return False
         finally:
-            # Not kept: children are forked from here.
+            # Children are forked from this process and must not inherit a connection.
             connection.close()
         logger.info("worker %s is number %s in the ledger", worker.hostname, identity.worker_id)
         return True
@@ -82,20 +82,20 @@ class Heartbeat:
             if self._stopping:
                 return
             assert identity.worker_id is not None
-            is_alive = self._done("no heartbeat", self._give_sign, identity.worker_id)
+            is_alive = self._done("could not write the heartbeat", self._give_sign, identity.worker_id)
             if is_alive is False:
                 self._start_over()
             elif is_alive:
-                # Each by itself: whatever keeps one from being done, this worker lives and says so.
-                self._done("nobody is cancelled", self._look_after, identity.worker_id)
-                self._done("an end is still to be written", write_rest)
+                # A step that fails must not stop the other, nor the heartbeat.
+                self._done("could not look for cancelled and lost claims", self._look_after, identity.worker_id)
+                self._done("could not write a deferred end", write_rest)
 
-    def _done(self, otherwise: str, step: Callable[..., T], *arguments: Any) -> T | None:
-        """What a step of the heartbeat returns, or None where it raised."""
+    def _done(self, failure: str, step: Callable[..., T], *arguments: Any) -> T | None:
+        """Run a step of the heartbeat and return its result. If it raises, logs ``failure`` and returns None."""
         try:
             return step(*arguments)
         except Exception as error:  # noqa: BLE001 - this thread must not end while the process lives
-            logger.warning("%s: %r", otherwise, error)
+            logger.warning("%s: %r", failure, error)
             connection.close()
             return None
 
@@ -112,7 +112,7 @@ class Heartbeat:
         self._lose_unknown(worker_id, old)
 
     def _cancel(self, claims: set[uuid.UUID]) -> None:
-        """End what runs these. Threads cannot be ended: theirs are told, see `progress.is_cancel_requested`."""
+        """End what runs under these claims. A task in a thread must ask: see `progress.is_cancel_requested`."""
         requests = living_requests() if claims else {}
         for claim in claims - identity.cancelled:
             request = requests.get(claim)
@@ -121,33 +121,34 @@ class Heartbeat:
                 self._end(request)
 
     def _lose_unknown(self, worker_id: int, claims: set[uuid.UUID]) -> None:
-        """Claims that no request has: each was on its way to Postgres when the process that made it died.
+        """Record the loss of claims that belong to no request.
 
-        What was written of that death came before it. A request is known until all under its claim has ended.
+        The process that made the claim died before the claim reached Postgres, so the loss that was recorded for the
+        dead process came too early. A request is known until all runs under its claim have ended.
         """
         for token in claims - living_requests().keys() if claims else ():
 
             def write(token: uuid.UUID = token) -> None:
                 for run in settle.record_lost_bundle(worker_id, token):
-                    logger.error("%s[%s] is run by nobody: it was claimed by a process that died", run.name, run.run_id)
+                    logger.error("%s[%s] is lost: the process that claimed it died", run.name, run.run_id)
                     transaction.on_commit(partial(count_lost, run, None))
 
             write_now(write)
 
     def _end(self, request: LedgerRequest) -> None:
         if children.processes(self._worker.pool) is not None:
-            logger.warning("run %s is cancelled: its process is killed", request.claim.run_id)
+            logger.warning("run %s is cancelled: killing its process", request.claim.run_id)
             with suppress(ProcessLookupError):
                 os.kill(request.worker_pid, signal.SIGKILL)
         elif self._hub is not None:
-            logger.warning("run %s is cancelled: its greenlet is ended", request.claim.run_id)
+            logger.warning("run %s is cancelled: ending its greenlet", request.claim.run_id)
             self._hub.loop.run_callback_threadsafe(self._worker.pool.terminate_job, request.worker_pid)
 
     def _start_over(self) -> None:
-        """Declared dead: what the children run is given to others, so they must not go on with it."""
-        logger.critical("this worker was declared dead: its children are killed and it registers anew")
+        """Kill the children, whose runs other workers get after this one was declared dead, and register anew."""
+        logger.critical("this worker was declared dead: it kills its children and registers anew")
         if not children.kill(self._worker.pool):
-            # Threads and greenlets cannot be killed; the process can, and its supervisor starts it again.
+            # Threads and greenlets cannot be killed, but the process can. Its supervisor starts it again.
             os.kill(os.getpid(), signal.SIGKILL)
         while not self.register() and not self._stopping:
             native("time", "sleep")(1.0)

@@ -1,4 +1,4 @@
-"""How much memory processes hold, and how they come to share it."""
+"""Measure the memory of processes, and let forked children share it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pressroom.database import readiness
 
 
 def memory(pids: Iterable[int]) -> int | None:
-    """Bytes that these processes have in memory together, pages that they share counted for each.
+    """Return the bytes that these processes hold in memory in sum. Pages that they share count for each of them.
 
-    None where there is no ``/proc``; a process that is gone counts nothing.
+    Returns None if there is no ``/proc``. Skips processes that are gone.
     """
     pages = 0
     for pid in pids:
@@ -26,12 +26,12 @@ def memory(pids: Iterable[int]) -> int | None:
 
 
 def share() -> None:
-    """Before a fork: garbage collectors leave alone what is there by now, for they would have each page copied.
+    """Exclude all present objects from garbage collection before a fork, because a collection would copy their pages.
 
-    Once a process: another collection would part its memory from that of the children that it has.
+    Runs once per process: another collection would end the sharing with existing children.
     """
     if not gc.get_freeze_count():
-        # The first connection sets up what each child would set up for itself. Whether there was one is all the same.
+        # Try to connect: that loads what each child would otherwise load for itself, even if there is no database.
         readiness.missing()
         connection.close()
         gc.collect()

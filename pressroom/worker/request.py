@@ -1,4 +1,4 @@
-"""A worker's requests: messages with a claim token, and what is said of the children that died over them."""
+"""A worker's requests. They give each message a claim token, and record the loss when a child dies over it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from pressroom.worker.request_metrics import ENDS_WORKER, NO_VERDICT, VERDICTS, 
 logger = logging.getLogger(__name__)
 
 MOST_REVOKED = 100
-"""Ids that a slot is told to leave; with more of them it takes nothing by itself."""
+"""Revoked ids that a message lists for its slot. With more of them the slot takes no run from the ledger."""
 
 
 def outlived(callback: Callable[..., None]) -> Callable[..., None]:
-    """What a pool calls in the main process: whatever a handler of somebody's raises in it, the worker goes on."""
+    """Log the errors of a callback of the pool, so that a signal handler that raises does not end the worker."""
 
     @wraps(callback)
     def outliving(self: Any, *args: Any, **options: Any) -> None:
@@ -51,18 +51,18 @@ def outlived(callback: Callable[..., None]) -> Callable[..., None]:
 
 
 class TaskMemoryError(Exception):
-    """A task of plain Celery's ran out of memory."""
+    """A task of plain Celery ran out of memory."""
 
 
 class Identity:
-    """Who this process is in the ledger."""
+    """The identity of this process in the ledger."""
 
     worker_id: int | None = None
     """Set once the worker has registered."""
     cancelled: set[uuid.UUID] = set()
-    """Claims whose process was killed because their run is to be cancelled."""
+    """Claims whose process this worker killed to cancel the run."""
     giving_up = False
-    """The grace period is over: what is killed now is released, not lost."""
+    """Whether the grace period is over. What is killed then is released and does not count as a loss."""
 
 
 identity = Identity()
@@ -70,23 +70,23 @@ _alive: weakref.WeakSet[LedgerRequest] = weakref.WeakSet()
 
 
 def living_requests() -> dict[uuid.UUID, LedgerRequest]:
-    """By their claims, those under which something may run here: the pool has them, and has not told of their end.
+    """Return the requests under whose claims something may run here, by their claim tokens.
 
-    Celery's own sets are emptied when the broker goes away, and not filled before it is back.
+    Celery's own sets of requests do not serve: they are empty while the broker is away.
     """
     while True:
         try:
             return {request.claim.token: request for request in _alive if request.run and not request.is_over}
-        except RuntimeError:  # the main thread has added one meanwhile
+        except RuntimeError:  # The main thread has added a request in the meantime.
             continue
 
 
 class LedgerRequest(CountedRequest):
-    """Celery's request of a task; runs of the ledger carry the worker's id and a claim token to the child."""
+    """Celery's request of a task. For a run of the ledger it carries the worker's id and a claim token to the child."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # There is nothing to acknowledge: see `LedgerAMQP.TaskConsumer`.
+        # Messages are not acknowledged: see `LedgerAMQP.TaskConsumer`.
         self._on_ack = self._on_reject = noop
         kill_points.reach("worker.received")
         header = self._request_dict.get(HEADER)
@@ -96,21 +96,21 @@ class LedgerRequest(CountedRequest):
             self._request_dict[HEADER] = header
         self.run: dict[str, Any] | None = header
         self._since = time.monotonic()
-        self._overran: list[runs.Ended] = []
+        self._overran: list[runs.SettledRun] = []
         _alive.add(self)
 
     @property
     def claim(self) -> runs.Claim:
-        """Of the message's run."""
+        """The claim of the message's own run."""
         assert self.run is not None
         return runs.Claim.of(self.run)
 
     def _not_to_take(self) -> dict[str, Any]:
-        """What must come as messages: tasks that have a rate limit (None: all of them), and ids that are revoked.
+        """Return what a slot must not take from the ledger: tasks with a rate limit (None: any task) and revoked ids.
 
-        Only this process knows: somebody at a command line may have said so just now.
+        Only this process knows them, because `celery control` may set both at any time.
         """
-        state.revoked.purge()  # it does not forget by itself
+        state.revoked.purge()  # Without this, expired ids stay in it.
         if state.revoked_stamps or len(state.revoked) > MOST_REVOKED:
             return {"limited": None, "revoked": []}
         limited = [name for name, task in self._app.tasks.items() if task.rate_limit]
@@ -118,7 +118,7 @@ class LedgerRequest(CountedRequest):
 
     @outlived
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A hard limit is a verdict: the run is a dead letter."""
+        """End the run at its hard limit: it becomes a dead letter."""
         if not soft and self.run is None:
             self._count_failure("TimeLimitExceeded")
         elif not soft and self._is_of_another(timeout):
@@ -130,28 +130,28 @@ class LedgerRequest(CountedRequest):
             give_back()
 
     def _is_of_another(self, timeout: float) -> bool:
-        """End what ran at a hard limit. Whether that was not the message's own run, but one taken after it.
+        """End the run that overran its hard limit. Returns whether the slot took that run after the message's own.
 
-        A pool of processes tells of it twice.
+        A pool of processes reports each hard limit twice.
         """
         assert self.run is not None
         worker_id, own = self.run["worker"], self.claim.run_id
 
-        def overrun(claim: runs.Claim) -> list[runs.Ended]:
+        def overrun(claim: runs.Claim) -> list[runs.SettledRun]:
             self._overran = settle.end_overrun(worker_id, claim.token, timeout)
             return self._overran
 
         if not self._overran:
-            self._tell(overrun)
+            self._write_end(overrun)
             for run in self._overran:
                 if run.run_id != own:
                     state.task_ready(self)
                     self.is_over = True
-                    self._tell_task(run, TimeLimitExceeded(timeout))
+                    self._announce_overrun(run, TimeLimitExceeded(timeout))
         return any(run.run_id != own for run in self._overran)
 
-    def _tell_task(self, run: runs.Ended, error: TimeLimitExceeded) -> None:
-        """As Celery tells the task of a message."""
+    def _announce_overrun(self, run: runs.SettledRun, error: TimeLimitExceeded) -> None:
+        """Call the task's hooks and signal, as Celery does for the task of a message."""
         logger.error("%s[%s] did not end within its hard limit: %s", run.name, run.run_id, error)
         task = self._app.tasks[run.name]
         args, kwargs, _ = json.loads(run.body)
@@ -168,7 +168,7 @@ class LedgerRequest(CountedRequest):
 
     @outlived
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """A child that died gave no verdict: its run, and only its, has lost an attempt and is due again."""
+        """Write the failure of a message. If its child died, records the loss of the runs that the child executed."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         if identity.giving_up:
             return
@@ -181,7 +181,7 @@ class LedgerRequest(CountedRequest):
                 self._on_lost(exc_info, error)
                 return
             if isinstance(error, MemoryError):
-                # Celery would end the worker's main process, which is well.
+                # Celery would end the worker's main process, which has enough memory.
                 error = TaskMemoryError(str(error))
                 exc_info = info_of(error)
             if self.run is not None and not return_ok and not isinstance(error, VERDICTS):
@@ -189,11 +189,11 @@ class LedgerRequest(CountedRequest):
             super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
         finally:
             self.is_over = True
-            # A greenlet or thread may end here, and Celery has asked for its result.
+            # In pools of greenlets or threads this is the task's own thread, which may end here.
             give_back()
 
     def _on_lost(self, exc_info: Any, why: BaseException) -> None:
-        """What Celery and its listeners are told is what became of the run: most often, nothing yet."""
+        """Record the loss. Celery's signals and events follow the run's new status, which is most often not final."""
         error = why if isinstance(why, WorkerLostError) else WorkerLostError(str(why))
         state.task_ready(self)
         lost = runs.Failure("WorkerLostError", str(error), "")
@@ -206,7 +206,7 @@ class LedgerRequest(CountedRequest):
                 [claim.run_id], f"The worker died before it began this task: {error}", self.run.get("attempt")
             )
 
-        self._tell(write, partial(self._announce_lost, exc_info, error))
+        self._write_end(write, partial(self._announce_lost, exc_info, error))
 
     def _announce_lost(self, exc_info: Any, error: Exception, status: str) -> None:
         if status == "succeeded":
@@ -221,20 +221,20 @@ class LedgerRequest(CountedRequest):
             self.send_event("task-failed", exception=saferepr(error), traceback=exc_info.traceback)
 
     def _fail_unclaimed(self, error: Exception) -> None:
-        """The message could be taken, but not be begun. Where the run was claimed, that wrote its end."""
+        """Make a run whose message failed before the claim a dead letter. Does nothing if the run was claimed."""
         assert self.run is not None
         attempt = self.run.get("attempt")
-        self._tell(lambda claim: settle.fail_unclaimed(claim.run_id, error, attempt))
+        self._write_end(lambda claim: settle.fail_unclaimed(claim.run_id, error, attempt))
 
     def _not_handed_over(self, error: Exception) -> None:
-        """The pool cannot take it."""
+        """Write the failure of a message that the pool cannot pass on."""
         state.task_ready(self)
         if self.run is not None:
             self._fail_unclaimed(error)
         self.is_over = True
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        """A `control revoke` from the command line, which knows of no ledger, is one here, too."""
+        """Cancel the run in the ledger, also for a `control revoke` from the command line."""
         if self.run is None:
             self._count_once("revoked")
             super()._announce_revoked(reason, terminated, signum, expired)
@@ -243,28 +243,31 @@ class LedgerRequest(CountedRequest):
         self.send_event("task-revoked", terminated=terminated, signum=signum, expired=expired)
         self._already_revoked = True
         if terminated:
-            self._tell(lambda claim: settle.revoke_claimed(claim.run_id, claim.token))
+            self._write_end(lambda claim: settle.revoke_claimed(claim.run_id, claim.token))
         else:
-            self._tell(lambda claim: settle.revoke_waiting(claim.run_id))
+            self._write_end(lambda claim: settle.revoke_waiting(claim.run_id))
 
     def _count_ended(self) -> None:
         if self.run is not None:
-            self._tell(lambda claim: None)
+            self._write_end(lambda claim: None)
 
-    def _tell(
+    def _write_end(
         self, write: Callable[[runs.Claim], object], announce: Callable[[str], object] = lambda status: None
     ) -> None:
-        """Write how it ended, count that and announce the run's status then."""
+        """Write the end of the message's own run, count it, and call ``announce`` with the run's new status.
+
+        Tries again later if Postgres does not answer.
+        """
         assert self.run is not None
         run, claim = self.run, self.claim
 
         def write_and_count() -> None:
             written = write(claim)
-            # What was claimed after it. Where there is anything, the message's own run had ended.
+            # The slot claims other runs only after the message's own run has ended.
             lost = settle.record_lost_bundle(run["worker"], claim.token)
             others = backlog.ended_under(claim.token, claim.run_id, time.monotonic() - self._since)
             transaction.on_commit(lambda: self._count_others(others, lost))
-            # The child may have ended it before it died, or not begun it: then no attempt is lost.
+            # If the child had already ended the run, or not begun it, no attempt is lost.
             status, error_type = runs.standing(claim)
             if status == "queued" and not written:
                 return

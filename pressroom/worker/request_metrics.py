@@ -1,4 +1,4 @@
-"""Celery's request of a task, counted by what it is told of it: accepted, succeeded, failed, to be retried, revoked."""
+"""Count what happens to Celery's requests: accepted, succeeded, failed, retried, revoked."""
 
 from __future__ import annotations
 
@@ -15,27 +15,26 @@ from celery.exceptions import Ignore, Reject, Retry, TaskRevokedError, WorkerLos
 from celery.worker.request import Request
 
 from pressroom.enqueue.envelope import HEADER
-from pressroom.execution.attempt import DROPPED
-from pressroom.execution.backlog import Ran
 from pressroom.execution.outcome import CELERY_STATES, info_of
+from pressroom.execution.slot_report import ExecutedRun, SlotReport
 from pressroom.monitoring.counters import WorkerMetrics, exception_name
-from pressroom.sql.backlog import Finished
-from pressroom.sql.runs import LOST, Ended
+from pressroom.sql.backlog import FinishedRun
+from pressroom.sql.runs import LOST, SettledRun
 
 logger = logging.getLogger(__name__)
 ENDS_WORKER = (SystemExit, KeyboardInterrupt)
-"""What Celery ends a worker by."""
+"""The exceptions by which Celery ends a worker."""
 
 NO_VERDICT = (WorkerLostError, SystemExit, KeyboardInterrupt)
-"""What a child dies of."""
+"""The exceptions of a child that died without a verdict."""
 VERDICTS = (Ignore, Reject, Retry, TimeLimitExceeded, Terminated)
-"""What a child raises that is no error of its message."""
+"""The exceptions of a child that do not mean that its message could not be read."""
 NOT_PICKLED = (RecursionError, PicklingError, TypeError, ValueError, AttributeError, OverflowError, MemoryError)
-"""What a pool raises for a message that it cannot pass on."""
+"""The exceptions that a pool raises for a message that it cannot pass on."""
 
 
 def _forget_job(pool: Any, task_id: str) -> None:
-    """A pool of processes would wait, when it ends, for a job that it never sent."""
+    """Remove a job that was never sent. A pool of processes would wait for it at its end."""
     jobs = getattr(getattr(pool, "_pool", None), "_cache", None)
     if isinstance(jobs, dict):
         for number, job in list(jobs.items()):
@@ -43,8 +42,8 @@ def _forget_job(pool: Any, task_id: str) -> None:
                 del jobs[number]
 
 
-def count_lost(run: Ended, queue: str | None) -> None:
-    """A run taken without a message whose attempt was lost."""
+def count_lost(run: SettledRun, queue: str | None) -> None:
+    """Count the lost attempt of a run that a slot took without a message."""
     if (metrics := WorkerMetrics.current) is None:
         return
     labels = metrics.task(run.name, queue)
@@ -56,20 +55,20 @@ def count_lost(run: Ended, queue: str | None) -> None:
         (metrics.revoked if run.status == "cancelled" else metrics.lost).labels(*labels).inc()
 
 
-# The stubs know half of this class.
+# The stubs cover half of this class.
 _Request: Any = Request
 
 
 class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
-    """One outcome is counted, however often Celery tells of it. What a died child did is not known here."""
+    """Counts one outcome per request, however often Celery reports it. A dead child's outcome is not visible here."""
 
     _request_dict: dict[str, Any]
     _is_counted = False
     is_over = False
-    """How it ended is told, or its process is dead."""
+    """Whether its end was reported, or its process is dead."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Celery makes of each task's request a quicker class, whose ``on_success`` asks no base class."""
+        """Wrap the methods of the classes that Celery makes per task, whose ``on_success`` calls no base class."""
         super().__init_subclass__(**kwargs)
         hand_over = cls.__dict__.get("execute_using_pool")
         if hand_over is not None:
@@ -81,7 +80,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
                     logger.exception("%s[%s] cannot be handed to the pool", self.name, self.id)
                     _forget_job(pool, self.id)
                     self._not_handed_over(error)
-                    # At which Celery frees the slot.
+                    # This error makes Celery free the slot.
                     raise TaskRevokedError(self.id) from error
 
             cls.execute_using_pool = execute_using_pool
@@ -89,12 +88,17 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         if quicker is not None:
 
             def on_success(self: Any, outcome: Any, **options: Any) -> Any:
-                if isinstance(outcome, ExceptionInfo):  # what a thread or a greenlet died of
+                if isinstance(outcome, ExceptionInfo):  # A thread or a greenlet died of this.
                     return self.on_failure(outcome)
-                if outcome[2] is None:  # a greenlet that was ended, as if that were a success
+                failed, value, runtime = outcome
+                if runtime is None:  # Celery passes an ended greenlet off as a success.
                     self._count_ended()
-                else:
-                    self._count_success(*outcome)
+                elif isinstance(value, SlotReport):
+                    self._count_report(value, runtime)
+                    # Celery's own code expects the text of the result.
+                    outcome = (failed, value.text, runtime)
+                elif not failed:
+                    self._count_success(runtime)
                 try:
                     return quicker(self, outcome, **options)
                 finally:
@@ -107,7 +111,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         self._count_once("received", is_outcome=False)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """A slot has it."""
+        """Count the start, when a slot has accepted the task."""
         super().on_accepted(pid, time_accepted)
         self._count_once("started", is_outcome=False)
         due = self._request_dict.get(HEADER, {}).get("due")
@@ -115,9 +119,9 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
             metrics.wait.labels(*self._labels(metrics)).observe(max(0.0, time.time() - due))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """The task raised something, or asks for something by raising it."""
+        """Count what the task raised: an error, or a request such as Retry."""
         error = exc_info.exception
-        if isinstance(error, ExceptionWithTraceback):  # as which a child's comes
+        if isinstance(error, ExceptionWithTraceback):  # The pool wraps a child's exceptions.
             error = error.exc
         if isinstance(error, Retry):
             self._count_once("retried")
@@ -129,68 +133,78 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
             self._count_failure(exception_name(exc_info.exception))
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
-    def _count_success(self, failed: bool, told: Any, runtime: float) -> None:
-        if failed:
-            return
-        for ran in getattr(told, "also", ()):
-            self._count_other(ran)
-        if told == DROPPED:
+    def _count_report(self, report: SlotReport, runtime: float) -> None:
+        for run in report.others:
+            self._count_other(run)
+        if report.is_dropped:
             self._count_once("dropped")
-        elif self._count_once("succeeded") and (metrics := WorkerMetrics.current):
+        else:
+            self._count_success(runtime)
+
+    def _count_success(self, runtime: float) -> None:
+        if self._count_once("succeeded") and (metrics := WorkerMetrics.current):
             metrics.runtime.labels(*self._labels(metrics)).observe(runtime)
 
-    def _count_other(self, ran: Ran) -> None:
-        """A run that its slot took after it: no message came of it."""
+    def _count_other(self, run: ExecutedRun) -> None:
+        """Count a run that the slot took from the ledger, and send Celery's events of it."""
         if self._eventer and self._eventer.enabled:
-            self._tell_of(ran)
+            self._send_events(run)
         metrics = WorkerMetrics.current
         if metrics is None:
             return
-        labels = self._labels(metrics, ran.name)
+        labels = self._labels(metrics, run.name)
         for counter in (metrics.sent, metrics.received, metrics.started):
             counter.labels(*labels).inc()
-        if ran.waited is not None:
-            metrics.wait.labels(*labels).observe(max(0.0, ran.waited))
-        if ran.state == states.SUCCESS:
-            metrics.succeeded.labels(*labels).inc()
-            metrics.runtime.labels(*labels).observe(ran.runtime)
-        elif ran.state == states.FAILURE:
-            metrics.count_failure(labels, ran.error_type)
-        elif ran.state in (states.RETRY, states.REJECTED, DROPPED):
-            counter = {states.RETRY: metrics.retried, states.REJECTED: metrics.rejected}.get(ran.state, metrics.dropped)
-            counter.labels(*labels).inc()
-            if ran.state == states.REJECTED and ran.error_type:  # not handed back: it will not run again
-                metrics.count_failure(labels, ran.error_type)
+        if run.waited is not None:
+            metrics.wait.labels(*labels).observe(max(0.0, run.waited))
+        self._count_state(metrics, labels, run)
 
-    def _tell_of(self, ran: Ran) -> None:
-        """Celery's events of it, for who counts those."""
+    def _count_state(self, metrics: WorkerMetrics, labels: tuple[str, str, str], run: ExecutedRun) -> None:
+        if run.state == states.SUCCESS:
+            metrics.succeeded.labels(*labels).inc()
+            metrics.runtime.labels(*labels).observe(run.runtime)
+        elif run.state == states.FAILURE:
+            metrics.count_failure(labels, run.error_type)
+        elif run.state == states.RETRY:
+            metrics.retried.labels(*labels).inc()
+        elif run.state == states.REJECTED:
+            metrics.rejected.labels(*labels).inc()
+            if run.error_type:  # The task did not hand it back, so it will not run again.
+                metrics.count_failure(labels, run.error_type)
+        elif run.state is None:
+            metrics.dropped.labels(*labels).inc()
+
+    def _send_events(self, run: ExecutedRun) -> None:
+        """Send Celery's events of a run without a message."""
         ends: dict[str, tuple[str, dict[str, Any]]] = {
-            states.SUCCESS: ("task-succeeded", {"result": "", "runtime": ran.runtime}),
-            states.FAILURE: ("task-failed", {"exception": f"{ran.error_type}()", "traceback": ""}),
-            states.RETRY: ("task-retried", {"exception": f"{ran.error_type}()", "traceback": ""}),
+            states.SUCCESS: ("task-succeeded", {"result": "", "runtime": run.runtime}),
+            states.FAILURE: ("task-failed", {"exception": f"{run.error_type}()", "traceback": ""}),
+            states.RETRY: ("task-retried", {"exception": f"{run.error_type}()", "traceback": ""}),
             states.REJECTED: ("task-rejected", {"requeue": False}),
         }
         send = self._eventer.send
-        told = {"name": ran.name, "args": "", "kwargs": "", "retries": ran.retries, "eta": None}
-        send("task-sent", uuid=ran.celery_id, queue=self.delivery_info.get("routing_key"), **told)
-        send("task-received", uuid=ran.celery_id, **told)
-        send("task-started", uuid=ran.celery_id)
-        if ran.state in ends:
-            kind, fields = ends[ran.state]
-            send(kind, uuid=ran.celery_id, **fields)
+        call = {"name": run.name, "args": "", "kwargs": "", "retries": run.retries, "eta": None}
+        send("task-sent", uuid=run.celery_id, queue=self.delivery_info.get("routing_key"), **call)
+        send("task-received", uuid=run.celery_id, **call)
+        send("task-started", uuid=run.celery_id)
+        if run.state in ends:
+            kind, fields = ends[run.state]
+            send(kind, uuid=run.celery_id, **fields)
 
     def _not_handed_over(self, error: Exception) -> None:
-        """The pool cannot take it."""
+        """Fail a message that the pool cannot pass on."""
         self.on_failure(info_of(error))
 
     def _count_ended(self) -> None:
-        """What was ended from outside, and said nothing of itself."""
+        """Do nothing. `LedgerRequest` counts a run that was ended from outside as the ledger has it."""
 
-    def _count_others(self, ended: Iterable[Finished], lost: Iterable[Ended]) -> None:
-        """What the child that died would have told of, as the ledger has it."""
+    def _count_others(self, ended: Iterable[FinishedRun], lost: Iterable[SettledRun]) -> None:
+        """Count the other runs of a slot whose child died before it reported them, as the ledger has them."""
         for one in ended:
             state = CELERY_STATES[one.status]
-            self._count_other(Ran(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type))
+            self._count_other(
+                ExecutedRun(one.celery_id, one.name, 0, one.waited, one.runtime or 0.0, state, one.error_type)
+            )
         for run in lost:
             count_lost(run, self.delivery_info.get("routing_key"))
 
@@ -208,7 +222,7 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
         return True
 
     def _count_status(self, status: str, error_type: str) -> None:
-        """An outcome as the ledger has it."""
+        """Count the outcome that the ledger has, by the run's status."""
         if status == "dead":
             self._count_failure(error_type)
         else:
@@ -217,6 +231,6 @@ class CountedRequest(_Request):  # type: ignore[misc]  # see _Request
                 self._count_once(counter[status])
 
     def _labels(self, metrics: WorkerMetrics, name: str | None = None) -> tuple[str, str, str]:
-        """Of the task itself, or of another in its queue."""
-        # Not the name that a message may give itself (``shadow``).
+        """Return the labels of the task, or of the task ``name`` in the same queue."""
+        # A message may give its task another name (``shadow``), which must not become a label.
         return metrics.task(name or self._task.name, self.delivery_info.get("routing_key"))

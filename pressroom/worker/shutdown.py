@@ -1,4 +1,4 @@
-"""How a worker ends: running tasks have a grace period, and what they leave undone is due again."""
+"""Shut a worker down: running tasks get a grace period, and what does not end in it becomes due again."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from pressroom.worker.request import identity
 logger = logging.getLogger(__name__)
 
 AFTER_EXIT = 1.0
-"""Seconds between the release of what threads and greenlets ran and its being due: the process exits meanwhile."""
+"""Seconds until the released runs of threads and greenlets are due. The process exits in the meantime."""
 LONGEST_END = 10.0
-"""Seconds that a worker which runs nothing has to end by itself."""
+"""Seconds that a worker without running tasks has to end by itself."""
 
 
-def is_told_to_end() -> bool:
-    """Whether Celery was told to end, with an exit code, which may be 0."""
+def is_asked_to_end() -> bool:
+    """Return whether Celery was asked to end. It was if an exit code is set, which may be 0."""
     codes: tuple[Any, Any] = (state.should_stop, state.should_terminate)
     return any(code is not None and code is not False for code in codes)
 
 
 class Shutdown:
-    """What a worker does from SIGTERM to its exit."""
+    """Carries a worker from SIGTERM to its exit."""
 
     def __init__(self, worker: Any, heartbeat: Heartbeat) -> None:
         self._worker = worker
@@ -42,15 +42,15 @@ class Shutdown:
         self._pid = os.getpid()
 
     def start_grace(self, **_: Any) -> None:
-        """SIGTERM: running tasks have the grace period to end."""
+        """Start the grace period, on SIGTERM."""
         self._heartbeat.is_ending = True
         start_native_thread(self._give_up)
 
     def _give_up(self) -> None:
-        """Once the grace period is over, kill the children, and when they are gone release what they ran.
+        """Wait for the end of the grace period, kill the children, and release their runs once they are gone.
 
-        A worker that runs nothing does not take so long: Celery's loop hangs, as it tries to tell Redis, which is gone,
-        that it lives.
+        A worker that runs nothing but does not end waits only LONGEST_END: Celery's loop then hangs, because it tries
+        to send its heartbeat to a Redis that is gone.
         """
         began = at_work = now = time.monotonic()
         while now < began + settings.TASKRUNS_GRACE and now < at_work + LONGEST_END:
@@ -60,13 +60,15 @@ class Shutdown:
                 at_work = now
         own_connection()
         identity.giving_up = True
-        logger.warning("not ended %.1f s after it was told to: what still runs is killed, and due again", now - began)
-        # Without children to kill the process itself must be gone before its runs are due.
+        logger.warning(
+            "not ended %.1f s after the shutdown began: killing what still runs, which becomes due again", now - began
+        )
+        # If there are no children to kill, this process must be gone before its runs are due.
         self.leave(after=None if children.kill(self._worker.pool) else AFTER_EXIT)
         os._exit(0)
 
     def leave(self, after: float | None = None) -> None:
-        """Sign off, and release what is still claimed: due again ``after`` seconds."""
+        """Sign off, and release what is still claimed. It becomes due ``after`` seconds from now, or as before."""
         if os.getpid() != self._pid:
             return
         self._heartbeat.stop()
@@ -74,14 +76,14 @@ class Shutdown:
             return
         try:
             write_rest()
-            # Together: the reconciler must not find them running on a dead worker, and count that as a loss.
-            was_told_to = self._heartbeat.is_ending or is_told_to_end()
+            # In one transaction: otherwise the reconciler could find the runs on a dead worker and count losses.
+            was_asked_to = self._heartbeat.is_ending or is_asked_to_end()
             with transaction.atomic():
-                given_up = runs.release(identity.worker_id, after)
-                # One that ends by an error may do so because of a message that it was about to begin.
-                workers.end([identity.worker_id], lost=not was_told_to)
+                released = runs.release(identity.worker_id, after)
+                # A worker that ends by an error may do so because of a message that it was about to begin.
+                workers.end([identity.worker_id], lost=not was_asked_to)
         except (DatabaseError, InterfaceError):
-            logger.exception("could not sign off; the heartbeat's silence will tell")
+            logger.exception("could not sign off; the reconciler will notice the silent heartbeat")
             return
-        if given_up:
-            logger.warning("%s running tasks were given up and are due again", given_up)
+        if released:
+            logger.warning("released %s running tasks, which are due again", released)

@@ -69,7 +69,7 @@ BROADCAST: dict[str, tuple[str, int, str]] = {
     "control revoke": ("nosuch", 0, "flagged as revoked"),
     "control revoke_by_stamped_headers": ("colour=red", 0, "colour"),
     "control terminate": ("SIGKILL nosuch", 0, "one@here"),
-    "control time_limit": ("probe.now 5 10", 69, "a task's time limits stand in the code and in app/queues.py"),
+    "control time_limit": ("probe.now 5 10", 69, "a task's time limits come from the code and from TASKRUNS_QUEUES"),
     "status": ("", 0, "1 node online"),
     "control shutdown": ("-d nobody@nowhere", 69, "No nodes replied"),
 }

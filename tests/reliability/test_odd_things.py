@@ -65,7 +65,7 @@ def test_a_queue_that_redis_refuses_waits_and_the_others_go_on(stack: Stack, eff
     worker = stack.worker("--queues=default,emails", **ODD)
     redis_server.client().set(prefixed("emails"), "no list")
     waiting = tasks.effect.apply_async([effects, "later"], queue="emails")
-    relay.wait_for("Redis takes no message for queue emails")
+    relay.wait_for("Redis refuses messages for queue emails")
     plain_ones_go_on(effects)
     assert TaskRun.of(waiting).status == Status.QUEUED
 

@@ -48,7 +48,7 @@ def test_an_unknown_task_waits_for_a_worker_that_knows_it(stack: Stack, effects:
     stack.relay()
     old = stack.worker(include="tests.support.probes", TASKRUNS_UNKNOWN_PAUSE="0.5")
     result = tasks.effect.delay(effects, "new")
-    old.wait_for("no task is called 'probe.effect' here")
+    old.wait_for("this worker knows no task 'probe.effect'")
     until(lambda: TaskRun.of(result).error_type == "NotRegistered", "who looks at it sees why it waits")
     assert TaskRun.of(result).status == Status.QUEUED
     stack.worker()

@@ -72,7 +72,7 @@ def test_a_fault_under_load(
     call(effects, range(COUNT, COUNT + 20))
     assert time.monotonic() - began < 4.0
     # Full, it answers: each queue waits by itself.
-    relay.wait_for("Redis takes no message" if fault is full else "Redis is away")
+    relay.wait_for("Redis refuses messages" if fault is full else "Redis is away")
     mend()
     came_back(effects)
     until(done, "everything is done")

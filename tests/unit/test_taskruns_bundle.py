@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 import uuid
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import transaction
 from django.db.models import F
 
+from pressroom.execution.slot_report import ExecutedRun, SlotReport
 from pressroom.models import Status, TaskRun
 from pressroom.sql import backlog, ends, runs, workers
+from pressroom.worker.request_metrics import CountedRequest
 from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -31,12 +35,12 @@ class Slot:
         self.limits = json.dumps({"timelimit": json.loads(run.headers)["timelimit"]})[1:-1]
 
     def exchange(
-        self, most: int, *ended: backlog.Success, revoked: Sequence[str] = ()
-    ) -> tuple[set[uuid.UUID], list[backlog.Taken]]:
+        self, most: int, *ended: backlog.SuccessToWrite, revoked: Sequence[str] = ()
+    ) -> tuple[set[uuid.UUID], list[backlog.ClaimedRun]]:
         names = ["probe.effect", "probe.hold"]
         return backlog.exchange(self.first, self.worker, ended, names, revoked, self.limits, most)
 
-    def take(self, most: int = 100, revoked: Sequence[str] = ()) -> list[backlog.Taken]:
+    def take(self, most: int = 100, revoked: Sequence[str] = ()) -> list[backlog.ClaimedRun]:
         return self.exchange(most, revoked=revoked)[1]
 
 
@@ -46,7 +50,7 @@ def call(count: int, **options: Any) -> list[TaskRun]:
     return [TaskRun.of(result) for result in results]
 
 
-def ids(taken: list[backlog.Taken]) -> list[uuid.UUID]:
+def ids(taken: list[backlog.ClaimedRun]) -> list[uuid.UUID]:
     return [one.claim.run_id for one in taken]
 
 
@@ -91,7 +95,9 @@ def test_what_is_more_urgent_and_due_goes_first() -> None:
     call(1, priority=4, expires=-1)
     call(1, priority=10)
     assert ids(slot.take()) == [urgent.pk]
-    assert ids(slot.exchange(9, backlog.Success(slot.first, "null", None, 0.0, 0.0))[1]) == [urgent.pk]  # as before
+    assert ids(slot.exchange(9, backlog.SuccessToWrite(slot.first, "null", None, 0.0, 0.0))[1]) == [
+        urgent.pk
+    ]  # as before
     TaskRun.objects.filter(pk=urgent.pk).update(status=Status.SUCCEEDED)
     assert ids(slot.take()) == [less.pk]
 
@@ -124,7 +130,7 @@ def test_an_answer_lost_is_had_again() -> None:
     call(4)
     taken = slot.take(2)
     assert ids(slot.take(2)) == ids(taken)
-    successes = [backlog.Success(one.claim, f'"{number}"', None, 2.0, 1.0) for number, one in enumerate(taken)]
+    successes = [backlog.SuccessToWrite(one.claim, f'"{number}"', None, 2.0, 1.0) for number, one in enumerate(taken)]
     ended, more = slot.exchange(2, *successes)
     assert ended == set(ids(taken))
     assert slot.exchange(2, *successes) == (ended, more)
@@ -142,7 +148,7 @@ def test_a_claim_lost_is_not_ended() -> None:
     call(2)
     mine, lost = slot.take(2)
     TaskRun.objects.filter(pk=lost.claim.run_id).update(claim=uuid.uuid4())
-    successes = [backlog.Success(one.claim, "null", None, 0.0, 0.0) for one in (mine, lost)]
+    successes = [backlog.SuccessToWrite(one.claim, "null", None, 0.0, 0.0) for one in (mine, lost)]
     ended, _ = slot.exchange(0, *successes)
     assert ended == {mine.claim.run_id}
     assert TaskRun.objects.get(pk=lost.claim.run_id).status == Status.RUNNING
@@ -165,7 +171,7 @@ def test_what_a_dead_child_would_have_told() -> None:
     slot = Slot()
     call(4)
     well, badly, again, _ = slot.take(4)
-    slot.exchange(0, backlog.Success(well.claim, "null", None, 3.0, 1.0))
+    slot.exchange(0, backlog.SuccessToWrite(well.claim, "null", None, 3.0, 1.0))
     ends.fail(badly.claim, runs.Failure("KeyError", "'x'", ""), None)
     TaskRun.objects.filter(pk=again.claim.run_id).update(status=Status.RETRYING)
     told = {one.celery_id: one for one in backlog.ended_under(slot.first.token, slot.first.run_id, 60.0)}
@@ -176,3 +182,35 @@ def test_what_a_dead_child_would_have_told() -> None:
     }
     assert told[well.celery_id].runtime == pytest.approx(2.0, abs=0.01)
     assert told[badly.celery_id].error_type == "KeyError"
+
+
+@pytest.mark.parametrize(
+    ("report", "text", "events"),
+    [
+        ("'well'", "'well'", []),
+        (SlotReport("dropped", is_dropped=True), "dropped", []),
+        (
+            SlotReport("'well'", others=(ExecutedRun("an-id", "probe.effect", 0, None, 0.5, "SUCCESS", ""),)),
+            "'well'",
+            ["task-sent", "task-received", "task-started", "task-succeeded"],
+        ),
+    ],
+    ids=["plain", "dropped", "bundle"],
+)
+def test_celery_reads_text_whatever_a_slot_reports(report: str | SlotReport, text: str, events: list[str]) -> None:
+    seen: list[Any] = []
+    sent: list[str] = []
+
+    class Request(CountedRequest):
+        _eventer = SimpleNamespace(enabled=True, send=lambda kind, **fields: sent.append(kind))
+        delivery_info = {"routing_key": "default"}
+
+        def on_success(self, outcome: Any) -> None:
+            seen.append(outcome)
+
+    request = Request.__new__(Request)
+    # As it comes from a child process.
+    request.on_success((0, pickle.loads(pickle.dumps(report)), 0.1))  # noqa: S301 - our own
+    assert seen == [(0, text, 0.1)]
+    assert type(seen[0][1]) is str
+    assert sent == events

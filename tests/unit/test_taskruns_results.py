@@ -16,7 +16,7 @@ from pressroom import context
 from pressroom.celery_app.result_backend import LedgerBackend, RedisLedgerBackend
 from pressroom.execution import settle
 from pressroom.execution.execution import Execution
-from pressroom.execution.outcome import Verdict
+from pressroom.execution.outcome import AttemptOutcome
 from pressroom.models import Status, StoredResult, TaskRun, Worker
 from pressroom.sql import chords, ends, runs
 from tests.support.probes import tasks
@@ -111,7 +111,7 @@ def test_get_of_a_call_that_waits_for_the_finish_is_refused() -> None:
     try:
         running.end_body()
         held = tasks.effect.delay("nowhere", "held")
-        with allow_join_result(), pytest.raises(RuntimeError, match="stored with that end"):
+        with allow_join_result(), pytest.raises(RuntimeError, match="stored when the task that made it ends"):
             held.get(timeout=60)
     finally:
         context._current.reset(reset)
@@ -198,9 +198,9 @@ def end(backend: Any, value: Any, state: str = states.SUCCESS) -> str:
         running.end_body()
         backend.store_result(run.celery_id, value, state)
         if state == states.SUCCESS:
-            assert running.finish(Verdict(state))
+            assert running.finish(AttemptOutcome(state))
         else:
-            assert running.finish(Verdict(state, runs.Failure(type(value).__name__, str(value), "")))
+            assert running.finish(AttemptOutcome(state, runs.Failure(type(value).__name__, str(value), "")))
     finally:
         context._current.reset(reset)
     return run.celery_id
@@ -248,7 +248,7 @@ def test_redis_that_is_away_keeps_no_result_from_being_told(
     assert told == ["the others"]
     # Asked once, and not again for a while.
     assert redis_backend.copy.missed == 7
-    assert caplog.text.count("Redis gets no copies of results") == 1
+    assert caplog.text.count("Redis does not answer: no copies of results") == 1
 
 
 @pytest.mark.django_db(transaction=True)
