@@ -138,7 +138,7 @@ def pay(api: Api) -> tuple[Started, str] | None:
     try:
         task, taken = api.call("POST", f"{url}pay/", 202, card)
     except Refused as error:
-        if error.response.status_code == 409 and "not set up" in error.response.text:
+        if error.response.status_code == 409 and "does not accept payments" in error.response.text:
             return None
         raise
     return Started("pay an order", taken, [task]), url
