@@ -193,7 +193,7 @@ def test_pings_are_noted_and_those_no_longer_wanted_forgotten(server: Web, setti
     assert found[up].latency_ms is not None
     assert (found[down].status, found[down].error) == (503, "")
     assert found[forbidden].status is None
-    assert "no public address" in found[forbidden].error
+    assert "not a public address" in found[forbidden].error
 
     server.answer = lambda exchange, asked: exchange.reply(503)
     settings.PING_URLS = [up]
