@@ -172,7 +172,7 @@ class PasswordResetView(_LinkView):
 
 
 class EmailChangeView(_AccountView):
-    """Request a mail with a link that makes a new address the account's own. Until the link is used, nothing changes.
+    """Change your e-mail address. A mail with a link goes to the new address. Nothing changes until the link is used.
 
     If you give the current address, the link confirms it. The answer does not reveal whether another account has the
     address.

@@ -199,13 +199,27 @@ def _in_order_of(ids: list[int], posts: QuerySet[Post]) -> QuerySet[Post]:
     return posts.filter(pk__in=ids).annotate(place=place)
 
 
+WRITERS = "Authors may do this with their own posts. With the posts of others it needs a permission."
+
+
 @extend_schema_view(
-    list=extend_schema(summary="List posts"),
-    retrieve=extend_schema(summary="Retrieve a post"),
-    create=extend_schema(summary="Create a draft", examples=examples(request=WRITTEN, response=DRAFT)),
-    update=extend_schema(summary="Replace a post's text"),
-    partial_update=extend_schema(summary="Change a post's text"),
-    destroy=extend_schema(summary="Delete a post"),
+    list=extend_schema(
+        summary="List posts", description="List posts, newest first, or the results of a search, best match first."
+    ),
+    retrieve=extend_schema(
+        summary="Retrieve a post",
+        description="Retrieve a post. Drafts of others get 404, unless you may view all posts.",
+    ),
+    create=extend_schema(
+        summary="Create a draft",
+        description="Create a draft. This needs the permission to add posts.",
+        examples=examples(request=WRITTEN, response=DRAFT),
+    ),
+    update=extend_schema(summary="Replace a post's text", description=f"Replace a post's title and body. {WRITERS}"),
+    partial_update=extend_schema(
+        summary="Change a post's text", description=f"Change a post's title or body. {WRITERS}"
+    ),
+    destroy=extend_schema(summary="Delete a post", description=f"Delete a post. {WRITERS}"),
 )
 class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     """Published posts are visible to everybody, drafts only to their author and to users who may view all posts."""
@@ -258,7 +272,7 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     @action(detail=True, methods=["post"], throttle_classes=[ScopedRateThrottle], throttle_scope="publish")
     @idempotent
     def publish(self, request: Request, pk: str) -> Response:
-        """Publish a post. Returns at once; mail to subscribers, search index and caches follow in the background.
+        """Publish a post. The answer comes at once. Tasks mail the subscribers and update search index and caches.
 
         Publishing a published post again changes nothing.
         """

@@ -80,7 +80,7 @@ class CoverActions(viewsets.GenericViewSet[Post]):
     )
     @idempotent
     def cover(self, request: Request, pk: str) -> Response:
-        """Upload a cover for a post: a JPEG, PNG or WebP image. A task resizes it; the old cover stays until then."""
+        """Upload a cover for a post, as JPEG, PNG or WebP. The old cover stays until a task has resized the new one."""
         post = self.get_object()
         # An empty body never reaches the parser.
         image = request.data.get("image") if isinstance(request.data, dict) else None

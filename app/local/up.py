@@ -183,7 +183,7 @@ def links(base: str, exporter: int, env: dict[str, str], own: set[str], pids: di
     """
     var = Path(env["VAR_DIR"])
     lines = [
-        ("API documents", f"{base}/api/docs/"),
+        ("API docs", f"{base}/api/docs/"),
         ("Admin", f"{base}/admin/   (admin, admin-demo-1)"),
         ("Tasks", f"{base}/admin/operations/"),
         *([("Feed", f"{base}/feed/")] if (PROJECT / "app" / "blog").is_dir() else []),

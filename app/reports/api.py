@@ -187,7 +187,7 @@ class ReportViewSet(
     )
     @idempotent
     def create(self, request: Request) -> Response:
-        """Order a report. The task shows the progress. When it is done, its ``result_url`` is the URL of the report."""
+        """Order a report. The task shows the progress. When it is done, its `result_url` is the URL of the report."""
         order = ReportOrderSerializer(data=request.data)
         order.is_valid(raise_exception=True)
         wanted = order.validated_data
