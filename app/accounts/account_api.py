@@ -38,33 +38,45 @@ class _Password(serializers.CharField):
 
 @extend_schema_serializer(examples=examples(request={"password": PASSWORD, "new_password": NEW_PASSWORD}))
 class PasswordChangeSerializer(serializers.Serializer[Any]):
+    """The current and the new password."""
+
     password = _Password(help_text="The current password.")
     new_password = _Password()
 
 
 @extend_schema_serializer(examples=examples(request={"email": "kim@example.com"}))
 class AddressSerializer(serializers.Serializer[Any]):
+    """The e-mail address of an account."""
+
     email = serializers.EmailField(max_length=254)
 
 
 @extend_schema_serializer(examples=examples(request={"token": TOKEN, "new_password": NEW_PASSWORD}))
 class PasswordResetSerializer(serializers.Serializer[Any]):
+    """The token from the mail, and the new password."""
+
     token = serializers.CharField(max_length=LONGEST, help_text="The last part of the link in the mail.")
     new_password = _Password()
 
 
 @extend_schema_serializer(examples=examples(request={"email": "kim@example.com", "password": PASSWORD}))
 class EmailChangeSerializer(AddressSerializer):
+    """The new address and the current password."""
+
     password = _Password()
 
 
 @extend_schema_serializer(examples=examples(request={"token": TOKEN}))
 class EmailConfirmSerializer(serializers.Serializer[Any]):
+    """The token from the mail."""
+
     token = serializers.CharField(max_length=LONGEST, help_text="The last part of the link in the mail.")
 
 
 @extend_schema_serializer(examples=examples(request={"password": PASSWORD}))
 class PasswordSerializer(serializers.Serializer[Any]):
+    """The current password."""
+
     password = _Password()
 
 

@@ -71,7 +71,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
     examples=examples(request={"username": "kim", "email": "kim@example.com", "password": PASSWORD})
 )
 class RegistrationSerializer(serializers.Serializer[User]):
-    """The fields of a registration."""
+    """User name, e-mail address and password of the new account."""
 
     username = serializers.CharField(max_length=150)
     email = serializers.EmailField(max_length=254)

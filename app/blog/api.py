@@ -89,13 +89,19 @@ class NotificationSerializer(serializers.ModelSerializer[Notification]):
         model = Notification
         fields = ("status", "told", "total", "error", "started_at", "ended_at")
         read_only_fields = fields
+        extra_kwargs = {
+            "told": {"help_text": "Number of mails that the mail server has accepted or refused."},
+            "total": {"help_text": "Number of active subscribers when the mailing began."},
+        }
 
 
 @extend_schema_serializer(examples=examples(request=WRITTEN, response=PUBLISHED))
 class PostSerializer(serializers.ModelSerializer[Post]):
     """A post."""
 
-    author = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
+    author = serializers.SlugRelatedField[Any](
+        slug_field="username", read_only=True, help_text="User name of the author."
+    )
     slug = serializers.CharField(
         read_only=True, help_text="The post's part of the page's URL. It may contain letters of any script."
     )

@@ -63,6 +63,7 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
         model = Order
         fields = ("id", "url", "plan", "amount", "currency", "status", "failure", "created_at", "paid_at")
         read_only_fields = ("id", "url", "amount", "currency", "status", "failure", "created_at", "paid_at")
+        extra_kwargs = {"failure": {"help_text": "Why the payment failed or stopped, or empty."}}
 
 
 @extend_schema_serializer(examples=examples(request={"payment_method": "pm_card_visa"}))

@@ -56,7 +56,7 @@ CONTENT_TYPES = {"pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}
 
 @extend_schema_serializer(examples=examples(request=ORDER))
 class ReportOrderSerializer(serializers.Serializer[Report]):
-    """The order of a report."""
+    """Type, period and format of the report."""
 
     type = serializers.ChoiceField(choices=Report.Kind.choices, help_text="`subscribers` requires a permission.")
     period = serializers.CharField(
@@ -96,6 +96,7 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
             "created_at", "finished_at", "download",
         )  # fmt: skip
         read_only_fields = fields
+        extra_kwargs = {"size": {"help_text": "Size of the file in bytes."}}
 
     @extend_schema_field(serializers.URLField())
     def get_task(self, report: Report) -> str:
