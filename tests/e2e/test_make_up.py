@@ -195,7 +195,7 @@ def test_nothing_outlives_a_killed_manager_and_the_next_start_works(up: Up, var:
         [sys.executable, "-m", "app.local.beside", "shell"],
         cwd=ROOT, env=up.env, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (gone.returncode, "no `make up` is ready here" in gone.stderr) == (1, True)
+    assert (gone.returncode, "no `make up` is running here" in gone.stderr) == (1, True)
 
     again = Up(var, free_port())
     try:

@@ -154,5 +154,5 @@ class TestBeside:
 
     def test_without_a_make_up_it_says_so(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("VAR_DIR", str(tmp_path))
-        with pytest.raises(SystemExit, match="make shell: no `make up` is ready here"):
+        with pytest.raises(SystemExit, match="make shell: no `make up` is running here"):
             beside.main("shell", [])
