@@ -33,6 +33,11 @@ def host_of(url: str, *schemes: str) -> str | None:
     return parts.hostname if parts.scheme in (schemes or ("http", "https")) else None
 
 
+def secret_schemes() -> tuple[str, ...]:
+    """Return the schemes of a URL that carries a secret: https, and in local mode http as well."""
+    return ("http", "https") if settings.LOCAL else ("https",)
+
+
 def sentry_settings(**_: object) -> Iterator[checks.CheckMessage]:
     """Check that Sentry's library accepts the URL."""
     whole = host_of(settings.SENTRY_DSN) and urlsplit(settings.SENTRY_DSN)
@@ -64,7 +69,7 @@ def external_calls(**_: object) -> Iterator[checks.CheckMessage]:
             yield checks.Error(
                 f"PING_URLS: {url!r} is not an http(s) URL.", hint="For example https://host/.", id="pressroom.E032"
             )
-    if settings.SLACK_WEBHOOK_URL and not host_of(settings.SLACK_WEBHOOK_URL, *(() if settings.LOCAL else ("https",))):
+    if settings.SLACK_WEBHOOK_URL and not host_of(settings.SLACK_WEBHOOK_URL, *secret_schemes()):
         yield checks.Error(
             "SLACK_WEBHOOK_URL is not an https:// URL.",
             hint="The URL is a secret, and each call sends it over the network.",
@@ -81,7 +86,7 @@ def payments(**_: object) -> Iterator[checks.CheckMessage]:
             hint="Set both to accept payments, or neither. Stripe's dashboard shows them under Developers.",
             id="pressroom.E040",
         )
-    if not host_of(settings.STRIPE_API_BASE, *(() if settings.LOCAL else ("https",))):
+    if not host_of(settings.STRIPE_API_BASE, *secret_schemes()):
         yield checks.Error(
             "STRIPE_API_BASE is not an https:// URL.",
             hint="Each call sends the secret key over the network.",

@@ -86,6 +86,7 @@ def _weakness(key: str) -> str | None:
         return f"has {len(key)} characters, fewer than {SHORTEST_KEY}"
     if len(set(key)) < FEWEST_CHARACTERS:
         return f"has {len(set(key))} different characters, fewer than {FEWEST_CHARACTERS}"
+    # A text occurs inside of its own double only if it repeats a shorter text.
     if key in (key + key)[1:-1]:
         return "is a short text repeated"
     if any(word in key.lower() for word in DEFAULTS):

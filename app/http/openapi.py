@@ -139,7 +139,10 @@ HEADERS = {
         "schema": {"type": "string", "enum": ["true"]},
     },
     "Link": {"description": "The `next` and the `prev` page (RFC 8288).", "schema": {"type": "string"}},
-    "Location": {"description": "The URL of the resource.", "schema": {"type": "string", "format": "uri"}},
+    "Location": {
+        "description": "The URL of the created object, or of the task.",
+        "schema": {"type": "string", "format": "uri"},
+    },
     "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer", "minimum": 0}},
     "WWW-Authenticate": {"description": "The scheme to authenticate with.", "schema": {"type": "string"}},
 }

@@ -101,7 +101,7 @@ def _verdict(code: int, text: bytes | str) -> Exception:
     said = f"{code} {text.decode(errors='replace') if isinstance(text, bytes) else text}"
     if code == SERVICE_CLOSING:
         return MailUnavailable(said)
-    return (MailRefused if code >= 500 else MailPutOff)(said)
+    return MailRefused(said) if code >= 500 else MailPutOff(said)
 
 
 class FileBackend(BaseEmailBackend):

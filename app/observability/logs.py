@@ -1,7 +1,7 @@
 """Logging: one line an event, as JSON or in colours. Each line carries the ids of its request and task.
 
 django-structlog assigns the request id and passes it on in the header of each task that the request starts. Code logs
-with the standard library. Log lines must contain ids and no personal data; `mask` is the safety net.
+with the standard library. Log lines hold ids and no personal data; `mask` is the safety net.
 """
 
 from __future__ import annotations

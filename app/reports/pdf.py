@@ -7,6 +7,7 @@ any length needs the memory of one page and of the finished pages. All output is
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,7 +99,8 @@ class _Book:
     ) -> None:
         self.canvas.setFont(font, size)
         self.canvas.setFillColor(color)
-        (self.canvas.drawRightString if right else self.canvas.drawString)(x, y, text)
+        draw = self.canvas.drawRightString if right else self.canvas.drawString
+        draw(x, y, text)
 
     # ---- Pages ----
 
@@ -272,12 +274,12 @@ def _bars(chart: Chart, width: float, height: float) -> VerticalBarChart:
     bars.bars[0].fillColor = ACCENT
     bars.bars.strokeColor = None
     bars.barWidth, bars.groupSpacing = 10, 4
-    every = -(-len(chart.labels) // LARGEST_LABELS)
+    every = math.ceil(len(chart.labels) / LARGEST_LABELS)
     bars.categoryAxis.categoryNames = [label if n % every == 0 else "" for n, label in enumerate(chart.labels)]
     step = _step(max(chart.values))
     bars.valueAxis.valueMin = 0
     bars.valueAxis.valueStep = step
-    bars.valueAxis.valueMax = step * -(-max(chart.values) // step)
+    bars.valueAxis.valueMax = step * math.ceil(max(chart.values) / step)
     bars.valueAxis.labelTextFormat = lambda value: f"{value:,.0f}"
     bars.valueAxis.visibleGrid = True
     bars.valueAxis.gridStrokeColor, bars.valueAxis.gridStrokeWidth = RULE, 0.5
