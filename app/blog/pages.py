@@ -85,8 +85,10 @@ def post_page(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def subscribe(request: HttpRequest) -> HttpResponse:
-    """Show and process the subscription form. As in the API, requests are limited by client address, and the answer
-    does not reveal who is subscribed.
+    """Show and process the subscription form.
+
+    As in the API, requests are limited by client address, and the answer does not reveal whether an address is
+    subscribed.
     """
     form = SubscribeForm(request.POST if request.method == "POST" else None)
     status, wait = 200, ""
