@@ -1,4 +1,4 @@
-"""Of the settings, what describes the API: nothing of it is read from the environment."""
+"""The settings that describe the API. None of them comes from the environment."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 
 def description(domain_apps: Collection[str], static_url: str) -> dict[str, Any]:
-    """``SPECTACULAR_SETTINGS`` for a site of these apps, whose static files are below ``static_url``."""
+    """Return ``SPECTACULAR_SETTINGS`` for a site with these apps and static files below ``static_url``."""
     return {
         "TITLE": "Pressroom",
         "DESCRIPTION": "A publishing backend whose slow work never blocks a request and is never lost.",
         "VERSION": "0.1.0",
         "OAS_VERSION": "3.1.0",
-        # A request and an answer have a schema each: neither names what only the other has.
+        # Requests and answers get separate schemas, so that neither lists fields of the other.
         "COMPONENT_SPLIT_REQUEST": True,
         "SERVE_INCLUDE_SCHEMA": False,
         "SWAGGER_UI_DIST": "SIDECAR",
-        # JavaScript; the plugin is in app/static/site/apidocs.js.
+        # This is JavaScript. The plugin is in app/static/site/apidocs.js.
         "SWAGGER_UI_SETTINGS": "{deepLinking: true, plugins: [forScreenReaders]}",
         "SWAGGER_UI_FAVICON_HREF": f"/{static_url}site/favicon.svg",
         "REDOC_DIST": "SIDECAR",

@@ -1,4 +1,4 @@
-"""The project itself as a Django app: its system checks, its logs, and where its errors go."""
+"""The project as a Django app. It sets up the system checks, logging and error reports."""
 
 from django.apps import AppConfig
 from django.conf import settings

@@ -1,4 +1,4 @@
-"""A cache that is only ever a gain: where Redis does not answer at once, there is none for a while."""
+"""A cache that never fails a request: if Redis does not answer at once, the site runs without a cache for a while."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from redis.retry import Retry
 logger = logging.getLogger(__name__)
 
 PAUSE_AFTER_FAILURE = 5.0
-"""Seconds without a try after one that failed."""
+"""Seconds after a failure in which the cache is not tried."""
 
 
 class FailOpenRedisCache(RedisCache):
-    """Django's Redis cache, which neither raises nor waits: a failure is a miss, and 5 s without a try follow it."""
+    """Django's Redis cache, except that it neither raises nor waits. A failure is a miss and closes it for 5 s."""
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         options = {**params.get("OPTIONS", {}), "retry": Retry(NoBackoff(), 0)}
@@ -33,7 +33,7 @@ class FailOpenRedisCache(RedisCache):
             return call()
         except (RedisError, OSError) as error:
             self._closed_until = time.monotonic() + PAUSE_AFTER_FAILURE
-            logger.warning("the cache does not answer, %s s without it: %s", PAUSE_AFTER_FAILURE, error)
+            logger.warning("the cache does not answer, continuing without it for %s s: %s", PAUSE_AFTER_FAILURE, error)
             return otherwise
 
     def add(self, *args: Any, **kwargs: Any) -> bool:

@@ -1,6 +1,7 @@
-"""Settings read from the environment, where each number has its bounds. What is wrong is kept, for a check to say.
+"""Reading and validating settings from the environment. Each number has bounds. Errors are collected for a check.
 
-Nothing here raises: a value that cannot be used leaves the default, and no process starts (``app/checks/``).
+Nothing here raises. An unusable value leaves the default, and the checks keep the process from starting
+(``app/checks/``).
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any
 import environ
 
 MOST = 10**9
-"""No number of bytes, seconds or pixels is larger."""
+"""Default upper bound of a number of bytes, seconds or pixels."""
 TRUE, FALSE = ("1", "true", "on", "yes", "y", "ok"), ("", "0", "false", "off", "no", "n")
 
 
 class Environment(environ.Env):  # type: ignore[misc]  # without types
-    """django-environ's, whose readers judge what they read. ``wrong`` has a sentence for each bad variable.
+    """django-environ's Env with validation. ``wrong`` holds a sentence for each bad variable.
 
-    They have the names of django-environ's own, so that there is no other way to read a number.
+    The methods replace those of django-environ, so that no setting can read a number without validation.
     """
 
     def __init__(self) -> None:
@@ -30,19 +31,19 @@ class Environment(environ.Env):  # type: ignore[misc]  # without types
         self.numbers: set[str] = set()
 
     def int(self, name: str, default: builtins.int, *, least: builtins.int = 1, most: builtins.int = MOST) -> Any:
-        """A whole number from ``least`` to ``most``."""
+        """Read a whole number from ``least`` to ``most``."""
         return self._number(name, builtins.int, default, least, most)
 
     def float(
         self, name: str, default: builtins.float, *, least: builtins.float | None = None, most: builtins.float = MOST
     ) -> Any:
-        """A number from ``least`` to ``most``; without ``least``, above 0."""
+        """Read a number from ``least`` to ``most``. Without ``least`` it must be above 0."""
         return self._number(name, builtins.float, default, least, most)
 
     def _number(self, name: str, kind: Any, default: Any, least: builtins.float | None, most: builtins.float) -> Any:
         self.numbers.add(name)
         text = os.environ.get(name)
-        # A chart or a compose file may hand on a variable that nobody has set.
+        # A chart or a compose file may pass on an unset variable as an empty one.
         if text is None or not text.strip():
             return default
         low = "above 0" if least is None else f"from {least}"
@@ -51,13 +52,13 @@ class Environment(environ.Env):  # type: ignore[misc]  # without types
             value = kind(text) if text.isascii() else math.nan
         except (ValueError, OverflowError):
             value = math.nan
-        if not ((value > 0 if least is None else value >= least) and value <= most):  # false for NaN
+        if not ((value > 0 if least is None else value >= least) and value <= most):  # NaN fails every comparison
             self.wrong[name] = f"{name} is {text[:80]!r}, not {wanted}."
             return default
         return value
 
     def bool(self, name: str, default: builtins.bool = False) -> Any:
-        """On or off: a word that is neither is wrong, where django-environ takes it for off."""
+        """Read a switch. An unknown word is an error; django-environ would read it as off."""
         text = os.environ.get(name)
         if text is None:
             return default
@@ -68,13 +69,13 @@ class Environment(environ.Env):  # type: ignore[misc]  # without types
         return word in TRUE
 
     def json(self, name: str, default: dict[str, Any]) -> Any:
-        """A JSON object."""
+        """Read a JSON object."""
         text = os.environ.get(name, "")
         try:
             value = json.loads(text) if text.strip() else default
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            self.wrong[name] = f"{name} is no JSON object."
+            self.wrong[name] = f"{name} is not a JSON object."
             return default
         return value

@@ -1,6 +1,6 @@
-"""The end of an account: each app that has something of a user's brings ``erasure.py``, with ``erase(user)``.
+"""Deletion of an account. Each app that stores a user's data has an ``erasure.py`` with ``erase(user)``.
 
-One transaction, so that an account is there with all that is its own, or gone with it.
+All of them run in one transaction, so the account and its data are deleted together or not at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pressroom.plugins import parts
 
 
 def erase(user: Any) -> None:
-    """Remove the user's account and what belongs to it. The order does not matter: each sees the user as they were."""
+    """Delete the user's account and data. The order of the apps does not matter: each sees the original user."""
     with transaction.atomic():
         for module in parts("erasure", ["pressroom", *settings.DOMAIN_APPS]):
             module.erase(user)

@@ -1,6 +1,6 @@
-"""The one table of queues. Everything that needs to know a queue is derived from it or checked against it.
+"""The table of queues. Everything else that needs queues is derived from it or checked against it.
 
-Standard library only: the chart's generator and the tests read it without Django.
+Only the standard library is used here, because the chart's generator and the tests read this file without Django.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The schedules of the code: each app's are in its ``schedule.py``, as Celery's ``beat_schedule`` has them."""
+"""The schedules defined in code. Each app's are in its ``schedule.py``, in the form of Celery's ``beat_schedule``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pressroom.plugins import parts
 
 
 def schedules(apps: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Those of these apps together. Raises ValueError where two have the same name, which is the row's in the admin."""
+    """Collect the schedules of these apps. Raises ValueError if two have one name, because it identifies their row."""
     found: dict[str, dict[str, Any]] = {}
     for module in parts("schedule", apps):
         own = module.SCHEDULE
         if twice := found.keys() & own.keys():
-            raise ValueError(f"{module.__name__}: another app has a schedule of this name, too: {', '.join(twice)}")
+            raise ValueError(f"{module.__name__}: another app has a schedule with the same name: {', '.join(twice)}")
         found |= own
     return found

@@ -1,4 +1,4 @@
-"""Routes. Each app of the domain keeps its own in ``urls.py``, with its whole paths."""
+"""Routes. Each app of the site has its own ``urls.py``, with full paths."""
 
 from django.conf import settings
 from django.contrib import admin
@@ -21,7 +21,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", from_here_only(SpectacularSwaggerSplitView.as_view(url_name="schema")), name="docs"),
     path("api/redoc/", from_here_only(SpectacularRedocView.as_view(url_name="schema")), name="redoc"),
-    # What browsers ask for beside a page that names none, as JSON does.
+    # Browsers request this for pages that name no icon, for example for JSON.
     path("favicon.ico", RedirectView.as_view(url=static("site/favicon.ico"))),
     path("api/tasks/", include("pressroom.http.urls")),
     *(path("", include(urls)) for urls in parts("urls", settings.DOMAIN_APPS)),

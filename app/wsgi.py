@@ -15,6 +15,6 @@ from pressroom.checks import refuse_misconfiguration  # noqa: E402
 from pressroom.database.base import DatabaseWrapper  # noqa: E402
 
 DatabaseWrapper.limit = settings.WEB_DATABASE_TIMEOUT
-refuse_misconfiguration(exit_code=3)  # of gunicorn: "failed to boot". With any other it would try again forever
-# Now, once for all processes, and not with the first request of each.
+refuse_misconfiguration(exit_code=3)  # For gunicorn this means "failed to boot". With other codes it retries for ever.
+# Load the routes once for all processes, instead of at the first request of each.
 import_module(settings.ROOT_URLCONF)

@@ -1,8 +1,8 @@
-"""``make bench-fanout``: everybody is told of a post, by a real relay and one worker process, into servers that count.
+"""``make bench-fanout``: mails a post to all subscribers, with a real relay and one worker process.
 
-PostgreSQL (durable, as installed) and Valkey are its own, in a folder that is gone afterwards. The mail servers are
-processes on loopback that take all at once: what is measured is our side of it. Exit code 1 when a recipient was
-missed or told twice; speed is printed, not judged.
+PostgreSQL (durable, as installed) and Valkey run in a temporary folder. The mail servers are processes on loopback that
+accept and count every mail, so the benchmark measures only our side. The exit code is 1 if a recipient was missed or
+mailed twice. Speed is printed, not judged.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from app.local.servers import PROJECT
 from bench.stack import stack
 
 FLAT = 20
-"""MB by which a worker may grow while it works."""
+"""MB by which a worker may grow during the work."""
 ONE_BY_ONE = 50
-"""By SMTP every 50th is told: one by one a million takes too long to wait for."""
+"""By SMTP only every 50th subscriber is mailed, because a million mails one by one would take too long."""
 STUCK = 300.0
-"""Seconds without progress: a hang guard."""
+"""Seconds without progress. This only guards against a hang."""
 
 
 class Counter:
-    """Which recipients were mailed, from addresses like ``s123@example.com``."""
+    """Counts the recipients that were mailed, by addresses like ``s123@example.com``."""
 
     def __init__(self, recipients: int) -> None:
         self.seen = bytearray(recipients + 1)
@@ -57,7 +57,7 @@ class Counter:
 
 
 def serve_like_sendgrid(recipients: int, pipe: Connection) -> None:
-    """POST /v3/mail/send: 202 for everything. Tells its port, then, when asked, what it has counted."""
+    """Answer POST /v3/mail/send with 202. Sends its port through the pipe and, when asked, what it has counted."""
     counter = Counter(recipients)
 
     class Handler(BaseHTTPRequestHandler):
@@ -71,7 +71,7 @@ def serve_like_sendgrid(recipients: int, pipe: Connection) -> None:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Not a line a call."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -83,7 +83,7 @@ def serve_like_sendgrid(recipients: int, pipe: Connection) -> None:
 
 
 def serve_smtp(recipients: int, pipe: Connection) -> None:
-    """A mail server that takes everything. Tells its port, then, when asked, what it has counted."""
+    """Run a mail server that accepts everything. Sends its port through the pipe and, when asked, its counts."""
     counter = Counter(recipients)
 
     class Handler:
@@ -105,15 +105,15 @@ def serve_smtp(recipients: int, pipe: Connection) -> None:
 def mail_server(
     serve: Callable[[int, Connection], None], recipients: int
 ) -> Iterator[tuple[int, Callable[[], dict[str, int]]]]:
-    """A mail server in a process of its own: its port, and a function that ends it and tells what it has counted."""
+    """Run a mail server in its own process. Yields its port and a function that ends it and returns its counts."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(recipients, theirs), daemon=True)
     process.start()
 
     def counted() -> dict[str, int]:
         ours.send("enough")
-        told: dict[str, int] = ours.recv()
-        return told
+        counts: dict[str, int] = ours.recv()
+        return counts
 
     try:
         yield ours.recv(), counted
@@ -124,7 +124,7 @@ def mail_server(
 
 @contextmanager
 def running(name: str, command: list[str], folder: Path, ready: str, **env: str) -> Iterator[psutil.Process]:
-    """A process of the stack, once ``ready`` stands in its log; killed with its children at the end."""
+    """Run a process of the stack. Yields it once its log contains ``ready``; kills it with its children at the end."""
     log = folder / f"{name}.log"
     with log.open("w") as output:
         popen = subprocess.Popen(
@@ -144,13 +144,13 @@ def running(name: str, command: list[str], folder: Path, ready: str, **env: str)
 
 
 def memory(process: psutil.Process) -> float:
-    """MB that the process and its children hold, pages that they share counted for each."""
+    """Return the MB that the process and its children hold. Shared pages count once for each process."""
     return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 1e6
 
 
 @dataclass
 class Measured:
-    """What one way of sending came to."""
+    """The result of one way of sending."""
 
     seconds: float
     begin_mb: float
@@ -159,7 +159,7 @@ class Measured:
 
 
 def prepare(recipients: int) -> int:
-    """Subscribers s1, s2 … and a published post of which they are about to be told. Returns its id."""
+    """Create subscribers s1, s2 … and a published post, and start its mailing. Returns the id of the post."""
     from django.contrib.auth import get_user_model
     from django.db import connection, transaction
 
@@ -185,7 +185,7 @@ def prepare(recipients: int) -> int:
 
 
 def watch(worker: psutil.Process, recipients: int) -> tuple[float, float, float]:
-    """Until all are told: seconds from the call to the end, the worker's MB after its first batch, and at most."""
+    """Wait until all are mailed. Returns the seconds since the call, and the worker's first and highest MB."""
     from pressroom.models import LIVE, Status, TaskRun
 
     begin = most = 0.0
@@ -198,7 +198,7 @@ def watch(worker: psutil.Process, recipients: int) -> tuple[float, float, float]
             most = max(most, memory(worker))
             begin = begin or most
         if sys.stdout.isatty():
-            print(f"\r  {done:,} of {recipients:,} told, {most:.0f} MB\033[K", end="", flush=True)
+            print(f"\r  {done:,} of {recipients:,} mailed, {most:.0f} MB\033[K", end="", flush=True)
         if run.status not in LIVE:
             break
         if time.monotonic() - at > STUCK:
@@ -212,7 +212,7 @@ def watch(worker: psutil.Process, recipients: int) -> tuple[float, float, float]
 
 
 def measure(serve: Callable[[int, Connection], None], url: str, recipients: int, folder: Path) -> Measured:
-    """Tell so many subscribers by the server at ``url``, which has a place for its port."""
+    """Mail the post to this many subscribers. ``url`` is the mail server's, with a placeholder for its port."""
     command = ["-m", "celery", "-A", "app", "worker", "-l", "info", "-Q", "emails", "-P", "prefork", "-c", "1"]
     with mail_server(serve, recipients) as (port, counted):
         env = {"EMAIL_URL": url.format(port), "DEFAULT_FROM_EMAIL": "Press <press@press.example>"}
@@ -226,12 +226,12 @@ def measure(serve: Callable[[int, Connection], None], url: str, recipients: int,
 
 
 def report(title: str, recipients: int, measured: Measured) -> bool:
-    """Print it. Returns whether everybody was told, and once."""
+    """Print the result. Returns whether everybody was mailed exactly once."""
     counted, grown = measured.counted, measured.most_mb - measured.begin_mb
     print(title)
     print(f"  {recipients:,} recipients in {measured.seconds:,.1f} s: {recipients / measured.seconds:,.0f} a second")
     print(f"  {counted['mails']:,} mails by {counted['calls']:,} calls; missed {recipients - counted['different']:,}, "
-          f"told twice {counted['twice']:,}")  # fmt: skip
+          f"mailed twice {counted['twice']:,}")  # fmt: skip
     flat = "yes" if grown <= FLAT else "no"
     print(f"  memory of the worker and its process: {measured.begin_mb:.1f} MB after the first batch, "
           f"{measured.most_mb:.1f} MB at most; flat within {FLAT} MB: {flat}", flush=True)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is measured of one task queue, percentiles, and what is asked of ours beside the others."""
+"""The results of one task queue, percentiles, and the requirements on Pressroom compared to the other queues."""
 
 from __future__ import annotations
 
@@ -9,46 +9,49 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Figures:
-    """Of one task queue. None: not measured, or there is no such thing; ``error`` says what ended it early."""
+    """The results of one task queue. None: not measured or not possible. ``error`` says what ended it early."""
 
     title: str
     versions: dict[str, str] = field(default_factory=dict)
     tasks: int = 0
     enqueue: float | None = None
-    """Calls a second, one by one, each for itself."""
+    """Calls a second, each in its own transaction."""
     enqueue_many: float | None = None
-    """The same, all in one transaction, its commit included."""
+    """Calls a second, all in one transaction, including its commit."""
     drained: float | None = None
     """Tasks a second, from the first effect to the last."""
     drained_with_start: float | None = None
-    """The same from the start of the workers, which found all tasks waiting."""
+    """Tasks a second from the start of the workers, with all tasks waiting at that time."""
     idle_p50: float | None = None
     idle_p99: float | None = None
     """Milliseconds from the commit to the first line of the task, at 20 calls a second."""
     half_rate: float | None = None
-    """Calls a second that were made to measure the same at half of ``drained``."""
+    """Calls a second that were reached when measuring the same at half of ``drained``."""
     half_p50: float | None = None
     half_p99: float | None = None
     cpu_workers: float | None = None
-    """CPU seconds per 1,000 tasks, while the backlog was worked off: of the workers with their children."""
+    """CPU seconds per 1,000 tasks, while the backlog is drained: those of the workers and their children."""
     cpu_beside: float | None = None
-    """Of what runs beside the workers; ours has a relay."""
+    """The same for processes beside the workers. Pressroom has a relay."""
     cpu_postgres: float | None = None
     cpu_redis: float | None = None
     others: float | None = None
-    """Percent of the machine's processors that anything else took meanwhile: what makes these figures worthless."""
+    """Percent of the machine's processors that other processes took meanwhile. A high value makes the row worthless."""
     memory: float | None = None
-    """MB (PSS) of the workers with their children, after the backlog."""
+    """MB (PSS) of the workers and their children, after the backlog."""
     kills: int | None = None
     not_done: int | None = None
-    """Tasks without any effect after so many kills, long after the last effect."""
+    """Tasks without an effect after the kills, long after the last effect."""
     doubled: int | None = None
-    """Effects of tasks that had one already."""
+    """Effects of tasks that already had one."""
     error: str = ""
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The smallest value that so large a share of them does not exceed (nearest rank). Raises ValueError for none."""
+    """Return the smallest value that at least ``share`` of the values do not exceed (nearest rank).
+
+    Raises ValueError if there are no values.
+    """
     ordered = sorted(values)
     if not ordered:
         raise ValueError("no values")
@@ -56,7 +59,7 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def counted(numbers: Iterable[int], calls: Sequence[int]) -> tuple[int, int]:
-    """Of the calls: how many have no effect, and how many effects are second ones. Others' effects do not count."""
+    """Return how many of the calls have no effect, and how many effects are repetitions. Other effects are ignored."""
     called = set(calls)
     effects = [number for number in numbers if number in called]
     return len(called) - len(set(effects)), len(effects) - len(set(effects))
@@ -64,7 +67,7 @@ def counted(numbers: Iterable[int], calls: Sequence[int]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Asked:
-    """Of a value that it is at least, or at most, ``limit``."""
+    """A requirement that a value is at least, or at most, ``limit``."""
 
     text: str
     value: float | None
@@ -73,7 +76,7 @@ class Asked:
 
     @property
     def kept(self) -> bool | None:
-        """None where it was not measured."""
+        """Whether the requirement is met, or None if the value was not measured."""
         if self.value is None:
             return None
         return self.value >= self.limit if self.at_least else self.value <= self.limit
@@ -87,7 +90,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Posts:
-    """Milliseconds that ``POST /api/posts/`` takes so many clients, each with one request after another."""
+    """Milliseconds of ``POST /api/posts/`` with this many clients, each sending one request after another."""
 
     clients: int
     plain_p50: float
@@ -98,7 +101,7 @@ class Posts:
 
 
 def asked(measured: Mapping[str, Figures], posts: Sequence[Posts] = ()) -> list[Asked]:
-    """What is asked of Pressroom beside the others, by the names of the modules that were measured."""
+    """Return the requirements on Pressroom compared to the other queues. ``measured`` has the results by module."""
 
     def ratio(
         text: str, figure: str, peer: str, limit: float, at_least: bool = True, pressroom: str = "pressroom"

@@ -1,8 +1,8 @@
-"""Measure one task queue: ``python -m bench.measure <module of bench.peers> <file for the figures> …``.
+"""Measure one task queue: ``python -m bench.measure <module of bench.peers> <file for the results> …``.
 
-In order: N calls one by one, while no worker runs; the workers start and work them off; then calls at 20 a second,
-and at half of what was worked off, to idle workers; then N calls in one transaction, and the workers again, of which
-one is killed K times, with its children, and started again at once.
+The steps: make N calls one by one, while no worker runs. Start the workers and wait until they have drained the calls.
+Make calls to the idle workers, at 20 a second and at half of the drained rate. Then make N calls in one transaction and
+start the workers again. Meanwhile, kill one worker with its children and restart it at once, K times.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from bench.trees import Commands, busy, cpu, memory
 
 PAYLOAD = "x" * 1024
 STUCK = 60.0
-"""Seconds without any effect after which a backlog counts as stuck."""
+"""Seconds without an effect after which a backlog counts as stuck."""
 MOST_CALLS = 50_000
-"""To measure the time from commit to start."""
+"""Maximum number of calls for measuring the time from commit to start."""
 LONGEST = 900.0
-"""Seconds after the last kill, at most."""
+"""Maximum number of seconds to wait after the last kill."""
 LATE = 30.0
-"""Seconds that the last of these has to begin."""
+"""Seconds that the last of these calls has to begin."""
 IDLE_RATE = 20.0
 
 
 class Run:
-    """One task queue and what was measured of it so far, which is in ``file`` after each step."""
+    """The measurement of one task queue. Each step saves the results so far to ``file``."""
 
     def __init__(self, peer: Peer, file: Path, tasks: int, seconds: float, services: dict[str, psutil.Process]) -> None:
         self.peer = peer
@@ -52,7 +52,7 @@ class Run:
         self.file.write_text(json.dumps(dataclasses.asdict(self.figures)))
 
     def numbers(self, count: int) -> range:
-        """Of tasks that were never called."""
+        """Return numbers for tasks that have not been called yet."""
         first, self._next = self._next, self._next + count
         return range(first, self._next)
 
@@ -67,7 +67,7 @@ class Run:
         return numbers
 
     def enqueue_many(self) -> range:
-        """All in one transaction; one by one, and not measured, where the framework cannot."""
+        """Make all calls in one transaction. If the framework cannot, make them one by one without measuring."""
         from django.db import transaction
 
         numbers = self.numbers(self.tasks)
@@ -83,7 +83,7 @@ class Run:
         return numbers
 
     def drain(self, effects: Effects, workers: Commands, beside: Commands, began: float) -> None:
-        """Wait until all that was enqueued is worked off. Raises RuntimeError when nothing happens for long."""
+        """Wait until all calls are drained. Raises RuntimeError if nothing happens for long."""
         wait_until(lambda: len(effects) > 0, effects, workers)
         groups = {"workers": workers.processes, "beside": beside.processes} | {
             name: [process] for name, process in self.services.items()
@@ -95,7 +95,7 @@ class Run:
         processors = (time.monotonic() - since) * (psutil.cpu_count() or 1)
         elsewhere = busy() - all_before - sum(after.values()) + sum(before.values())
         self.figures.others = max(0.0, 100 * elsewhere / processors)
-        thousands = max(1, counted_after - counted_before) / 1000  # of a handful, all may have begun at the first look
+        thousands = max(1, counted_after - counted_before) / 1000  # a handful may all have begun at the first look
         spent = {name: (after[name] - before[name]) / thousands for name in groups if groups[name]}
         times = [at for _, at in effects.read()]
         self.figures.drained = (len(times) - 1) / (max(times) - min(times))
@@ -106,7 +106,7 @@ class Run:
         self.save()
 
     def commit_to_start(self, rate: float, workers: Commands) -> tuple[float, float, float]:
-        """Calls so many times a second. Returns the rate that came of it, and p50 and p99 in milliseconds."""
+        """Make ``rate`` calls a second. Returns the rate that was reached, and p50 and p99 in milliseconds."""
         effects, committed = Effects(), {}
         numbers = self.numbers(min(MOST_CALLS, max(2, round(rate * self.seconds))))
         began = time.monotonic()
@@ -127,7 +127,7 @@ class Run:
         return came, percentile(waits, 0.5), percentile(waits, 0.99)
 
     def _call_in_transaction(self, number: int) -> dict[int, float]:
-        """Returns when it was committed: before the framework does what it does after a commit."""
+        """Make a call and return the time of its commit, taken before the framework's own work after the commit."""
         from django.db import transaction
 
         committed: dict[int, float] = {}
@@ -148,13 +148,13 @@ class Run:
         self.save()
 
     def kills(self, numbers: range, effects: Effects, workers: Commands, kills: int, settle: float) -> None:
-        """Kill at even steps of the work; then wait until nothing happens any more."""
+        """Kill workers at even steps of the work, then wait until nothing happens any more."""
         done = 0
         for kill in range(kills):
             enough = len(numbers) * (kill + 1) // (kills + 1)
             try:
                 wait_until(lambda enough=enough: len(effects) >= enough, effects, None)
-            except RuntimeError:  # what is left waits for longer than we do: nobody is at work who could be killed
+            except RuntimeError:  # the remaining tasks wait for longer than this does, so no worker is busy
                 break
             workers.kill_and_restart(kill)
             done += 1
@@ -167,11 +167,11 @@ class Run:
         self.figures.kills = done
         self.figures.not_done, self.figures.doubled = counted((number for number, _ in effects.read()), numbers)
         self.save()
-        workers.check()  # one that ended by itself is another story than one that was killed
+        workers.check()  # a worker that ended by itself makes the result invalid
 
 
 def wait_until(condition: Callable[[], bool], effects: Effects, workers: Commands | None) -> None:
-    """Raises RuntimeError when there was no effect for long, or a worker has ended by itself."""
+    """Wait for the condition. Raises RuntimeError if there is no effect for long or a worker has ended by itself."""
     at, seen = time.monotonic(), -1
     while not condition():
         if workers is not None:

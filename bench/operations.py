@@ -1,7 +1,7 @@
-"""``make bench-operations``: what an operations page and a scrape cost when the ledger holds a million runs.
+"""``make bench-operations``: the cost of the operations pages and of a scrape with a million runs in the ledger.
 
-PostgreSQL (durable, as installed) is its own, in a folder that is gone afterwards. Pages are asked for by Django's
-test client: all of the server's work, and no network. Exit code 1 when one costs more than its limit.
+PostgreSQL (durable, as installed) runs in a temporary folder. Django's test client requests the pages, so the results
+contain all of the server's work and no network. The exit code is 1 if a page or the scrape exceeds its limit.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import psutil
 from bench.stack import stack
 
 PAGE_LIMIT, SCRAPE_LIMIT = 300.0, 20.0
-"""Milliseconds of server time that a page, and a scrape of the exporter, may cost."""
+"""Maximum milliseconds of server time of a page and of a scrape of the exporter."""
 REPEATS = 9
 
-# A week of work, a fifth of it in the last hour: n runs from 1, the newest last. Names and ends as in a busy house:
-# most went well, some in a hundred did not, and a backlog waits.
+# A week of work, a fifth of it in the last hour. Runs are numbered from 1; the newest is last. Names and outcomes are
+# like those of a busy site: most runs succeeded, a few in a hundred did not, and a backlog waits.
 FILL = """
 INSERT INTO taskruns_taskrun (id, celery_id, name, queue, priority, status, headers, body, properties, created_at,
     run_at, published_at, started_at, finished_at, attempt, losses, claim, worker_id, progress_message, result,
@@ -74,7 +74,7 @@ FROM (
 
 
 def fill(runs: int) -> None:
-    """So many runs, eight workers, and people who did things."""
+    """Insert this many runs, and eight workers."""
     from django.db import connection
 
     with connection.cursor() as cursor:
@@ -88,7 +88,10 @@ def fill(runs: int) -> None:
 
 
 def scrape() -> Callable[[], int]:
-    """All that the exporter does for Prometheus, but for HTTP. For a second it tells again what it has told."""
+    """Return a function that does all of the exporter's work for a scrape, without HTTP.
+
+    The exporter repeats its last answer for a second.
+    """
     from pressroom.monitoring.exporter import Exporter
 
     exporter = Exporter()
@@ -103,7 +106,7 @@ def scrape() -> Callable[[], int]:
 
 
 def pages(runs: int) -> Iterator[tuple[str, Callable[[], int]]]:
-    """Each page, and what of it could be slow."""
+    """Yield the pages by title, including those that could be slow."""
     from django.contrib.auth import get_user_model
     from django.test import Client
 
@@ -137,9 +140,9 @@ def pages(runs: int) -> Iterator[tuple[str, Callable[[], int]]]:
 
 
 def milliseconds(ask: Callable[[], int], pause: float) -> tuple[list[float], float]:
-    """How long each of REPEATS answers took, after a first one that fills the caches; and their mean time of CPU.
+    """Return the milliseconds of REPEATS answers, after a first one that fills the caches, and their mean CPU time.
 
-    The CPU is this process's and its Postgres sessions': what they took on a machine that does other things, too.
+    CPU time is that of this process and of its Postgres sessions, so other work on the machine does not count.
     """
     from django.db import connection
 
@@ -158,7 +161,7 @@ def milliseconds(ask: Callable[[], int], pause: float) -> tuple[list[float], flo
 
 
 def cpu(connection: Any) -> float:
-    """Seconds of CPU that this process and its Postgres sessions, of which the exporter has its own, have had."""
+    """Return the CPU seconds of this process and of its Postgres sessions, including that of the exporter."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"

@@ -1,4 +1,4 @@
-"""docs/performance.md: two tables between two marks; and their picture."""
+"""Writes the results into docs/performance.md, between two marks, and draws them as a picture."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown, numbers to the right."""
+    """Return a Markdown table with the numbers aligned to the right."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def raised(log: str) -> str:
-    """The exception that ended a program, in a line; empty where there is none."""
+    """Return the exception that ended a program, on one line, or an empty text if there is none."""
     _, found, traceback = log.rpartition("Traceback (most recent call last):")
     if not found:
         return ""
@@ -66,7 +66,7 @@ def posts_row(of: Posts) -> list[str]:
 
 
 def machine() -> str:
-    """Its processors, memory, system and Python, in a line."""
+    """Return processors, memory, system and Python version of this machine, on one line."""
     model = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):
@@ -83,7 +83,7 @@ def versions(measured: Sequence[Figures], services: dict[str, str]) -> str:
 
 
 def block(measured: Sequence[Figures], posts: Sequence[Posts], asked: Sequence[Asked], context: str) -> str:
-    """What stands between the marks. ``context``: sentences on the run."""
+    """Return the text between the marks. ``context`` describes the run in sentences."""
     parts = [context]
     if measured:
         parts += [table(SPEED, [speed_row(one) for one in measured]), "CPU in seconds per 1,000 tasks:"]
@@ -97,7 +97,7 @@ def block(measured: Sequence[Figures], posts: Sequence[Posts], asked: Sequence[A
 
 
 def around(page: Path) -> tuple[str, str]:
-    """What stands before and after the marks. Raises ValueError where the page is not there, or has none."""
+    """Return the text before and after the marks. Raises ValueError if the page or the marks are missing."""
     before, begin, rest = (page.read_text() if page.exists() else "").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -106,7 +106,7 @@ def around(page: Path) -> tuple[str, str]:
 
 
 def write(page: Path, text: str) -> None:
-    """Put it between the marks. Raises ValueError as `around`."""
+    """Replace the text between the marks. Raises ValueError like `around`."""
     before, after = around(page)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
@@ -123,7 +123,7 @@ PANELS = (
 
 
 def picture(measured: Sequence[Figures], path: Path) -> None:
-    """Write a bar for each queue and figure as SVG; ours in another colour."""
+    """Write the bars of each queue and figure as SVG. Those of Pressroom have another colour."""
     panel = GAP + ROW * len(measured)
     drawing = Drawing(WIDTH, panel * len(PANELS) + 10)
     drawing.add(Rect(0, 0, WIDTH, drawing.height, fillColor=white, strokeColor=None))

@@ -1,8 +1,8 @@
-"""What a durable task costs the request: ``python -m bench.posts <file for the figures> <requests>``.
+"""The cost of a durable task for a request: ``python -m bench.posts <file for the results> <requests>``.
 
-Two gunicorns as deployed, one with the site as it is, one where a new post starts a task in its transaction, are asked
-in turn by 1, 10 and 50 clients on connections that are kept. The relay runs; no worker does, whose work is not the
-request's.
+Two gunicorns run as deployed: one with the site as it is, one where a new post starts a task in its transaction. 1, 10
+and 50 clients send requests to them in turn, on persistent connections. The relay runs, but no worker does, because
+its work is not part of the request.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from bench.trees import Commands
 
 CLIENTS = (1, 10, 50)
 ROUNDS = 5
-"""Turns of either site, so that both have their share of a better minute."""
+"""Number of turns of each site, so that temporary changes of the machine's speed affect both."""
 TIMEOUT = 30.0
-"""Seconds that an answer may take."""
+"""Seconds to wait for an answer."""
 
 
 def post(port: int, token: str, count: int) -> list[float]:
-    """One client's requests, one after another. Returns milliseconds; raises RuntimeError for another answer."""
+    """Send one client's requests, one after another. Returns milliseconds. Raises RuntimeError for any other status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     taken = []
@@ -50,18 +50,18 @@ def post(port: int, token: str, count: int) -> list[float]:
 
 
 def ask(port: int, token: str, clients: int, requests: int) -> list[float]:
-    """All clients at once."""
+    """Run all clients at the same time. Returns the milliseconds of all requests."""
     with ThreadPoolExecutor(clients) as pool:
         asked = [pool.submit(post, port, token, max(1, requests // clients)) for _ in range(clients)]
         return [one for future in asked for one in future.result()]
 
 
 def compare(plain: int, with_task: int, token: str, requests: int) -> Iterator[Posts]:
-    """``plain`` and ``with_task``: the sites' ports."""
+    """Measure both sites. ``plain`` and ``with_task`` are their ports."""
     for clients in CLIENTS:
         taken: dict[int, list[float]] = {plain: [], with_task: []}
         for port in taken:
-            ask(port, token, clients, clients)  # opens their connections to the database
+            ask(port, token, clients, clients)  # opens the sites' database connections
         for turn in range(ROUNDS):
             for port in (plain, with_task) if turn % 2 else (with_task, plain):
                 taken[port] += ask(port, token, clients, max(clients, requests // ROUNDS))
@@ -69,7 +69,7 @@ def compare(plain: int, with_task: int, token: str, requests: int) -> Iterator[P
 
 
 def access_token() -> str:
-    """Of an author."""
+    """Create an author and return an access token."""
     from django.contrib.auth import get_user_model
 
     from app.accounts.sign_in.tokens import RefreshToken

@@ -1,10 +1,10 @@
-"""``gunicorn bench.site``: the site, where a new post starts a durable task in its own transaction."""
+"""``gunicorn bench.site``: the site, except that a new post starts a durable task in its transaction."""
 
 from django.conf import settings
 
 settings.ROOT_URLCONF = __name__
 
-from app.wsgi import application  # noqa: E402 - it loads Django, which has to know of the routes below
+from app.wsgi import application  # noqa: E402 - this loads Django, which must know the routes below
 
 __all__ = ["application", "urlpatterns"]
 
@@ -20,7 +20,7 @@ from bench.peers.ours import durable  # noqa: E402
 
 
 class PostsWithTask(PostViewSet):
-    """As the site's, and a task."""
+    """The site's view, with a task for each new post."""
 
     def perform_create(self, serializer: BaseSerializer[Post]) -> None:
         with transaction.atomic():

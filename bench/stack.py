@@ -1,4 +1,4 @@
-"""What is measured on: a PostgreSQL (durable, as installed) and a Valkey in a folder that is gone afterwards."""
+"""The servers for the benchmarks: PostgreSQL (durable, as installed) and Valkey in a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.local.servers import Postgres, Valkey, data_folder
 
 @contextmanager
 def services() -> Iterator[tuple[Path, Postgres, Valkey]]:
-    """Both, and a folder for what else is written."""
+    """Run both servers. Yields a folder for other files, and the servers."""
     folder = Path(tempfile.mkdtemp(prefix="pressroom-bench-"))
     data = data_folder(folder)
     postgres, valkey = Postgres(data), Valkey(data)
@@ -31,7 +31,7 @@ def services() -> Iterator[tuple[Path, Postgres, Valkey]]:
 
 @contextmanager
 def stack() -> Iterator[Path]:
-    """The same with the schema, for Django in this process and for those it starts. Yields a folder."""
+    """Run both servers with the schema, for Django in this process and its children. Yields a folder."""
     with services() as (folder, postgres, valkey):
         os.environ |= {
             "LOCAL": "1", "VAR_DIR": str(folder), "DATABASE_URL": postgres.url, "REDIS_URL": valkey.url,

@@ -1,4 +1,4 @@
-"""Processes with all their children: started, ended, and what they cost."""
+"""Processes with all their children: starting, ending, CPU time and memory."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import psutil
 from app.local.servers import PROJECT
 
 END_TIMEOUT = 20.0
-"""Seconds after SIGTERM until a tree is killed."""
+"""Seconds after SIGTERM until the processes are killed."""
 
 
 def tree(process: psutil.Process) -> list[psutil.Process]:
-    """It and all below it; empty where it has ended."""
+    """Return the process and all its descendants, or [] if it has ended."""
     with suppress(psutil.NoSuchProcess):
         return [process, *process.children(recursive=True)]
     return []
 
 
 def kill(process: psutil.Process) -> None:
-    """SIGKILL to the whole tree, as when its container or its node dies."""
+    """Kill the whole tree with SIGKILL, as when its container or its node dies."""
     with suppress(psutil.NoSuchProcess):
-        process.suspend()  # or it forks while we look
+        process.suspend()  # so that it does not fork meanwhile
     for one in reversed(tree(process)):
         with suppress(psutil.NoSuchProcess):
             one.kill()
 
 
 def cpu(processes: Iterable[psutil.Process]) -> float:
-    """Seconds of the trees so far, with those of children that have ended."""
+    """Return the CPU seconds of the trees so far, including those of children that have ended."""
     seconds = 0.0
     for process in processes:
         for one in tree(process):
@@ -43,14 +43,14 @@ def cpu(processes: Iterable[psutil.Process]) -> float:
 
 
 def busy() -> float:
-    """Seconds that the machine's processors worked so far, for whomever."""
+    """Return the seconds that the machine's processors have been busy so far, for all processes."""
     times = psutil.cpu_times()._asdict()
-    # A guest's seconds are in user and nice already.
+    # user and nice already include the seconds of guests.
     return sum(seconds for name, seconds in times.items() if name not in ("idle", "iowait", "guest", "guest_nice"))
 
 
 def memory(processes: Iterable[psutil.Process]) -> float:
-    """MB that the trees hold, shared pages counted once (PSS); resident ones where the system does not tell."""
+    """Return the MB of the trees. Shared pages count once (PSS), or for each process if the system has no PSS."""
     total = 0
     for process in processes:
         for one in tree(process):
@@ -61,7 +61,7 @@ def memory(processes: Iterable[psutil.Process]) -> float:
 
 
 class Commands:
-    """Commands that run until ``stop``, or until one is killed and started again; what they say goes into ``log``."""
+    """Commands that run until the block ends. One of them may be killed and restarted. ``log`` gets their output."""
 
     def __init__(self, commands: Sequence[Sequence[str]], log: Path) -> None:
         self._commands = commands
@@ -78,7 +78,7 @@ class Commands:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """SIGTERM to each, and after a while SIGKILL to its tree."""
+        """Send SIGTERM to each command, and after a while SIGKILL to its tree."""
         known = [one for process in self.processes for one in tree(process)]
         for popen in self._popens:
             popen.terminate()
@@ -86,7 +86,7 @@ class Commands:
         for popen in self._popens:
             with suppress(subprocess.TimeoutExpired):
                 popen.wait(max(0.0, deadline - time.monotonic()))
-        for one in known:  # psutil knows a process by its start as well: none is another's
+        for one in known:  # psutil also compares the start time, so this cannot hit a process with a reused id
             with suppress(psutil.NoSuchProcess):
                 one.kill()
         for popen in self._popens:
@@ -102,7 +102,7 @@ class Commands:
         return found
 
     def wait_for(self, text: str, timeout: float = 60.0) -> None:
-        """Until each command has said it. Raises RuntimeError."""
+        """Wait until each command has printed the text. Raises RuntimeError."""
         deadline = time.monotonic() + timeout
         while self.log.read_text(errors="replace").count(text) < len(self._popens):
             self.check()
@@ -111,13 +111,13 @@ class Commands:
             time.sleep(0.05)
 
     def check(self) -> None:
-        """Raises RuntimeError when one has ended by itself."""
+        """Raises RuntimeError if a command has ended by itself."""
         for popen in self._popens:
             if popen.poll() is not None:
                 raise RuntimeError(f"{' '.join(map(str, popen.args))} ended with {popen.returncode}: {self.tail()}")
 
     def kill_and_restart(self, number: int) -> None:
-        """As a container is that runs out of memory."""
+        """Kill and restart one command, as when its container runs out of memory."""
         number %= len(self._popens)
         with suppress(psutil.NoSuchProcess):
             kill(psutil.Process(self._popens[number].pid))

@@ -1,4 +1,4 @@
-"""What users do with their own account, over HTTP: password, address, signing out everywhere, its end."""
+"""The API of a user's own account: password, e-mail address, signing out everywhere, and deletion."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from pressroom.http.openapi import examples
 
 TOKEN = "eyJ1c2VyIjo0Mn0:1vXw3b:…"  # noqa: S105 - an example
 NEW_PASSWORD = "another-horse-battery"  # noqa: S105 - an example
-BAD_LINK = "This link is not valid: it is too old, or was used."
-MAIL_SENT = {"detail": "If this address is known, a mail is on its way to it."}
+BAD_LINK = "This link is not valid. It has expired or has been used."
+MAIL_SENT = {"detail": "If an account has this address, a mail is on its way to it."}
 
 
 class _Password(serializers.CharField):
@@ -38,45 +38,57 @@ class _Password(serializers.CharField):
 
 @extend_schema_serializer(examples=examples(request={"password": PASSWORD, "new_password": NEW_PASSWORD}))
 class PasswordChangeSerializer(serializers.Serializer[Any]):
-    password = _Password(help_text="The one until now.")
+    """The current and the new password."""
+
+    password = _Password(help_text="The current password.")
     new_password = _Password()
 
 
 @extend_schema_serializer(examples=examples(request={"email": "kim@example.com"}))
 class AddressSerializer(serializers.Serializer[Any]):
+    """The e-mail address of an account."""
+
     email = serializers.EmailField(max_length=254)
 
 
 @extend_schema_serializer(examples=examples(request={"token": TOKEN, "new_password": NEW_PASSWORD}))
 class PasswordResetSerializer(serializers.Serializer[Any]):
-    token = serializers.CharField(max_length=LONGEST, help_text="The last part of the mail's link.")
+    """The token from the mail, and the new password."""
+
+    token = serializers.CharField(max_length=LONGEST, help_text="The last part of the link in the mail.")
     new_password = _Password()
 
 
 @extend_schema_serializer(examples=examples(request={"email": "kim@example.com", "password": PASSWORD}))
 class EmailChangeSerializer(AddressSerializer):
+    """The new address and the current password."""
+
     password = _Password()
 
 
 @extend_schema_serializer(examples=examples(request={"token": TOKEN}))
 class EmailConfirmSerializer(serializers.Serializer[Any]):
-    token = serializers.CharField(max_length=LONGEST, help_text="The last part of the mail's link.")
+    """The token from the mail."""
+
+    token = serializers.CharField(max_length=LONGEST, help_text="The last part of the link in the mail.")
 
 
 @extend_schema_serializer(examples=examples(request={"password": PASSWORD}))
 class PasswordSerializer(serializers.Serializer[Any]):
+    """The current password."""
+
     password = _Password()
 
 
 @extend_schema_serializer(examples=examples(response=MAIL_SENT))
 class MailSentSerializer(serializers.Serializer[Any]):
-    """Says nothing of whether the address is known."""
+    """Confirmation that the request was accepted. It does not reveal whether an account has the address."""
 
     detail = serializers.CharField(read_only=True)
 
 
 class _AccountView(NotStored, APIView):
-    """Of the user who is signed in."""
+    """Base of the views that require a signed-in user."""
 
     permission_classes: tuple[Any, ...] = (permissions.IsAuthenticated,)
     throttle_classes: tuple[Any, ...] = (ScopedRateThrottle,)
@@ -84,23 +96,24 @@ class _AccountView(NotStored, APIView):
 
 
 class _LinkView(_AccountView):
-    """For anybody who has the mail."""
+    """Base of the views that need no sign-in, because the token from the mail is the proof of identity."""
 
     permission_classes = (permissions.AllowAny,)
     authentication_classes = ()
 
 
 def read(serializer: type[serializers.Serializer[Any]], request: Request) -> dict[str, Any]:
-    """The request's body. Raises ValidationError."""
+    """Return the validated body of the request. Raises ValidationError."""
     found = serializer(data=request.data)
     found.is_valid(raise_exception=True)
     return dict(found.validated_data)
 
 
 def checked_user(request: Request, password: str) -> User:
-    """The user, whose password this is; tries are counted with those to sign in. Not in a transaction.
+    """Return the signed-in user if ``password`` is theirs.
 
-    Raises ValidationError and Throttled.
+    Failed tries count towards the limits of signing in. Do not call this in a transaction: a rollback would remove
+    the count. Raises ValidationError and Throttled.
     """
     assert isinstance(request.user, User)
     user = authenticate(request._request, username=request.user.username, password=password)
@@ -111,7 +124,7 @@ def checked_user(request: Request, password: str) -> User:
 
 
 class MeView(NotStored, generics.RetrieveAPIView[User]):
-    """Read your own account."""
+    """Retrieve your own account."""
 
     serializer_class = UserSerializer
     permission_classes = (permissions.IsAuthenticated,)
@@ -122,7 +135,7 @@ class MeView(NotStored, generics.RetrieveAPIView[User]):
 
 
 class PasswordChangeView(_AccountView):
-    """Set a new password. All tokens and sessions end, those of this request too: sign in again."""
+    """Change your password. All tokens and sessions end, including those of this request. Sign in again afterwards."""
 
     @extend_schema(request=PasswordChangeSerializer, responses={204: None}, operation_id="auth_password_change")
     def post(self, request: Request) -> Response:
@@ -138,9 +151,9 @@ class PasswordChangeView(_AccountView):
 
 
 class PasswordForgottenView(_LinkView):
-    """Have a link mailed that sets a new password. The answer does not tell whether the address is known."""
+    """Request a mail with a link to set a new password. The answer does not reveal whether the address is known."""
 
-    throttle_classes = ()  # counted in Postgres
+    throttle_classes = ()  # ``reset_allowed`` counts the requests in Postgres.
     also_answers = (429,)
 
     @extend_schema(
@@ -153,9 +166,9 @@ class PasswordForgottenView(_LinkView):
 
 
 class PasswordResetView(_LinkView):
-    """Set a new password by the token of a mail's link. All tokens and sessions end; a lock-out ends, too.
+    """Set a new password with the token from a mail. All tokens, sessions and lock-outs of the account end.
 
-    The token is good once, for an hour, and until password or address change.
+    The token works once. It expires after an hour, or when the password or the address changes.
     """
 
     @extend_schema(request=PasswordResetSerializer, responses={204: None}, operation_id="auth_password_reset")
@@ -171,9 +184,10 @@ class PasswordResetView(_LinkView):
 
 
 class EmailChangeView(_AccountView):
-    """Have a link mailed to a new address, which becomes the account's by it. Until then nothing changes.
+    """Change your e-mail address. A mail with a link goes to the new address. Nothing changes until the link is used.
 
-    With the present address the link confirms it. The answer does not tell whether another account has the address.
+    If you give the current address, the link confirms it. The answer does not reveal whether another account has the
+    address.
     """
 
     @extend_schema(request=EmailChangeSerializer, responses={202: MailSentSerializer}, operation_id="auth_email_change")
@@ -188,7 +202,7 @@ class EmailChangeView(_AccountView):
 
 
 class EmailConfirmView(_LinkView):
-    """Take the address of a mail's link as the account's own. The token is good once, for three days."""
+    """Confirm an e-mail address with the token from a mail. The token works once and expires after three days."""
 
     @extend_schema(request=EmailConfirmSerializer, responses={204: None}, operation_id="auth_email_confirm")
     def post(self, request: Request) -> Response:
@@ -202,7 +216,7 @@ class EmailConfirmView(_LinkView):
 
 
 class LogoutEverywhereView(_AccountView):
-    """Sign out everywhere. All tokens and sessions end, those of this request too."""
+    """Sign out everywhere. All tokens and sessions end, including those of this request."""
 
     @extend_schema(request=None, responses={204: None}, operation_id="auth_logout_everywhere")
     def post(self, request: Request) -> Response:
@@ -213,18 +227,18 @@ class LogoutEverywhereView(_AccountView):
 
 
 class AccountDeleteView(_AccountView):
-    """Delete the account, for good.
+    """Delete your account permanently.
 
-    Its posts go, with covers and statistics; its reports, with their files; the subscription of its address, if the
-    address was confirmed; all tokens and sessions. Its task runs stay for the site's operators and are nobody's. Its
-    orders stay, as accounts must be kept, under a name that says nothing. An account of the site's staff is deleted by
-    an admin: 403.
+    This also deletes the account's posts with their covers and statistics, its reports with their files, all tokens
+    and sessions, and, if the address was confirmed, the subscription of that address. Task runs stay for the operators
+    of the site, without an owner. Orders stay, because accounting records must be kept, under a name that identifies
+    nobody. Only an admin can delete an account of the site's staff: such an account gets 403.
     """
 
     @extend_schema(request=PasswordSerializer, responses={204: None}, operation_id="auth_delete")
     def post(self, request: Request) -> Response:
         user = checked_user(request, read(PasswordSerializer, request)["password"])
         if user.is_staff or user.is_superuser:
-            raise exceptions.PermissionDenied("An admin deletes the accounts of the site's staff.")
+            raise exceptions.PermissionDenied("Only an admin can delete an account of the site's staff.")
         erase(user)
         return Response(status=status.HTTP_204_NO_CONTENT)

@@ -1,4 +1,4 @@
-"""What the API and the pages both do: a service, and the mail that follows, in one transaction."""
+"""Actions that the API and the pages share: a service call and the mail that follows, in one transaction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pressroom.enqueue.ownership import owned_by
 
 
 def set_password(request: HttpRequest, *, token: str, password: str) -> None:
-    """Set a new password by a mail's link. Raises BadLink and Django's ValidationError."""
+    """Set a new password with the token from a mail. Raises BadLink and Django's ValidationError."""
     with transaction.atomic():
         user = services.password_reset(token=token, password=password)
         with owned_by(user):
@@ -21,7 +21,7 @@ def set_password(request: HttpRequest, *, token: str, password: str) -> None:
 
 
 def confirm_email(token: str) -> None:
-    """Take a mail's address as the user's. Raises BadLink and AddressTaken."""
+    """Make the address from a mail's link the user's own. Raises BadLink and AddressTaken."""
     with transaction.atomic():
         user, before = services.email_confirm(token=token)
         if before and before != user.email:
@@ -30,7 +30,10 @@ def confirm_email(token: str) -> None:
 
 
 def ask_for_reset(request: HttpRequest, email: str) -> None:
-    """Mail links to those who have the address, if any: known or not, it is one task. Raises Throttled."""
+    """Mail reset links to the accounts that have the address. Raises Throttled.
+
+    An unknown address queues the same task, so that the answer does not reveal whether it is known.
+    """
     with transaction.atomic():
         reset_allowed(email, request)
         send_password_reset_email.delay(services.users_of_address(email))

@@ -16,7 +16,7 @@ from app.erasure import erase
 
 @admin.register(User)
 class PressroomUserAdmin(UserAdmin[User]):
-    """Django's. Deleting an account does what its owner's own request does."""
+    """Django's user admin. Deleting an account does the same as the owner's own request to delete it."""
 
     actions = ("make_authors",)
     readonly_fields = ("email_verified_at",)
@@ -25,13 +25,13 @@ class PressroomUserAdmin(UserAdmin[User]):
 
     @admin.action(description="Let the selected users publish", permissions=["change"])
     def make_authors(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Put them into the group "Authors"."""
+        """Add the users to the group "Authors"."""
         for user in queryset:
             user_make_author(user)
-        self.message_user(request, f"{len(queryset)} may publish.", messages.SUCCESS)
+        self.message_user(request, f"{len(queryset)} users may now publish.", messages.SUCCESS)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """An address that an admin types is not verified by that."""
+        """Save the user. An address that an admin has typed becomes unverified."""
         if change and "email" in form.changed_data:
             obj.email_verified_at = None
         super().save_model(request, obj, form, change)
@@ -39,15 +39,15 @@ class PressroomUserAdmin(UserAdmin[User]):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """Orders, which stay, do not stand in the way."""
-        told = "with posts, reports and sessions; orders and task runs stay, without a name"
-        return [f"{user} {told}" for user in objs], {"users": len(objs)}, set(), []
+        """List what goes with each account. Orders are protected, but they stay, so they do not block the deletion."""
+        summary = "with posts, reports and sessions; orders and task runs stay, without a name"
+        return [f"{user} {summary}" for user in objs], {"users": len(objs)}, set(), []
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
-        """Remove what is personal, and all that was the user's."""
+        """Delete the account and everything that belongs to it."""
         erase(obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """The same for several."""
+        """Delete several accounts in the same way."""
         for user in queryset:
             erase(user)

@@ -1,4 +1,4 @@
-"""Registration and signing in and out, over HTTP. ``account_api`` has what a user does with their own account."""
+"""The API for registration, signing in and signing out. ``account_api`` holds what users do with their own account."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from pressroom.http.task_api import TaskRunSerializer, run_payloads, task_exampl
 
 KIM = {"id": 42, "username": "kim", "email": "kim@example.com", "date_joined": "2026-03-02T09:00:00.397714+09:00"}
 PASSWORD = "correct-horse-battery"  # noqa: S105 - an example
-# Header and claims are those of a real token; with "…" for the signature nobody takes it for a secret that leaked.
+# Header and claims are those of a real token. The signature is "…", so that nobody takes it for a leaked secret.
 ACCESS = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ0b2tlbl90eXBlIjoiYWNjZXNzIiwidXNlcl9pZCI6IjQyIn0.…"
 REFRESH = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCIsInVzZXJfaWQiOiI0MiJ9.…"
 TOKENS = {"access": ACCESS, "refresh": REFRESH}
 REGISTRATION_CLOSED = OpenApiResponse(
-    {"$ref": "#/components/schemas/Problem"}, description="The site takes no registrations."
+    {"$ref": "#/components/schemas/Problem"}, description="Registration is closed on this site."
 )
 
 
 class NotStored:
-    """Before a view's own class: no cache keeps what it answers, errors included."""
+    """Mixin that keeps a view's answers, errors included, out of every cache. List it before the view class."""
 
     def finalize_response(self, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(*args, **kwargs)  # type: ignore[misc]  # the view's
@@ -54,7 +54,7 @@ class NotStored:
 
 @extend_schema_serializer(examples=examples(response=KIM | {"email_verified": True}))
 class UserSerializer(serializers.ModelSerializer[User]):
-    """A user as themselves see it."""
+    """Your own account, as the API shows it to you."""
 
     email_verified = serializers.SerializerMethodField()
 
@@ -71,7 +71,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
     examples=examples(request={"username": "kim", "email": "kim@example.com", "password": PASSWORD})
 )
 class RegistrationSerializer(serializers.Serializer[User]):
-    """What it takes to register."""
+    """User name, e-mail address and password of the new account."""
 
     username = serializers.CharField(max_length=150)
     email = serializers.EmailField(max_length=254)
@@ -93,7 +93,7 @@ class RegistrationSerializer(serializers.Serializer[User]):
     )
 )
 class RegisteredSerializer(UserSerializer):
-    """The new user, and the task of the welcome mail."""
+    """The new user and the task that sends the welcome mail."""
 
     welcome_task = TaskRunSerializer(read_only=True)
 
@@ -102,13 +102,13 @@ class RegisteredSerializer(UserSerializer):
 
 
 class RegisterView(NotStored, APIView):
-    """Make an account. Answered at once; the welcome mail follows, with a link that confirms the address.
+    """Register an account. The answer comes at once; the welcome mail with a link to confirm the address follows.
 
-    The answer is the same whether or not another account has the address: it becomes this account's own by the link.
-    Names that differ in case or form alone are one name.
+    The answer is the same whether or not another account has the address. The address becomes this account's own when
+    the link is used. Names that differ only in case or Unicode form count as the same name.
 
-    Where the site's `REGISTRATION` is `closed` the answer is 403. Where it is `authors` the user may publish, where it
-    is `open` only once an admin has made them an author.
+    If the site's `REGISTRATION` is `closed`, the answer is 403. If it is `authors`, the user may publish at once. If it
+    is `open`, an admin must make the user an author first.
     """
 
     permission_classes = (permissions.AllowAny,)
@@ -132,29 +132,29 @@ class RegisterView(NotStored, APIView):
                 with owned_by(user):
                     welcome = send_welcome_email.delay(user.pk)
         except RegistrationClosed as error:
-            raise exceptions.PermissionDenied("This site takes no registrations.") from error
+            raise exceptions.PermissionDenied("Registration is closed on this site.") from error
         except DjangoValidationError as error:
             raise serializers.ValidationError(serializers.as_serializer_error(error)) from error
         except IntegrityError as error:
-            # Two at once with one name: the database let one through.
-            raise serializers.ValidationError({"username": "This name was registered just now."}) from error
+            # Two requests registered one name at the same time, and the database accepted only one of them.
+            raise serializers.ValidationError({"username": "This name has just been registered."}) from error
         [task] = run_payloads([welcome], request)
         return Response({**UserSerializer(user).data, "welcome_task": task}, status=status.HTTP_201_CREATED)
 
 
 class LoginSerializer(TokenObtainPairSerializer):
-    """Name and password."""
+    """User name and password."""
 
     token_class = RefreshToken
 
 
 class RefreshSerializer(TokenRefreshSerializer):
-    """A refresh token, which this spends."""
+    """A refresh token. Refreshing spends it."""
 
     token_class = RefreshToken
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
-        """Raises TokenError; a spent token ends its sign-in."""
+        """Spend the token and return two new ones. A token spent before ends its sign-in. Raises TokenError."""
         try:
             refresh = self.token_class(attrs["refresh"])
             with transaction.atomic():
@@ -173,12 +173,12 @@ class RefreshSerializer(TokenRefreshSerializer):
 
 
 class LogoutSerializer(TokenBlacklistSerializer):
-    """A refresh token, whose sign-in this ends."""
+    """A refresh token. Signing out ends its sign-in."""
 
     token_class = RefreshToken
 
     def validate(self, attrs: dict[str, Any]) -> dict[Any, Any]:
-        """Raises TokenError."""
+        """Spend the token and end its sign-in. Raises TokenError."""
         try:
             refresh = self.token_class(attrs["refresh"])
             refresh.blacklist()
@@ -191,11 +191,11 @@ class LogoutSerializer(TokenBlacklistSerializer):
 
 @extend_schema(examples=examples(request={"username": "kim", "password": PASSWORD}, response=TOKENS))
 class LoginView(NotStored, TokenObtainPairView):
-    """Sign in. Name and password against an access and a refresh token.
+    """Sign in with name and password. Returns an access token and a refresh token.
 
-    Wrong passwords are counted by account and by address, at this door and at the admin's together: after too many the
-    answer is 429, the password being right or wrong, and `Retry-After` says when to try again. An address that the
-    account has signed in from is not locked out by others.
+    The API and the admin count failed sign-ins together, by account and by client address. After too many the answer
+    is 429, even if the password is right, and `Retry-After` says when to try again. Failures elsewhere do not lock out
+    an address from which the account has signed in before.
     """
 
     also_answers = (429,)
@@ -204,9 +204,9 @@ class LoginView(NotStored, TokenObtainPairView):
 
 @extend_schema(examples=examples(request={"refresh": REFRESH}, response=TOKENS))
 class RefreshView(NotStored, TokenRefreshView):
-    """Renew a sign-in. A refresh token against two new tokens.
+    """Refresh a sign-in. Returns a new access token and a new refresh token.
 
-    Each is good for one refresh: used again, it ends all of its sign-in.
+    A refresh token works once. If it is used again, all tokens of its sign-in end.
     """
 
     serializer_class = RefreshSerializer
@@ -214,6 +214,6 @@ class RefreshView(NotStored, TokenRefreshView):
 
 @extend_schema(examples=examples(request={"refresh": REFRESH}))
 class LogoutView(NotStored, TokenBlacklistView):
-    """Sign out. All tokens of this sign-in end, at once."""
+    """Sign out. All tokens of this sign-in end at once."""
 
     serializer_class = LogoutSerializer

@@ -1,4 +1,4 @@
-"""People: registration, sign-in, mail to them."""
+"""Accounts: registration, sign-in and the mails about them."""
 
 from django.apps import AppConfig
 

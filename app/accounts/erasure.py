@@ -1,4 +1,4 @@
-"""Of a deleted account: name, address, rights, sessions and tokens go."""
+"""What the erasure of an account removes from this app: name, address, permissions, sessions and tokens."""
 
 from app.accounts.services import account_erase as erase
 

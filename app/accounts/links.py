@@ -1,7 +1,7 @@
-"""The signed links of mails: each for one purpose, for a time, and for the account as it was when the mail was sent.
+"""The signed links in mails. A link serves one purpose, expires, and is bound to the state of the account.
 
-Nothing is stored. A link holds a digest of what its use changes, so it works once; of two uses at the same time the
-second waits for the user's row and finds it changed.
+Nothing is stored. A link holds a digest of what its use changes, so it works once. If a link is used twice at the same
+time, the second use waits for the lock on the user's row and then finds the row changed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ LONGEST = 2_000
 
 
 class BadLink(Exception):
-    """Not ours, too old, or used: which of them is not said."""
+    """The link is not ours, has expired or has been used. The exception does not say which."""
 
 
 def link_token(purpose: str, user: User, **claims: str) -> str:
-    """The part of a link that gives the right to do this with the account as it is now."""
+    """Return the part of a link that allows ``purpose`` for the account in its current state."""
     return signing.dumps({"user": user.pk, "state": _state(user), **claims}, salt=f"app.accounts.{purpose}")
 
 
 def link_read(purpose: str, token: str, *, lock: bool = False) -> tuple[User, dict[str, Any]]:
-    """The user of a link, locked if asked for in a transaction, and its claims. Raises BadLink."""
+    """Return the user and the claims of a link. ``lock`` locks the user's row, in a transaction. Raises BadLink."""
     max_age = {RESET: settings.PASSWORD_RESET_TIMEOUT, EMAIL: settings.EMAIL_LINK_TIMEOUT}[purpose]
     try:
         claims = signing.loads(token[: LONGEST + 1], salt=f"app.accounts.{purpose}", max_age=max_age)

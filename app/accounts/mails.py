@@ -1,4 +1,4 @@
-"""The mails about an account. Each raises what ``app.mail.send.send`` does; ``key`` names the mail for ever."""
+"""The mails about an account. Each function raises what ``app.mail.send.send`` does. ``key`` identifies a mail."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from app.mail.send import compose, send
 
 
 def welcome_send(*, user: User, key: str) -> None:
-    """Welcome a new user, and ask for the address to be confirmed."""
+    """Welcome a new user and ask them to confirm the address."""
     _send("welcome", to=user.email, key=key, user=user, link=_email_link(user, user.email))
 
 
 def email_link_send(*, user: User, email: str, key: str) -> None:
-    """Ask who reads this address's mail to confirm it as the user's."""
+    """Ask the reader of this address's mail to confirm that the address is the user's."""
     _send("email-link", to=email, key=key, user=user, email=email, link=_email_link(user, email))
 
 
 def password_reset_send(*, users: Sequence[User], key: str) -> None:
-    """Links to set a new password; the users' address is the same."""
+    """Send one mail with a link per user to set a new password. All users must have the same address."""
     links = [(user.username, _link("password-reset-confirm", link_token(RESET, user))) for user in users]
     _send("password-reset", to=users[0].email, key=key, links=links)
 
 
 def password_changed_send(*, user: User, key: str) -> None:
-    """Tell the user that the password was changed."""
+    """Notify the user that the password was changed."""
     _send("password-changed", to=user.email, key=key, user=user, link=_link("admin_password_reset"))
 
 
 def email_changed_send(*, user: User, email: str, key: str) -> None:
-    """Tell the address that was the user's that it no longer is."""
+    """Notify the user's former address that it no longer belongs to the account."""
     _send("email-changed", to=email, key=key, user=user)
 
 

@@ -1,4 +1,4 @@
-"""Who uses Pressroom, where each is signed in, and how often somebody may try to."""
+"""Users, their sign-ins, the addresses they sign in from, and rate limits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from app.accounts.names import fold
 
 
 class Users(UserManager["User"]):
-    """Django's manager; a name is also found in another case or form than it was registered in."""
+    """Django's manager. It also finds a user by another case or Unicode form of the name."""
 
     use_in_migrations = False
 
     def get_by_natural_key(self, username: str | None) -> User:
-        """The user who signs in with this name. Raises User.DoesNotExist."""
+        """Return the user who signs in with this name. Raises User.DoesNotExist."""
         name = username or ""
         found = self.filter(Q(username=name) | Q(username_key=fold(name)))
-        # Two that read alike may be there from before names were folded: each keeps the name as written.
+        # Two names that read alike may date from before names were folded. Each user keeps the name as written.
         exact = sorted(found, key=lambda user: user.username != name)
         if not exact:
             raise self.model.DoesNotExist
@@ -32,7 +32,7 @@ class Users(UserManager["User"]):
 
 
 class User(AbstractUser):
-    """Django's user. A verified e-mail address belongs to one user; addresses differ by more than case."""
+    """Django's user. A verified e-mail address belongs to one user. Addresses that differ only in case are the same."""
 
     email = models.EmailField("e-mail address")
     email_verified_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -52,9 +52,9 @@ class User(AbstractUser):
         indexes = [models.Index(Lower("email"), name="user_email")]
 
     def clean(self) -> None:
-        """Refuse a name that reads like another user's; the constraint holds it against a race."""
+        """Refuse a name that reads like another user's. The constraint on the folded name decides races."""
         super().clean()
-        if not self.username:  # a form has refused it already
+        if not self.username:  # The form has already refused the empty name.
             return
         others = User.objects.exclude(pk=self.pk).filter(username_key=fold(self.username))
         is_new_name = not User.objects.filter(pk=self.pk, username=self.username).exists()
@@ -62,7 +62,7 @@ class User(AbstractUser):
             raise ValidationError({"username": "A user with that username already exists."})
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As ever; keeps the folded name in step."""
+        """Save the user and keep the folded name in step with the name."""
         names = kwargs.get("update_fields")
         if names is None or "username" in names:
             key = fold(self.username)
@@ -74,7 +74,7 @@ class User(AbstractUser):
         super().save(*args, **kwargs)
 
     def _get_session_auth_hash(self, secret: Any = None) -> str:
-        """Django's, and another one each time that all sessions were ended."""
+        """Return Django's hash, extended by ``sign_in_epoch``, so that a new epoch ends all sessions."""
         ended = f"/{self.sign_in_epoch}" if self.sign_in_epoch else ""
         return salted_hmac(
             "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash",
@@ -84,12 +84,12 @@ class User(AbstractUser):
         ).hexdigest()
 
     def token_key(self) -> str:
-        """What a token must carry to be good: another one after a new password, and once all were ended."""
+        """Return the digest that a valid token carries. A new password or a new ``sign_in_epoch`` changes it."""
         return salted_hmac("app.accounts.token", self.get_session_auth_hash(), algorithm="sha256").hexdigest()[:32]
 
 
 class SignIn(models.Model):
-    """A sign-in at the API: the family of tokens that began with it. They end with this row."""
+    """A sign-in at the API: the family of tokens that began with it. Deleting the row ends them all."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="sign_ins")
@@ -101,7 +101,7 @@ class SignIn(models.Model):
 
 
 class KnownAddress(models.Model):
-    """A user has signed in from there: wrong passwords from elsewhere do not lock this address out."""
+    """An address from which a user has signed in. Wrong passwords from elsewhere do not lock this address out."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="known_addresses", db_index=False)
     address = models.CharField(max_length=64, help_text="HMAC of the address.")
@@ -115,7 +115,7 @@ class KnownAddress(models.Model):
 
 
 class Limit(models.Model):
-    """How often something was done of late, as the time at which all of it will be forgotten."""
+    """The fill level of a rate limit, stored as the time at which all counted actions will have expired."""
 
     key = models.CharField(max_length=64, primary_key=True, help_text="HMAC of what is counted.")
     until = models.DateTimeField(db_index=True)

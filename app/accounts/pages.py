@@ -1,4 +1,4 @@
-"""The pages that the mails' links lead to, and the one that asks for such a mail."""
+"""The pages that links in mails lead to, and the page that requests a mail to reset the password."""
 
 from __future__ import annotations
 
@@ -29,19 +29,17 @@ class AddressForm(forms.Form):
 
 
 def message(request: HttpRequest, title: str, text: str, *, status: int = 200, **context: str) -> HttpResponse:
-    """A page that says one thing."""
+    """Render a page with a title and one message."""
     return render(request, "accounts/message.html", {"title": title, "text": text, **context}, status=status)
 
 
 def bad_link(request: HttpRequest) -> HttpResponse:
-    """Too old, used, or no link of ours."""
-    return message(
-        request, "This link is not valid", "It is too old, or was used: have a new one mailed to you.", status=400
-    )
+    """Render the answer to a link that has expired, has been used or is not ours."""
+    return message(request, "This link is not valid", "It has expired or has been used. Request a new one.", status=400)
 
 
 def form_page(request: HttpRequest, form: Any, title: str, button: str, text: str = "") -> HttpResponse:
-    """A form of one button; 400 where it was filled in wrong."""
+    """Render a form with one button. The status is 400 if the form has errors."""
     context = {"form": form, "title": title, "button": button, "text": text}
     return render(request, "accounts/form.html", context, status=400 if form is not None and form.errors else 200)
 
@@ -49,25 +47,28 @@ def form_page(request: HttpRequest, form: Any, title: str, button: str, text: st
 @never_cache
 @page
 def password_forgotten(request: HttpRequest) -> HttpResponse:
-    """Ask for an address, and mail it a link. The answer does not tell whether the address is known."""
+    """Ask for an address and mail a link to it. The page does not reveal whether an account has the address."""
     form = AddressForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
-        return form_page(request, form, "Forgot your password?", "Send a link", "A link to set a new one is mailed.")
+        text = "We will send you a link to set a new one."
+        return form_page(request, form, "Forgot your password?", "Send a link", text)
     ask_for_reset(request, form.cleaned_data["email"])
-    return message(request, "Look into your mail", "If this address is known, a mail with a link is on its way to it.")
+    return message(
+        request, "Check your mail", "If an account has this address, a mail with a link is on its way to it."
+    )
 
 
 @never_cache
 @page
 def password_reset(request: HttpRequest, token: str) -> HttpResponse:
-    """Ask for a new password, and set it: by POST, for mail scanners follow links."""
+    """Ask for a new password and set it. Only a POST sets it, because mail scanners follow links."""
     try:
         user, _ = link_read(RESET, token)
         form = SetPasswordForm(user, request.POST or None)
         if request.method == "POST" and form.is_valid():
             set_password(request, token=token, password=form.cleaned_data["new_password1"])
             link: dict[str, Any] = {"link": reverse("admin:login"), "link_text": "Sign in"} if user.is_staff else {}
-            text = "You have been signed out everywhere: sign in with the new one."
+            text = "You have been signed out everywhere. Sign in with the new password."
             return message(request, "Your password is set", text, **link)
     except BadLink:
         return bad_link(request)
@@ -79,15 +80,16 @@ def password_reset(request: HttpRequest, token: str) -> HttpResponse:
 @never_cache
 @page
 def email_confirm(request: HttpRequest, token: str) -> HttpResponse:
-    """Ask whether, and take the address as the account's: by POST, for mail scanners follow links."""
+    """Ask for confirmation, then take the address. Only a POST confirms it, because mail scanners follow links."""
     try:
         user, claims = link_read(EMAIL, token)
         if request.method == "POST":
             confirm_email(token)
-            return message(request, "Your address is confirmed", f"{claims['email']} belongs to {user.username}.")
+            text = f"{claims['email']} now belongs to {user.username}."
+            return message(request, "Your address is confirmed", text)
     except BadLink:
         return bad_link(request)
     except services.AddressTaken:
         return message(request, "This address is taken", "Another account has confirmed it.", status=409)
-    text = f"{claims['email']} becomes the address of {user.username}."
+    text = f"{claims['email']} will become the address of {user.username}."
     return form_page(request, None, "Confirm your address?", "Confirm", text)

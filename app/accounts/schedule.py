@@ -1,4 +1,4 @@
-"""When expired tokens are removed."""
+"""The schedule of the nightly clean-up of expired tokens."""
 
 from celery.schedules import crontab
 

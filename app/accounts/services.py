@@ -1,4 +1,4 @@
-"""What is done with accounts. Knows nothing of HTTP and nothing of Celery."""
+"""The business logic of accounts. It knows neither HTTP nor Celery."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from app.accounts.names import is_deceptive
 
 BATCH = 1_000
 MOST_ACCOUNTS = 5
-"""Of one address that nobody has verified, to which a mail about a forgotten password gives links."""
+"""Maximum number of accounts that one reset mail covers, if none of them has verified the address."""
 AUTHORS = "Authors"
-"""The group whose members publish; ``app/blog/migrations/0004_authors.py`` makes it."""
+"""The group whose members may publish. ``app/blog/migrations/0004_authors.py`` creates it."""
 AUTHORS_MAY = ("blog", "add_post")
-"""App and codename of the permission that the group is made with; an admin may give it more, or take it away."""
+"""App label and codename of the permission that the group starts with. Admins may grant it more or revoke it."""
 
 
 class RegistrationClosed(Exception):
-    """The site takes no registrations."""
+    """Registration is closed on this site."""
 
 
 class AddressTaken(Exception):
-    """Another account has verified this address. To be told to those alone who read its mail."""
+    """Another account has verified this address. Reveal this only to those who can read its mail."""
 
 
 def user_register(*, username: str, email: str, password: str) -> User:
-    """A new user: an author where REGISTRATION says so; call it in a transaction.
+    """Create and return a user, as an author if REGISTRATION is ``authors``. Call this in a transaction.
 
-    An address that another account has is no hindrance, and no answer tells of it: it is this account's once its
-    owner follows the link in the mail.
+    An address that another account has is accepted, and no answer reveals it. The address becomes this account's own
+    when its owner follows the link in the mail.
 
-    Raises RegistrationClosed; django.core.exceptions.ValidationError, by field; IntegrityError on a lost race.
+    Raises RegistrationClosed, django.core.exceptions.ValidationError by field, and IntegrityError on a lost race.
     """
     if settings.REGISTRATION == "closed":
         raise RegistrationClosed
     user = User(username=User.normalize_username(username), email=User.objects.normalize_email(email))
     if is_deceptive(user.username):
-        raise ValidationError({"username": "It mixes alphabets whose letters look alike, or has invisible letters."})
+        raise ValidationError({"username": "This name mixes alphabets that look alike or contains invisible letters."})
     user.set_password(password)
     user.full_clean()
     user.save()
@@ -59,9 +59,9 @@ def user_register(*, username: str, email: str, password: str) -> User:
 
 
 def user_make_author(user: User) -> None:
-    """Let the user publish: a member of the group "Authors". Does nothing twice."""
+    """Let the user publish by adding them to the group "Authors". Calling this again changes nothing."""
     group, made = Group.objects.get_or_create(name=AUTHORS)
-    if made:  # an admin had deleted it
+    if made:  # An admin had deleted the group.
         app_label, codename = AUTHORS_MAY
         group.permissions.set(Permission.objects.filter(content_type__app_label=app_label, codename=codename))
     user.groups.add(group)
@@ -71,13 +71,13 @@ def user_make_author(user: User) -> None:
 
 
 def sign_ins_end(user: User) -> None:
-    """End all sessions and tokens of the user, and the links in mails under way. Call it in a transaction."""
+    """End all sessions and tokens of the user, and all links in mails already sent. Call this in a transaction."""
     User.objects.filter(pk=user.pk).update(sign_in_epoch=F("sign_in_epoch") + 1)
     SignIn.objects.filter(user=user).delete()
 
 
 def password_change(*, user: User, password: str) -> None:
-    """Set a new password, which ends all sessions and tokens; call it in a transaction. Raises ValidationError."""
+    """Set a new password, which ends all sessions and tokens. Call this in a transaction. Raises ValidationError."""
     validate_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
@@ -85,7 +85,7 @@ def password_change(*, user: User, password: str) -> None:
 
 
 def password_reset(*, token: str, password: str) -> User:
-    """Set a new password by a link. Raises BadLink, and ValidationError, which leaves the link good."""
+    """Set a new password with a link's token. Raises BadLink and ValidationError; the latter keeps the link valid."""
     with transaction.atomic():
         user, _ = link_read(RESET, token, lock=True)
         password_change(user=user, password=password)
@@ -93,7 +93,10 @@ def password_reset(*, token: str, password: str) -> User:
 
 
 def users_of_address(email: str) -> list[int]:
-    """Ids of those who may have forgotten a password: who has verified the address, or else who claims it."""
+    """Return the ids of the users who may reset a password through this address.
+
+    This is the user who has verified the address. If nobody has, it is the newest users who claim it.
+    """
     folded = User.objects.alias(folded=Lower("email")).filter(folded=Lower(Value(email)))
     claimed = folded.filter(is_active=True).order_by("-pk")
     able = [user for user in claimed.only("password", "email_verified_at")[:BATCH] if user.has_usable_password()]
@@ -105,9 +108,9 @@ def users_of_address(email: str) -> list[int]:
 
 
 def email_confirm(*, token: str) -> tuple[User, str]:
-    """Take the address of a link as the user's, verified. Returns the user and the address until then.
+    """Make the address of a link the user's verified address. Returns the user and the previous address.
 
-    Raises BadLink, and AddressTaken.
+    Raises BadLink and AddressTaken.
     """
     with transaction.atomic():
         user, claims = link_read(EMAIL, token, lock=True)
@@ -121,13 +124,13 @@ def email_confirm(*, token: str) -> tuple[User, str]:
     return user, before
 
 
-# ---- The end of an account -------------------------------------------------------------------------------------------
+# ---- Deletion of an account ------------------------------------------------------------------------------------------
 
 
 def account_erase(user: User) -> None:
-    """Remove all that is personal; call it in a transaction.
+    """Remove all personal data of the user. Call this in a transaction.
 
-    The row stays, without name, address and rights: orders and the admin's log point to it.
+    The row stays, without name, address and permissions, because orders and the admin's log refer to it.
     """
     pk = user.pk
     sign_ins_end(user)
@@ -135,7 +138,7 @@ def account_erase(user: User) -> None:
     KnownAddress.objects.filter(user_id=pk).delete()
     user.groups.clear()
     user.user_permissions.clear()
-    # Not by save(): what else is removed looks at the user as they were.
+    # An UPDATE leaves the instance as it was: the other apps' erasure still reads it.
     name = f"deleted-{pk}-{secrets.token_hex(4)}"
     User.objects.filter(pk=pk).update(
         username=name, username_key=name, email="", email_verified_at=None, first_name="", last_name="",
@@ -144,7 +147,7 @@ def account_erase(user: User) -> None:
 
 
 def tokens_cleanup() -> int:
-    """Delete the refresh tokens and sign-ins that have expired, in batches. Returns how many rows."""
+    """Delete expired refresh tokens and sign-ins in batches. Returns the number of deleted rows."""
     now, deleted = timezone.now(), 0
     expired: tuple[QuerySet[Any], ...] = (
         OutstandingToken.objects.filter(expires_at__lte=now),
@@ -157,16 +160,16 @@ def tokens_cleanup() -> int:
     return deleted
 
 
-# ---- For reports: what other apps may ask for ------------------------------------------------------------------------
+# ---- Queries for reports in other apps -------------------------------------------------------------------------------
 
 
 def users_by_day(*, start: datetime, end: datetime) -> dict[date, int]:
-    """Accounts made from ``start`` on and before ``end``, by day."""
+    """Return the number of accounts created from ``start`` up to but not including ``end``, by day."""
     new = User.objects.filter(date_joined__gte=start, date_joined__lt=end)
     by_day = new.annotate(day=TruncDate("date_joined")).values("day").annotate(count=Count("pk"))
     return dict(by_day.values_list("day", "count").order_by("day"))
 
 
 def staff_to_mail() -> QuerySet[User]:
-    """Active staff with an address."""
+    """Return active staff users who have an address."""
     return User.objects.filter(is_staff=True, is_active=True).exclude(email="").order_by("pk")

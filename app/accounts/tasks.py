@@ -1,4 +1,4 @@
-"""Slow work for accounts. A task fetches by id and calls a service."""
+"""Background tasks for accounts. A task loads rows by id and calls a service."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ MAIL: dict[str, Any] = {
     "retry_backoff": True,
     "retry_backoff_max": 600,
 }
-"""Of each task that sends one mail: tried for about an hour."""
+"""Options of each task that sends one mail. A task retries for about an hour."""
 
 
 def _mail(task: Any, user_ids: list[int], send: Callable[[list[User], str], None]) -> bool:
-    """Whether a mail was sent: not to a user who is gone, nor where the server refuses."""
+    """Send a mail to the users who still exist. Returns False if none does or the mail server refuses the mail."""
     users = list(User.objects.filter(pk__in=user_ids, is_active=True).order_by("pk"))
     if not users:
-        logger.info("users %s are gone: no mail", user_ids)
+        logger.info("users %s no longer exist: no mail sent", user_ids)
         return False
     try:
         send(users, str(current_run_id() or task.request.id))
     except MailRefused as error:
-        logger.warning("no mail to users %s, refused: %s", user_ids, error)
+        logger.warning("the mail to users %s was refused: %s", user_ids, error)
         return False
     return True
 
@@ -49,32 +49,33 @@ def send_welcome_email(self: Any, user_id: int) -> bool:
 
 @shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_email_link(self: Any, user_id: int, email: str) -> bool:
-    """Ask an address to confirm that it is the user's. Returns whether a mail was sent."""
+    """Ask the reader of an address to confirm that it is the user's. Returns whether a mail was sent."""
     return _mail(self, [user_id], lambda users, key: mails.email_link_send(user=users[0], email=email, key=key))
 
 
 @shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_password_reset_email(self: Any, user_ids: list[int]) -> bool:
-    """Links to set a new password, in one mail: the users have one address. For none it does nothing."""
+    """Send one mail with reset links to users who share an address. Returns whether a mail was sent."""
     return bool(user_ids) and _mail(self, user_ids, lambda users, key: mails.password_reset_send(users=users, key=key))
 
 
 @shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_password_changed_email(self: Any, user_id: int) -> bool:
-    """Tell a user of a new password. Returns whether a mail was sent."""
+    """Notify a user that the password was changed. Returns whether a mail was sent."""
     return _mail(self, [user_id], lambda users, key: mails.password_changed_send(user=users[0], key=key))
 
 
 @shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_email_changed_email(self: Any, user_id: int, email: str) -> bool:
-    """Tell the former address of a user that it was changed. Returns whether a mail was sent."""
+    """Notify a user's former address that it was replaced. Returns whether a mail was sent."""
     return _mail(self, [user_id], lambda users, key: mails.email_changed_send(user=users[0], email=email, key=key))
 
 
 @shared_task(queue="default")
 def cleanup_expired_tokens() -> int:
-    """Delete expired tokens, idempotency keys past their day, and limits that no longer count. Returns how many."""
-    from app.accounts.sign_in.limits import limits_cleanup  # these load Django REST framework, which few processes need
+    """Delete expired tokens, idempotency keys and rate limits. Returns the number of deleted rows."""
+    # These modules load Django REST framework, which few processes need.
+    from app.accounts.sign_in.limits import limits_cleanup
     from pressroom.http.idempotency import keys_cleanup
 
     return tokens_cleanup() + keys_cleanup() + limits_cleanup()

@@ -1,4 +1,4 @@
-"""Routes under ``/api/auth/``, and the pages of the mails' links."""
+"""Routes under ``/api/auth/`` and of the pages that links in mails lead to."""
 
 from django.urls import path
 
@@ -28,7 +28,7 @@ urlpatterns = [
     path("api/auth/email/change/", EmailChangeView.as_view(), name="api-email-change"),
     path("api/auth/email/confirm/", EmailConfirmView.as_view(), name="api-email-confirm"),
     path("api/auth/delete/", AccountDeleteView.as_view(), name="api-account-delete"),
-    # The admin's page to sign in links to it, by this name.
+    # The admin's login page links to a view of this name.
     path("account/password/", pages.password_forgotten, name="admin_password_reset"),
     path("account/password/<str:token>/", pages.password_reset, name="password-reset-confirm"),
     path("account/email/<str:token>/", pages.email_confirm, name="email-confirm"),

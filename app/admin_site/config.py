@@ -1,4 +1,4 @@
-"""Django's admin, whose pages are found by who serves or checks them: workers do not load them."""
+"""Configuration of Django's admin. Only processes that serve or check the admin load its pages; workers do not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.core import checks
 
 
 class AdminConfig(SimpleAdminConfig):
-    """In the place of ``django.contrib.admin``; ``app.urls`` calls ``autodiscover``."""
+    """Replaces ``django.contrib.admin`` in INSTALLED_APPS. ``app.urls`` calls ``autodiscover``."""
 
     default_site = "app.admin_site.site.PressroomAdminSite"
 
@@ -23,6 +23,6 @@ class AdminConfig(SimpleAdminConfig):
 
 
 def check_pages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> Sequence[checks.CheckMessage]:
-    """Django's check of what is registered, once it is."""
+    """Load all admin modules, then run Django's check of them."""
     autodiscover()
     return check_admin_app(app_configs, **kwargs)

@@ -1,4 +1,4 @@
-"""The admin's site: as Django's, but that signing in and out leads to pages that are there."""
+"""The admin site: Django's, except that ``next`` after signing in or out must name an existing page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 
 def is_page(request: HttpRequest, target: str) -> bool:
-    """Whether a ``next`` names a page of this site. The admin's last route, which takes all that is left, is none."""
+    """Whether a ``next`` names a page of this site. The admin's catch-all route does not count as a page."""
     if not target.startswith("/") or not url_has_allowed_host_and_scheme(target, {request.get_host()}):
         return False
     try:
@@ -24,17 +24,17 @@ def is_page(request: HttpRequest, target: str) -> bool:
 
 
 class PressroomAdminSite(admin.AdminSite):
-    """Any other ``next`` than a page of ours is the admin's first page."""
+    """Django's admin site. A ``next`` that names no page of this site becomes the admin's index."""
 
     site_header = site_title = "Pressroom"
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """The page to sign in, and what it was filled in with."""
+        """Show and process the sign-in form."""
         _repair(request)
         return super().login(request, extra_context)
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        """A new password for the present one, at which whoever has the session may not guess without limit."""
+        """Change the password. Limits tries of the old password, so that a stolen session cannot guess it."""
         if request.method == "POST" and request.user.is_authenticated:
             authenticate(request, username=request.user.get_username(), password=request.POST.get("old_password", ""))
         return super().password_change(request, extra_context)

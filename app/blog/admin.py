@@ -18,7 +18,7 @@ class PostAdmin(admin.ModelAdmin[Post]):
     list_display = ("title", "author", "status", "published_at")
     list_filter = ("status",)
     search_fields = ("title",)
-    # Changed by the action, which starts what follows from it.
+    # The "publish" action changes these, because publishing also starts tasks.
     readonly_fields = ("status", "published_at")
     raw_id_fields = ("author",)
     prepopulated_fields = {"slug": ("title",)}
@@ -32,16 +32,18 @@ class PostAdmin(admin.ModelAdmin[Post]):
                 if changes.post_publish(post_id=post.pk):
                     published += 1
                     self.log_change(request, post, "published")
-        self.message_user(request, f"{published} published. Subscribers, search and caches follow.")
+        self.message_user(
+            request, f"{published} posts published. Mail, search and caches are updated in the background."
+        )
 
     def save_model(self, request: HttpRequest, obj: Post, form: Any, change: bool) -> None:
-        """What the form has changed, and no more: the rest of the row may be another one by now."""
+        """Save only the fields that the form has changed. Somebody else may have changed the others in between."""
         if change:
             fields = {name: form.cleaned_data[name] for name in form.changed_data}
             try:
                 changes.post_change(post_id=obj.pk, fields=fields)
             except Post.DoesNotExist as error:
-                raise Http404("The post was deleted meanwhile.") from error
+                raise Http404("The post has been deleted.") from error
         else:
             super().save_model(request, obj, form, change)
 

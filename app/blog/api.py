@@ -1,4 +1,4 @@
-"""Posts and subscriptions over HTTP."""
+"""The API for posts and subscriptions."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ PUBLISHED = DRAFT | {
 
 
 class UploadSerializer(serializers.Serializer[Cover]):
-    """A picture whose sizes are not made as yet, or could not be: then it is to be uploaded again."""
+    """An uploaded image that is still being resized, or that could not be resized and must be uploaded again."""
 
     status = serializers.SerializerMethodField()
-    error = serializers.CharField(source="failure", help_text="Why it failed; else empty.")
+    error = serializers.CharField(source="failure", help_text="Why resizing failed, or empty.")
 
     @extend_schema_field(serializers.ChoiceField(choices=["processing", "failed"]))
     def get_status(self, cover: Cover) -> str:
@@ -80,26 +80,34 @@ STOPPED = {
 
 @extend_schema_serializer(examples=examples(response=STOPPED))
 class NotificationSerializer(serializers.ModelSerializer[Notification]):
-    """How far the mail about a post has come."""
+    """The progress of the mailing about a post."""
 
     status = serializers.ChoiceField(choices=["running", "stopped", "done"])
-    error = serializers.CharField(source="failure", help_text="Why it has stopped; else empty.")
+    error = serializers.CharField(source="failure", help_text="Why the mailing stopped, or empty.")
 
     class Meta:
         model = Notification
         fields = ("status", "told", "total", "error", "started_at", "ended_at")
         read_only_fields = fields
+        extra_kwargs = {
+            "told": {"help_text": "Number of mails that the mail server has accepted or refused."},
+            "total": {"help_text": "Number of active subscribers when the mailing began."},
+        }
 
 
 @extend_schema_serializer(examples=examples(request=WRITTEN, response=PUBLISHED))
 class PostSerializer(serializers.ModelSerializer[Post]):
-    """A post, whole."""
+    """A post."""
 
-    author = serializers.SlugRelatedField[Any](slug_field="username", read_only=True)
-    slug = serializers.CharField(read_only=True, help_text="Its part of the page's address, in any script.")
-    self = serializers.HyperlinkedIdentityField(view_name="post-detail", help_text="The post in the API.")
+    author = serializers.SlugRelatedField[Any](
+        slug_field="username", read_only=True, help_text="User name of the author."
+    )
+    slug = serializers.CharField(
+        read_only=True, help_text="The post's part of the page's URL. It may contain letters of any script."
+    )
+    self = serializers.HyperlinkedIdentityField(view_name="post-detail", help_text="URL of the post in the API.")
     url = serializers.HyperlinkedIdentityField(
-        view_name="post-page", lookup_field="slug", help_text="The post's page, once it is published."
+        view_name="post-page", lookup_field="slug", help_text="URL of the post's page, which is public once published."
     )
     cover = serializers.SerializerMethodField()
     cover_upload = UploadSerializer(read_only=True, allow_null=True)
@@ -113,7 +121,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
         read_only_fields = ("id", "self", "url", "author", "slug", "status", "published_at", "created_at", "updated_at")
 
     @extend_schema_field(
-        serializers.DictField(child=serializers.URLField(), allow_null=True, help_text="Addresses by width in pixels.")
+        serializers.DictField(child=serializers.URLField(), allow_null=True, help_text="URLs by width in pixels.")
     )
     def get_cover(self, post: Post) -> dict[str, str] | None:
         return cover_urls(post, self.context["request"])
@@ -132,7 +140,7 @@ class PostSerializer(serializers.ModelSerializer[Post]):
     )
 )
 class PublishedSerializer(PostSerializer):
-    """A post and the tasks that its publication started."""
+    """A post and the tasks that publishing it started."""
 
     tasks = TaskRunSerializer(many=True, read_only=True)
 
@@ -141,15 +149,18 @@ class PublishedSerializer(PostSerializer):
 
 
 class PostFilterSerializer(serializers.Serializer[Post]):
-    """What a list of posts may be narrowed to."""
+    """The filters of the list of posts."""
 
     q = serializers.CharField(
-        max_length=1000, required=False, allow_blank=True, help_text="Words to search title and body for; best first."
+        max_length=1000,
+        required=False,
+        allow_blank=True,
+        help_text="Words to find in title and body. Best match first.",
     )
     status = serializers.ChoiceField(
-        choices=Post.Status.choices, required=False, help_text="Drafts: those that you may see."
+        choices=Post.Status.choices, required=False, help_text="`draft` lists only drafts that you may see."
     )
-    author = serializers.CharField(max_length=150, required=False, help_text="A user's name.")
+    author = serializers.CharField(max_length=150, required=False, help_text="User name of the author.")
 
 
 tasks_about("post", "post-detail", notify_subscribers, reindex_post, invalidate_caches)
@@ -162,9 +173,9 @@ tasks_about(
 
 
 class Authors(OwnerOrPermitted):
-    """Posts are read by all who see them, and written by authors, who may add posts: their own ones.
+    """Everybody who can see a post may read it. Authors, who have the permission to add posts, may write their own.
 
-    Others' are written by who has the permission to change or delete posts.
+    Writing a post of somebody else needs the permission to change or delete posts.
     """
 
     owner = "author"
@@ -181,29 +192,43 @@ class Authors(OwnerOrPermitted):
 
 
 class PostPagination(NewestFirst):
-    """Newest first; of a search, best first."""
+    """Orders posts by newest first, and the results of a search by best match first."""
 
     def get_ordering(self, request: Request, queryset: QuerySet[Any], view: Any) -> tuple[str, ...]:
         return ("place",) if "place" in queryset.query.annotations else ("-id",)
 
 
 def _in_order_of(ids: list[int], posts: QuerySet[Post]) -> QuerySet[Post]:
-    """The posts with these ids, and their ``place`` among them, by which a cursor can go."""
+    """Return the posts with these ids, annotated with their ``place`` in the list for the cursor."""
     array = Value(ids, output_field=ArrayField(BigIntegerField()))
     place = Func(array, F("pk"), function="array_position", output_field=BigIntegerField())
     return posts.filter(pk__in=ids).annotate(place=place)
 
 
+WRITERS = "Authors may do this with their own posts. With the posts of others it needs a permission."
+
+
 @extend_schema_view(
-    list=extend_schema(summary="List posts"),
-    retrieve=extend_schema(summary="Read a post"),
-    create=extend_schema(summary="Write a post, as a draft", examples=examples(request=WRITTEN, response=DRAFT)),
-    update=extend_schema(summary="Replace a post's text"),
-    partial_update=extend_schema(summary="Change a post's text"),
-    destroy=extend_schema(summary="Delete a post"),
+    list=extend_schema(
+        summary="List posts", description="List posts, newest first, or the results of a search, best match first."
+    ),
+    retrieve=extend_schema(
+        summary="Retrieve a post",
+        description="Retrieve a post. Drafts of others get 404, unless you may view all posts.",
+    ),
+    create=extend_schema(
+        summary="Create a draft",
+        description="Create a draft. This needs the permission to add posts.",
+        examples=examples(request=WRITTEN, response=DRAFT),
+    ),
+    update=extend_schema(summary="Replace a post's text", description=f"Replace a post's title and body. {WRITERS}"),
+    partial_update=extend_schema(
+        summary="Change a post's text", description=f"Change a post's title or body. {WRITERS}"
+    ),
+    destroy=extend_schema(summary="Delete a post", description=f"Delete a post. {WRITERS}"),
 )
 class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
-    """Posts: published ones for all, drafts for their author."""
+    """Published posts are visible to everybody, drafts only to their author and to users who may view all posts."""
 
     serializer_class = PostSerializer
     filter_serializer_class = PostFilterSerializer
@@ -212,7 +237,7 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     throttle_scope: str | None = None
 
     def get_queryset(self) -> QuerySet[Post]:
-        """What the user may see; the rest is not found."""
+        """Return the posts that the user may see. All others get 404."""
         visible = Q(status=Post.Status.PUBLISHED)
         if self.request.user.is_authenticated:
             visible |= Q(author=self.request.user.pk)
@@ -220,7 +245,7 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
         return posts if may(self.request.user, "view", Post) else posts.filter(visible)
 
     def narrow(self, queryset: QuerySet[Post], fields: dict[str, Any]) -> QuerySet[Post]:
-        """What a list asks for, in the words of the row."""
+        """Apply the filters of a list."""
         if words := fields.pop("q", ""):
             queryset = _in_order_of(search.posts_find(words), queryset)
         if (author := fields.pop("author", None)) is not None:
@@ -253,7 +278,10 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     @action(detail=True, methods=["post"], throttle_classes=[ScopedRateThrottle], throttle_scope="publish")
     @idempotent
     def publish(self, request: Request, pk: str) -> Response:
-        """Publish a post. Answered at once: telling subscribers, indexing and caches follow. Once is enough."""
+        """Publish a post. The answer comes at once. Tasks mail the subscribers and update search index and caches.
+
+        Publishing a published post again changes nothing.
+        """
         post = self.get_object()
         with found(), transaction.atomic():
             started = changes.post_publish(post_id=post.pk)
@@ -263,11 +291,14 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     @extend_schema(responses=NotificationSerializer)
     @action(detail=True)
     def notification(self, request: Request, pk: str) -> Response:
-        """Read how far the mail about a post has come. For those who may write the post. A draft: 404."""
+        """Retrieve the progress of the mailing about a post. Only users who may change the post see it.
+
+        A draft gets 404.
+        """
         post = self.get_object()
         if post.status != Post.Status.PUBLISHED:
             raise exceptions.NotFound
-        # Until its task has begun there is no row.
+        # The row does not exist before the task has started.
         row = Notification.objects.filter(post=post).first() or Notification(post=post, total=0)
         return Response(NotificationSerializer(row).data)
 
@@ -279,12 +310,15 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
     @notification.mapping.post
     @idempotent
     def resume_notification(self, request: Request, pk: str) -> Response:
-        """Go on with mail that has stopped. Nobody is told twice. Mail that has not stopped: 409."""
+        """Resume a mailing that has stopped. No subscriber gets the mail twice.
+
+        A mailing that has not stopped gets 409.
+        """
         post = self.get_object()
         with transaction.atomic():
             started = changes.notification_restart(post_id=post.pk)
             if started is None:
-                raise Conflict("Only what has stopped can go on.")
+                raise Conflict("The mailing has not stopped.")
             [task] = run_payloads([started], request)
         headers = {"Location": task["url"], "Retry-After": str(POLL_AFTER)}
         return Response(task, status=status.HTTP_202_ACCEPTED, headers=headers)
@@ -292,7 +326,7 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
 
 @contextmanager
 def found() -> Iterator[None]:
-    """A post that was deleted since it was looked up is not found."""
+    """Turn Post.DoesNotExist into 404, for a post that was deleted after the view had looked it up."""
     try:
         yield
     except Post.DoesNotExist as error:
@@ -304,13 +338,13 @@ READER = {"email": "reader@example.com"}
 
 @extend_schema_serializer(examples=examples(request=READER, response=READER))
 class SubscriptionSerializer(serializers.Serializer[Any]):
-    """An address to be told of new posts."""
+    """The e-mail address that receives new posts."""
 
     email = serializers.EmailField(max_length=254)
 
 
 class SubscribeView(APIView):
-    """Be told of new posts by mail. The answer does not tell whether the address was known."""
+    """Subscribe to new posts by mail. The answer does not reveal whether the address was already subscribed."""
 
     permission_classes = (permissions.AllowAny,)
     authentication_classes = ()

@@ -1,4 +1,4 @@
-"""Posts, and the people who are told of them."""
+"""The blog: posts and their subscribers."""
 
 from django.apps import AppConfig
 

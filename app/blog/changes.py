@@ -1,4 +1,4 @@
-"""What changes posts, and the tasks that follow from it, in one transaction: for the API and the admin alike."""
+"""Changes to posts with the tasks that follow from them, in one transaction. The API and the admin share them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.blog.tasks import invalidate_caches, notify_subscribers, reindex_post
 
 
 def post_publish(*, post_id: int) -> list[AsyncResult[Any]]:
-    """Publish a draft and start what follows; nothing where it was published already. Returns what was started.
+    """Publish a draft and start the tasks that follow. Returns what was started, or [] if it was published already.
 
     Raises Post.DoesNotExist.
     """
@@ -27,13 +27,13 @@ def post_publish(*, post_id: int) -> list[AsyncResult[Any]]:
         if settings.SLACK_WEBHOOK_URL and apps.is_installed("app.integrations"):
             post = Post.objects.only("title", "slug").get(pk=post_id)
             text = f"{post.title} {settings.SITE_URL}{post.get_absolute_url()}"
-            # By name: this app does not know that one.
+            # By name, because this app must not import that one.
             started.append(signature("app.integrations.tasks.notify_slack", [text]).delay())
         return started
 
 
 def post_change(*, post_id: int, fields: dict[str, Any]) -> Post:
-    """Set these fields of a post, and no others, and have a published one found and rendered anew.
+    """Set the given fields of a post, and update search index and caches if it is published.
 
     Raises Post.DoesNotExist.
     """
@@ -46,7 +46,7 @@ def post_change(*, post_id: int, fields: dict[str, Any]) -> Post:
 
 
 def post_delete(*, post_id: int) -> None:
-    """Delete a post, and have it found no more. One that is gone already is no error."""
+    """Delete a post and remove it from search index and caches. Does nothing if it does not exist."""
     with transaction.atomic():
         if services.post_delete(post_id=post_id) == Post.Status.PUBLISHED:
             reindex_post.delay(post_id)
@@ -54,7 +54,7 @@ def post_delete(*, post_id: int) -> None:
 
 
 def notification_restart(*, post_id: int) -> AsyncResult[Any] | None:
-    """Go on telling subscribers of a post where it has stopped; None where it has not."""
+    """Resume the mailing about a post. Returns the started task, or None if the mailing has not stopped."""
     with transaction.atomic():
         if not notifications.notification_resume(post_id=post_id):
             return None

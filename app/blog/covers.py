@@ -1,4 +1,4 @@
-"""A post's cover: what may be one, and the sizes made of it. Knows nothing of HTTP and nothing of Celery."""
+"""Cover images of posts: validation and resizing. This module knows neither HTTP nor Celery."""
 
 from __future__ import annotations
 
@@ -19,41 +19,42 @@ from app.blog.models import Cover, Post
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 WIDTHS = (480, 960, 1600)
-"""Pixels. None is made larger than the picture that was uploaded."""
+"""Pixels. A cover is never larger than the uploaded image."""
 LONGEST_SIDE = 16_383
-"""Pixels: WebP knows no longer ones."""
+"""Pixels. WebP does not support longer sides."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
-"""What Pillow raises for a damaged picture, by format."""
+"""The exceptions that Pillow raises for damaged images, depending on the format."""
 
 
 class BadImage(Exception):
-    """It cannot be a cover; the text says why."""
+    """The image cannot be a cover. The text says why."""
 
 
 def image_check(file: IO[bytes]) -> None:
-    """Raises BadImage where the content, whatever it calls itself, is no whole JPEG, PNG or WebP of a fair size."""
+    """Raises BadImage unless the content is a complete JPEG, PNG or WebP within the size limits, whatever its name."""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            # Only the head has been read: a picture too large is refused before it is unfolded.
+            # Pillow has read only the header so far, so an image that is too large is refused before it is decoded.
             _refuse_size(*image.size)
-            # A JPEG is read to its end at an eighth of its size, which is enough to see that it is whole.
+            # Decode a JPEG at an eighth of its size. That is enough to see that it is complete.
             image.draft("RGB", (1, 1))
             image.load()
     except Image.DecompressionBombError as error:
-        raise BadImage("It has too many pixels.") from error
+        raise BadImage("The image has too many pixels.") from error
     except BROKEN as error:
-        raise BadImage("This is no JPEG, PNG or WebP image, or a damaged one.") from error
+        raise BadImage("This is not a JPEG, PNG or WebP image, or it is damaged.") from error
 
 
 def _refuse_size(width: int, height: int) -> None:
     if width * height > settings.MAX_COVER_PIXELS or max(width, height) > LONGEST_SIDE:
         raise BadImage(
-            f"{width} x {height} pixels: {settings.MAX_COVER_PIXELS} in all and {LONGEST_SIDE} a side are allowed."
+            f"The image has {width} x {height} pixels. At most {settings.MAX_COVER_PIXELS} pixels in total and "
+            f"{LONGEST_SIDE} per side are allowed."
         )
 
 
 def cover_upload(*, post: Post, file: File[Any]) -> Cover:
-    """Keep a picture until its sizes are made; the post has its old cover until then. Raises BadImage."""
+    """Store an image until it is resized. The post keeps its old cover until then. Raises BadImage."""
     image_check(file)
     file.seek(0)
     cover = Cover(post=post)
@@ -63,9 +64,9 @@ def cover_upload(*, post: Post, file: File[Any]) -> Cover:
 
 
 def cover_resize(*, cover: Cover) -> bool:
-    """Make the sizes, upright and without what the camera noted, and let them take the place of older covers.
+    """Create the sizes, rotated upright and without metadata, and replace older covers by this one.
 
-    The original is deleted. May be repeated. False where the cover was removed meanwhile.
+    The original is deleted. Calling this again is safe. Returns False if the cover has been removed.
     """
     if cover.ready_at is None:
         with default_storage.open(cover.original) as file:
@@ -86,9 +87,9 @@ def cover_resize(*, cover: Cover) -> bool:
 
 
 def _sizes(file: IO[bytes]) -> dict[int, bytes]:
-    """WebP by width."""
+    """Return the WebP images by width in pixels."""
     with Image.open(file, formats=FORMATS) as opened:
-        # A JPEG need not be unfolded larger than what is wanted of it.
+        # A JPEG need not be decoded much larger than the largest size.
         opened.draft("RGB", (WIDTHS[-1], WIDTHS[-1]))
         image: Image.Image = ImageOps.exif_transpose(opened)
         profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA") else None

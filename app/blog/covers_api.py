@@ -1,4 +1,4 @@
-"""A post's cover over HTTP: uploaded by its author, served to everybody for ever."""
+"""The API for covers. Authors upload them. Everybody can fetch them, and caches may keep them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ A_YEAR = 365 * 24 * 3600
 
 
 def named_by_content(file: File[Any]) -> File[Any]:
-    """The file under its digest: what it was called says nothing, and two requests differ by what they bring."""
+    """Name the file by its digest. The original name means nothing, and the digest tells two uploads apart."""
     file.name = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
     return file
 
 
 class ImageParser(BaseParser):
-    """A body that is the picture itself."""
+    """Parses a body that is the image itself."""
 
     media_type = "image/*"
 
@@ -46,24 +46,24 @@ class ImageParser(BaseParser):
 
 
 class ImageFormParser(MultiPartParser):
-    """A form whose one file is the picture, whatever its field's name."""
+    """Parses a form with exactly one file, whatever the name of its field."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         form: DataAndFiles[Any, Any] = super().parse(stream, media_type, parser_context)
         files = [file for _, several in form.files.lists() for file in several]
         if len(files) != 1:
-            raise serializers.ValidationError({"image": f"One file is wanted, not {len(files)}."})
+            raise serializers.ValidationError({"image": f"Send exactly one file, not {len(files)}."})
         return {"image": named_by_content(files[0])}
 
 
 class ImageSerializer(serializers.Serializer[Any]):
-    """For the description of a form."""
+    """A form with the image."""
 
     image = serializers.FileField()
 
 
 class CoverActions(viewsets.GenericViewSet[Post]):
-    """The part of the posts' API that is about covers."""
+    """The actions of the posts' API that concern covers."""
 
     body_limit: str | None = None
 
@@ -80,12 +80,12 @@ class CoverActions(viewsets.GenericViewSet[Post]):
     )
     @idempotent
     def cover(self, request: Request, pk: str) -> Response:
-        """Give a post its cover: a JPEG, PNG or WebP. Its sizes are made by the task; until then the old one stays."""
+        """Upload a cover for a post, as JPEG, PNG or WebP. The old cover stays until a task has resized the new one."""
         post = self.get_object()
-        # Of a body without content there is nothing to parse.
+        # An empty body never reaches the parser.
         image = request.data.get("image") if isinstance(request.data, dict) else None
         if image is None:
-            raise serializers.ValidationError({"image": "There is none."})
+            raise serializers.ValidationError({"image": "No image was sent."})
         with transaction.atomic():
             try:
                 cover = covers.cover_upload(post=post, file=image)
@@ -98,20 +98,20 @@ class CoverActions(viewsets.GenericViewSet[Post]):
     @extend_schema(request=None, responses={204: None})
     @cover.mapping.delete
     def remove_cover(self, request: Request, pk: str) -> Response:
-        """Take a post's cover away."""
+        """Remove the cover of a post."""
         self.get_object().covers.all().delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 def cover_urls(post: Post, request: Request) -> dict[str, str] | None:
-    """Addresses of the post's cover by width in pixels; None where it has none."""
+    """Return the URLs of the post's cover by width in pixels, or None if it has no cover."""
     cover = post.cover
     return None if cover is None else {str(w): request.build_absolute_uri(url) for w, url in cover.urls().items()}
 
 
 @require_safe
 def cover_file(request: HttpRequest, key: str, width: int) -> FileResponse:
-    """A size of a cover. Another picture has another address, so whoever has this one need not ask again."""
+    """Serve one size of a cover. A URL never changes its content, so clients need not fetch it again."""
     cover = Cover.objects.filter(key=key, ready_at__isnull=False).first()
     if cover is None or width not in cover.widths:
         raise Http404

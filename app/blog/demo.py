@@ -1,4 +1,4 @@
-"""Subscribers and two posts to try things with."""
+"""Demo data: subscribers and two posts."""
 
 from app.accounts.models import User
 from app.blog import search, services
@@ -12,7 +12,7 @@ POSTS = (
 
 
 def make(author: User) -> str:
-    """What is missing of it. Returns what there is, in words."""
+    """Create what is missing of the demo data. Returns a summary in words."""
     Subscriber.objects.bulk_create(
         [Subscriber(email=f"subscriber-{number:04}@example.com") for number in range(1, SUBSCRIBERS + 1)],
         ignore_conflicts=True,

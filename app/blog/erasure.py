@@ -1,4 +1,4 @@
-"""Of a deleted account: its posts with covers and statistics go, and the subscription of its verified address."""
+"""Erasure of a user's posts, with covers and statistics, and of the subscription of the verified address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.blog.tasks import invalidate_caches, reindex_post
 
 
 def erase(user: Any) -> None:
-    """Call it in a transaction: search index, caches and files follow it by tasks."""
+    """Delete the user's data. Call this in a transaction. Tasks then update search index, caches and files."""
     posts = Post.objects.filter(author_id=user.pk)
     published = list(posts.filter(status=Post.Status.PUBLISHED).values_list("pk", flat=True))
     posts.delete()
@@ -17,6 +17,6 @@ def erase(user: Any) -> None:
         reindex_post.delay(pk)
     if published:
         invalidate_caches.delay(published[0])
-    # An address that was only claimed may be somebody else's.
+    # An unverified address may belong to somebody else.
     if user.email_verified_at:
         Subscriber.objects.filter(email__iexact=user.email).delete()

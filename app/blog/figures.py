@@ -1,4 +1,4 @@
-"""Figures of a period for reports, which other apps ask for through ``app.blog.services``."""
+"""Statistics of a period for reports. Other apps reach them through ``app.blog.services``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.db.models.functions import TruncDate
 from app.blog.models import Delivery, Post, Subscriber
 
 PAGE = 5_000
-"""Rows fetched at a time."""
+"""Rows fetched per query."""
 
 
 class PostFigures(NamedTuple):
-    """A published post and how many were told of it."""
+    """A published post and the number of mails about it: delivered (``told``) and refused."""
 
     title: str
     author: str
@@ -26,7 +26,7 @@ class PostFigures(NamedTuple):
 
 
 def posts_published(*, start: datetime, end: datetime) -> Iterator[PostFigures]:
-    """The posts published from ``start`` on and before ``end``, oldest first; constant memory."""
+    """Yield the posts published from ``start`` up to but not including ``end``, oldest first, in constant memory."""
     posts = (
         Post.objects.filter(status=Post.Status.PUBLISHED, published_at__gte=start, published_at__lt=end)
         .annotate(
@@ -48,21 +48,21 @@ def posts_published(*, start: datetime, end: datetime) -> Iterator[PostFigures]:
 
 
 def deliveries_by_day(*, start: datetime, end: datetime) -> dict[date, tuple[int, int]]:
-    """Mails about posts in that time, by day: how many were taken, how many refused."""
+    """Return the mails about posts in the period by day, as (accepted, refused)."""
     mails = Delivery.objects.filter(at__gte=start, at__lt=end).values(day=TruncDate("at"))
     counted = mails.annotate(taken=Count("pk", filter=Q(refused="")), refusals=Count("pk", filter=~Q(refused="")))
     return {row["day"]: (row["taken"], row["refusals"]) for row in counted.order_by("day")}
 
 
 def subscriptions_by_day(*, start: datetime, end: datetime) -> dict[date, int]:
-    """Addresses that subscribed for the first time in that time, by day."""
+    """Return the number of addresses that first subscribed in the period, by day."""
     new = Subscriber.objects.filter(created_at__gte=start, created_at__lt=end)
     by_day = new.annotate(day=TruncDate("created_at")).values("day").annotate(count=Count("pk"))
     return dict(by_day.values_list("day", "count").order_by("day"))
 
 
 def subscribers_count(*, before: datetime) -> tuple[int, int]:
-    """Of those who subscribed before that moment: how many still do, and how many have left."""
+    """Return, of those who subscribed before that time, how many are still subscribed and how many have left."""
     counted = Subscriber.objects.filter(created_at__lt=before).aggregate(
         stayed=Count("pk", filter=Q(active=True)), left=Count("pk", filter=Q(active=False))
     )
@@ -70,7 +70,10 @@ def subscribers_count(*, before: datetime) -> tuple[int, int]:
 
 
 def subscribers_listed(*, before: datetime) -> Iterator[tuple[str, datetime, bool]]:
-    """Address, since when, and whether still, of all who subscribed before that moment; constant memory."""
+    """Yield address, time of subscription and whether it is active, for all who subscribed before that time.
+
+    Runs in constant memory.
+    """
     rows: list[tuple[int, str, datetime, bool]] = []
     known = Subscriber.objects.filter(created_at__lt=before).order_by("pk")
     while not rows or len(rows) == PAGE:

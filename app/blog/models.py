@@ -1,4 +1,4 @@
-"""Posts, subscribers, and who was told of what."""
+"""Posts, covers, subscribers, deliveries and views."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.urls import reverse
 
 
 class Post(models.Model):
-    """An article: its author's alone until it is published."""
+    """An article. Only its author sees it until it is published."""
 
     class Status(models.TextChoices):
         DRAFT = "draft"
@@ -46,23 +46,23 @@ class Post(models.Model):
 
     @property
     def cover(self) -> Cover | None:
-        """The newest whose sizes are made. One query, or none where ``covers`` are prefetched."""
+        """The newest cover that has been resized. One query, or no query if ``covers`` are prefetched."""
         return next((cover for cover in self.covers.all() if cover.ready_at), None)
 
     @property
     def cover_upload(self) -> Cover | None:
-        """The newest, while its sizes are not made, or where they could not be."""
+        """The newest cover, if it is not resized yet or could not be."""
         newest = next(iter(self.covers.all()), None)
         return newest if newest is not None and newest.ready_at is None else None
 
 
 def cover_key() -> str:
-    """128 random bits: a draft's cover is not to be guessed."""
+    """Return 128 random bits in hex, so that nobody can guess the URL of a draft's cover."""
     return secrets.token_hex(16)
 
 
 class Cover(models.Model):
-    """A picture for a post: its original until the sizes are made, from then on these."""
+    """An image for a post. The original is stored until the sizes have been made; from then on only the sizes are."""
 
     post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="covers")
     key = models.CharField(max_length=32, unique=True, default=cover_key, editable=False)
@@ -79,15 +79,15 @@ class Cover(models.Model):
         return f"of {self.post_id}"
 
     def file(self, width: int) -> str:
-        """The size's name in the storage."""
+        """Return the name of a size in the storage."""
         return f"covers/{self.key}/{width}.webp"
 
     def files(self) -> list[str]:
-        """The names of all that is stored of it."""
+        """Return the names of all files of this cover in the storage."""
         return [name for name in (self.original, *map(self.file, self.widths)) if name]
 
     def urls(self) -> dict[int, str]:
-        """Paths of the sizes by width, smallest first."""
+        """Return the paths of the sizes by width, smallest first."""
         return {width: reverse("cover", args=[self.key, width]) for width in self.widths}
 
     @property
@@ -100,12 +100,12 @@ class Cover(models.Model):
 
 
 def unsubscribe_token() -> str:
-    """256 random bits: who has it may end the subscription."""
+    """Return 256 random bits as text. Whoever has the token may end the subscription."""
     return secrets.token_urlsafe(32)
 
 
 class Subscriber(models.Model):
-    """An address that wants to be told of new posts, until it says stop."""
+    """An address that receives new posts until it unsubscribes."""
 
     email = models.EmailField()
     active = models.BooleanField(default=True)
@@ -115,7 +115,7 @@ class Subscriber(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [models.UniqueConstraint(Lower("email"), name="subscriber_email_unique")]
-        # Rows come in the order of their times: a few pages tell which of a million belong to a period.
+        # Rows are inserted in the order of time, so a BRIN index finds the few pages that belong to a period.
         indexes = [BrinIndex(fields=["created_at"], name="subscriber_created", autosummarize=True)]
 
     def __str__(self) -> str:
@@ -123,9 +123,9 @@ class Subscriber(models.Model):
 
 
 class Delivery(models.Model):
-    """A subscriber was told of a post: recorded as soon as the mail server has taken the mail, or refused it."""
+    """The record that a mail about a post was accepted or refused, written as soon as the mail server has answered."""
 
-    # Found by the constraint's index; each further one costs a million writes a post.
+    # The index of the constraint serves lookups by post. Another index would cost a million writes a post.
     post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="deliveries", db_index=False)
     subscriber = models.ForeignKey(Subscriber, on_delete=models.CASCADE, related_name="deliveries")
     refused = models.TextField(default="", help_text="What the mail server said, where it refused the address.")
@@ -141,7 +141,7 @@ class Delivery(models.Model):
 
 
 class Notification(models.Model):
-    """How far the mail about a post has come; moved on in the statement that records deliveries."""
+    """The progress of the mailing about a post. The statement that records deliveries also updates it."""
 
     post = models.OneToOneField(Post, on_delete=models.CASCADE, primary_key=True, related_name="notification")
     total = models.PositiveIntegerField(help_text="Active subscribers when it began.")
@@ -158,16 +158,16 @@ class Notification(models.Model):
 
     @property
     def status(self) -> str:
-        """Whether it goes on, has stopped, or everybody was told."""
+        """Whether the mailing is running, has stopped, or is done."""
         if self.failure:
             return "stopped"
         return "running" if self.ended_at is None else "done"
 
 
 class View(models.Model):
-    """A post was read: counted into DailyViews within a minute or so, and gone then.
+    """A reading of a post. Within a minute or so it is counted into DailyViews and deleted.
 
-    The table is unlogged: no write-ahead log, so cheap, and emptied when Postgres crashes.
+    The table is unlogged: it writes no write-ahead log, so it is cheap, and it is empty after a crash of Postgres.
     """
 
     post = models.ForeignKey(Post, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
@@ -178,7 +178,7 @@ class View(models.Model):
 
 
 class DailyViews(models.Model):
-    """How often a post was read on a day, in the time zone of the settings."""
+    """The number of readings of a post on a day, in the time zone of the settings."""
 
     post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="daily_views", db_index=False)
     day = models.DateField()

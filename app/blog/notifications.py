@@ -1,4 +1,4 @@
-"""Telling subscribers of a post: any number of them, in constant memory, from where it stopped."""
+"""Mailings to subscribers about a post: any number of recipients, in constant memory, resumable."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from app.blog.models import Delivery, Notification, Post, Subscriber
 from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 
 ROUNDS = 8
-"""Tries at a subscriber whose mail is put off, before it counts as refused."""
+"""Number of tries for a subscriber whose mail is put off. After that it counts as refused."""
 
 FETCHED = 1000
-"""Subscribers fetched at a time."""
+"""Subscribers fetched per query."""
 EACH = 100
-"""Subscribers told between two reports of progress, at least."""
+"""Minimum number of subscribers mailed between two reports of progress."""
 PLACE = "-token-"
-"""Where a subscriber's own token goes."""
+"""Placeholder for a subscriber's own token."""
 
 
 class Left(Enum):
-    """What is left to do."""
+    """What remains of a mailing."""
 
     NOTHING = "nothing"
     MORE = "more"
-    """Call again: the time was up."""
+    """The time is up. Call again."""
     PUT_OFF = "put off"
-    """Call again after a while: mail servers said "later" for some."""
+    """Mail servers put off some mails. Call again later."""
 
 
 def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, int], None]) -> Left:
-    """Mail every active subscriber who was not told of the post yet, for about ``seconds``.
+    """Mail every active subscriber who has not received the post yet, for about ``seconds``.
 
-    Calls ``progress(told, total)`` after each hundred or batch. A subscriber is recorded once the mail server has taken
-    the mail, or refused the address: killed in between, the one batch in flight (one mail by SMTP) is sent again.
-    Raises MailUnavailable when the server takes no mail now; the next call goes on where this one stopped,
-    with NoneTaken after those who were not taken: they have a later round.
+    Calls ``progress(told, total)`` after each hundred or batch. A subscriber is recorded once the mail server has
+    accepted the mail or refused the address. If the worker dies, only the batch in flight (one mail by SMTP) is sent
+    again.
+
+    Raises MailUnavailable if the server accepts no mail now. The next call continues where this one stopped. After
+    NoneTaken it continues behind the subscribers who were put off, who get a later round.
     """
     notification = Notification.objects.filter(post=post).first()
     if notification is None or not notification.total:
@@ -53,16 +55,16 @@ def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, i
     try:
         for outcomes in send_letter(letter, _batches(post, notification.position, deadline)):
             recorded = _record(post.pk, outcomes, is_last_try=notification.rounds >= ROUNDS)
-            if recorded is None:  # the post was deleted meanwhile
+            if recorded is None:  # The post has been deleted.
                 return Left.NOTHING
             if recorded // EACH > told // EACH:
                 progress(recorded, max(recorded, notification.total))
             told = recorded
-            # In the middle of a batch too: one by one, a slow mail server may need minutes for it.
+            # Check within a batch too: one mail at a time, a slow mail server may need minutes for a batch.
             if time.monotonic() >= deadline:
                 break
     except NoneTaken:
-        # In a later round those put off are among themselves: that none is taken says nothing of the server.
+        # A later round holds only mails that were put off. That none is accepted says nothing about the server.
         if notification.rounds == 0:
             raise
     progress(told, max(told, notification.total))
@@ -75,34 +77,34 @@ def _begin(post: Post) -> Notification:
 
 
 def notification_end(*, post_id: int) -> None:
-    """Everybody was told."""
+    """Mark the mailing as done."""
     Notification.objects.filter(post=post_id).update(ended_at=timezone.now(), failure="")
 
 
 def notification_stop(*, post_id: int, reason: str) -> None:
-    """It ends before everybody was told; those who were are not told again when it goes on."""
+    """Mark the mailing as stopped. If it is resumed, nobody gets the mail twice."""
     if Post.objects.select_for_update().filter(pk=post_id).exists():
         stopped = {"failure": reason, "ended_at": timezone.now()}
         Notification.objects.update_or_create(post_id=post_id, defaults=stopped, create_defaults=stopped | {"total": 0})
 
 
 def notification_resume(*, post_id: int) -> bool:
-    """It goes on. False where it has not stopped."""
+    """Mark a stopped mailing as running. Returns False if it has not stopped."""
     stopped = Notification.objects.filter(post=post_id).exclude(failure="")
     return bool(stopped.update(failure="", ended_at=None))
 
 
 def pause_before_next_round(*, post: Post) -> int:
-    """Seconds until those whose mail was put off are tried again: 1, 2, 4 … 60 minutes."""
+    """Return the seconds until mails that were put off are tried again: 1, 2, 4 … 60 minutes."""
     return min(60 << max(0, post.notification.rounds - 1), 3600)
 
 
 def _batches(post: Post, position: int, deadline: float) -> Iterator[list[Recipient]]:
-    """Active subscribers beyond ``position`` who were not told, until the deadline."""
+    """Yield batches of active subscribers beyond ``position`` who have not received the post, until the deadline."""
     active = Subscriber.objects.filter(active=True).order_by("pk").values_list("pk", "email", "token")
     unsubscribe = settings.SITE_URL + reverse("unsubscribe", kwargs={"token": PLACE})
     size = batch_size()
-    # Two plain questions at a time: as one anti-join, Postgres may read every delivery of the post each time.
+    # Two plain queries at a time. For one anti-join, Postgres may read every delivery of the post each time.
     while people := list(active.filter(pk__gt=position)[:FETCHED]):
         ids = [pk for pk, _, _ in people]
         told = set(Delivery.objects.filter(post=post, subscriber__in=ids).values_list("subscriber", flat=True))
@@ -113,7 +115,7 @@ def _batches(post: Post, position: int, deadline: float) -> Iterator[list[Recipi
         ]
         for start in range(0, len(untold), size):
             yield untold[start : start + size]
-        # Beyond those who had been told before, too.
+        # Also moves past subscribers who had already received the post.
         position = ids[-1]
         Notification.objects.filter(post=post).update(position=position)
         if time.monotonic() >= deadline:
@@ -121,14 +123,14 @@ def _batches(post: Post, position: int, deadline: float) -> Iterator[list[Recipi
 
 
 def _record(post_id: int, outcomes: list[Outcome], is_last_try: bool) -> int | None:
-    """Write down what became of the next ones. Returns how many were told of the post so far, None where it is gone."""
+    """Record the outcomes of the next mails. Returns the number of deliveries so far, or None if the post is gone."""
     final = [outcome for outcome in outcomes if is_last_try or outcome.verdict != "put off"]
     put_off = [outcome.recipient.id for outcome in outcomes if not is_last_try and outcome.verdict == "put off"]
     with connection.cursor() as cursor:
         cursor.execute(
             """
             WITH said AS (SELECT * FROM unnest(%(ids)s::bigint[], %(reasons)s::text[]) AS said (id, reason)),
-            -- Those who were deleted meanwhile are left out, and nobody is before this is committed.
+            -- Leaves out subscribers who have been deleted, and locks the others against deletion until the commit.
             there AS (
                 SELECT s.id, said.reason FROM said JOIN blog_subscriber s USING (id), blog_post p
                 WHERE p.id = %(post)s FOR KEY SHARE OF s, p
@@ -147,7 +149,7 @@ def _record(post_id: int, outcomes: list[Outcome], is_last_try: bool) -> int | N
             {
                 "post": post_id,
                 "ids": [outcome.recipient.id for outcome in final],
-                # Postgres takes no NUL, whatever a mail server says.
+                # Postgres cannot store NUL, which a mail server may send.
                 "reasons": [outcome.reason.replace("\x00", "") for outcome in final],
                 "put_off": min(put_off, default=None),
                 "position": outcomes[-1].recipient.id,
@@ -158,7 +160,7 @@ def _record(post_id: int, outcomes: list[Outcome], is_last_try: bool) -> int | N
 
 
 def _left(post: Post) -> Left:
-    """What is left; where a round has ended with some put off, the position goes back to the first of them."""
+    """Return what remains. At the end of a round with mails put off, move the position back to the first of them."""
     notification = Notification.objects.filter(post=post).first()
     if notification is None:
         return Left.NOTHING

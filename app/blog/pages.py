@@ -1,4 +1,4 @@
-"""What readers see without an account: posts, the feed, the sitemap, the way into a subscription and out of it."""
+"""The public pages: posts, feed, sitemap, subscribing and unsubscribing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from app.http.permissions import may
 from pressroom.text import carried
 
 CACHED_FOR = 300
-"""Seconds that a rendered feed or sitemap lives at most."""
+"""Maximum age of a cached feed or sitemap, in seconds."""
 
 
 def published() -> QuerySet[Post]:
@@ -49,7 +49,7 @@ class SubscribeForm(forms.Form):
 
 
 def _for_all(path: str, heading: str, description: str = "", **context: Any) -> dict[str, Any]:
-    """What a page that search engines and others may show needs besides: its address, and what it is about."""
+    """Return the context of a page that search engines and other sites may show: its URL and what it is about."""
     return {
         "canonical": settings.SITE_URL + path,
         "heading": heading,
@@ -68,7 +68,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def post_page(request: HttpRequest, slug: str) -> HttpResponse:
-    """A published post; a draft for its author, and for who may view drafts."""
+    """A published post. A draft is visible to its author and to users who may view drafts."""
     post = get_object_or_404(Post.objects.select_related("author").defer("search"), slug=slug)
     cover = post.cover
     if post.status != Post.Status.PUBLISHED:
@@ -85,7 +85,11 @@ def post_page(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def subscribe(request: HttpRequest) -> HttpResponse:
-    """The form, and what it is sent to. As in the API: so often from one address, and no word of who is known."""
+    """Show and process the subscription form.
+
+    As in the API, requests are limited by client address, and the answer does not reveal whether an address is
+    subscribed.
+    """
     form = SubscribeForm(request.POST if request.method == "POST" else None)
     status, wait = 200, ""
     if form.is_bound:
@@ -107,13 +111,13 @@ def subscribe(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def subscribed(request: HttpRequest) -> HttpResponse:
-    """Where a subscriber is sent, so that a reload subscribes nobody again."""
+    """The page after subscribing. The form redirects here, so that a reload does not submit it again."""
     return render(request, "blog/subscribe.html", {"done": True})
 
 
 @require_safe
 def robots(request: HttpRequest) -> HttpResponse:
-    """What search engines leave out, and where they find the rest."""
+    """Exclude private paths from search engines and point them to the sitemap."""
     closed = ("/admin/", "/api/", "/unsubscribe/")
     lines = [
         "User-agent: *",
@@ -125,7 +129,7 @@ def robots(request: HttpRequest) -> HttpResponse:
 
 
 class PostFeed(Feed[Post, Post]):
-    """RSS of the 20 newest posts. Links are absolute, from SITE_URL: it is cached for all hosts."""
+    """RSS feed of the 20 newest posts. Links start with SITE_URL, because the feed is cached for all hosts."""
 
     title = "Pressroom"
     description = "New posts"
@@ -189,10 +193,10 @@ def sitemap(request: HttpRequest) -> HttpResponse:
     return _cached(services.SITEMAP_KEY, "application/xml", make)
 
 
-@csrf_exempt  # a mail program posts here, RFC 8058; the token is the authority
+@csrf_exempt  # Mail programs post here without a CSRF token (RFC 8058). The URL's token authorizes the request.
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
-    """POST ends the subscription; GET asks first, for mail scanners follow links."""
+    """End the subscription on POST. A GET only asks, because mail scanners follow links."""
     if request.method == "POST":
         if not services.subscription_end(token=token):
             raise Http404

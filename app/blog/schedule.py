@@ -1,10 +1,10 @@
-"""When views are counted."""
+"""The schedule for counting views."""
 
 SCHEDULE = {
     "roll-up-views": {
         "task": "app.blog.tasks.roll_up_views",
         "schedule": 60.0,
-        # The next one does the work of one that had to wait.
+        # A later tick does the work of one that had to wait.
         "options": {"expires": 60.0},
     },
 }

@@ -1,7 +1,7 @@
-"""Finding posts by their words: in Postgres, or in Meilisearch where MEILISEARCH_URL is set.
+"""Full-text search of posts: in Postgres, or in Meilisearch if MEILISEARCH_URL is set.
 
-Postgres is always kept up to date as well: when Meilisearch does not answer, a search that ranks less well is better
-than none.
+The Postgres index is always kept up to date as well. It takes over when Meilisearch does not answer, with a less
+precise ranking.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from app.blog.models import Post
 
 logger = logging.getLogger(__name__)
 
-# Of no language: Postgres has no Korean dictionary, and English stemming would only hurt Korean text.
+# Language-neutral: Postgres has no Korean dictionary, and English stemming would only distort Korean text.
 CONFIG = "simple"
 HITS = 200
-"""Posts that a search finds at most, best first."""
+"""Maximum number of posts that a search returns, best first."""
 INDEXED = 100_000
-"""Characters of a body that Postgres searches: its index of a post ends at 1 MB, and compounds count twice."""
+"""Characters of a body that Postgres indexes. A post's index is limited to 1 MB, and compounds count twice."""
 BATCH = 100
 """Posts indexed at a time."""
 INDEX = "/indexes/posts"
 DOCUMENTS = f"{INDEX}/documents"
 SEARCH_TIMEOUT, WRITE_TIMEOUT = 1.0, 10.0
-"""Seconds that a reader and a task wait for Meilisearch."""
+"""Seconds that a reader and a task wait for Meilisearch, respectively."""
 PAUSE_AFTER_FAILURE = 5.0
-"""Seconds in which readers do not wait for it again."""
+"""Seconds after a failure in which searches do not try Meilisearch."""
 
 _not_before = 0.0
 
 
 class SearchUnavailable(Exception):
-    """Meilisearch does not answer, or not as it should: try again later."""
+    """Meilisearch did not answer, or answered with an error. Try again later."""
 
 
 def posts_find(words: str) -> list[int]:
-    """Ids of published posts with these words, best first, HITS at most. Title counts more than body."""
+    """Return the ids of published posts that match, best first, at most HITS. The title weighs more than the body."""
     global _not_before  # noqa: PLW0603 - one circuit breaker per process
     if settings.MEILISEARCH_URL and time.monotonic() >= _not_before:
         try:
@@ -54,7 +54,7 @@ def posts_find(words: str) -> list[int]:
             return [int(hit["id"]) for hit in found["hits"]]
         except (SearchUnavailable, KeyError, TypeError, ValueError) as error:
             _not_before = time.monotonic() + PAUSE_AFTER_FAILURE
-            logger.warning("Postgres searches for the next %s s: %s", PAUSE_AFTER_FAILURE, error)
+            logger.warning("searching in Postgres for the next %s s: %s", PAUSE_AFTER_FAILURE, error)
     query = SearchQuery(words, search_type="websearch", config=CONFIG)
     return list(
         Post.objects.filter(status=Post.Status.PUBLISHED, search=query)
@@ -64,7 +64,7 @@ def posts_find(words: str) -> list[int]:
 
 
 def post_reindex(*, post_id: int) -> bool:
-    """Bring the indexes up to date. Returns whether the post is in them: a draft or a deleted one is not.
+    """Update the indexes for a post. Returns whether the post is in them: drafts and deleted posts are not.
 
     Raises SearchUnavailable.
     """
@@ -77,20 +77,21 @@ def post_reindex(*, post_id: int) -> bool:
             _call("DELETE", f"{DOCUMENTS}/{post_id}", WRITE_TIMEOUT)
         else:
             _call("POST", f"{DOCUMENTS}?primaryKey=id", WRITE_TIMEOUT, [_document(post)])
-        # Another change meanwhile may have been indexed before this one was: whoever is last looks again.
+        # A concurrent change may have been indexed before this one, so check that this one indexed the last state.
         now = Post.objects.filter(pk=post_id, status=Post.Status.PUBLISHED).values_list("updated_at", flat=True).first()
         if now == (post.updated_at if post else None):
             return post is not None
 
 
 def posts_reindex(*, after: int, seconds: float, progress: Callable[[int, int], None]) -> int | None:
-    """Index all published posts with ids above ``after``, for about ``seconds``. Returns where to go on, if anywhere.
+    """Index all published posts with ids above ``after``, for about ``seconds``.
 
-    Calls ``progress(id, highest id)`` after each batch. Raises SearchUnavailable.
+    Calls ``progress(id, highest id)`` after each batch. Returns the id after which to continue, or None at the end.
+    Raises SearchUnavailable.
     """
     deadline = time.monotonic() + seconds
     if settings.MEILISEARCH_URL and not after:
-        # The order of the attributes is their weight.
+        # The order of the attributes sets their weight.
         kinds = {
             "searchableAttributes": ["title", "body"],
             "displayedAttributes": ["id"],
@@ -114,7 +115,7 @@ def posts_reindex(*, after: int, seconds: float, progress: Callable[[int, int], 
 
 
 def _replace(posts: list[Post], ids: str) -> None:
-    """Have Meilisearch know these posts, and no others of those ids."""
+    """Make these posts the only ones in Meilisearch among the ids that match the filter ``ids``."""
     kept = ", ".join(str(post.pk) for post in posts)
     _call("POST", f"{DOCUMENTS}/delete", WRITE_TIMEOUT, {"filter": f"{ids} AND id NOT IN [{kept}]"})
     if posts:
@@ -134,12 +135,13 @@ def _document(post: Post) -> dict[str, Any]:
 
 
 def _call(method: str, path: str, timeout: float, body: Any = None) -> Any:
-    """Meilisearch's answer; a write is answered once it is stored there, to be done in order. Raises SearchUnavailable.
+    """Call Meilisearch and return its answer. Raises SearchUnavailable.
 
-    https://www.meilisearch.com/docs/reference/api: written from it and tried on a server that speaks it, not on
-    Meilisearch itself.
+    Meilisearch answers a write once it has stored it in its queue, and processes writes in order. This client follows
+    https://www.meilisearch.com/docs/reference/api and was tested against a server that implements that API, not
+    against Meilisearch itself.
     """
-    import httpx  # not before it is needed
+    import httpx  # imported here because few processes need it
 
     headers = {"Authorization": f"Bearer {settings.MEILISEARCH_KEY}"} if settings.MEILISEARCH_KEY else {}
     try:

@@ -1,4 +1,4 @@
-"""What is done with posts and subscriptions. Knows nothing of HTTP and nothing of Celery."""
+"""The business logic of posts and subscriptions. It knows neither HTTP nor Celery."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from app.blog.figures import deliveries_by_day as deliveries_by_day  # noqa: PLC0414 - for other apps, as all below
+from app.blog.figures import deliveries_by_day as deliveries_by_day  # noqa: PLC0414 - other apps import these from here
 from app.blog.figures import posts_published as posts_published  # noqa: PLC0414
 from app.blog.figures import subscribers_count as subscribers_count  # noqa: PLC0414
 from app.blog.figures import subscribers_listed as subscribers_listed  # noqa: PLC0414
 from app.blog.figures import subscriptions_by_day as subscriptions_by_day  # noqa: PLC0414
 from app.blog.models import Cover, Post, Subscriber
-from app.blog.statistics import Activity as Activity  # noqa: PLC0414 - for other apps, as the next one
+from app.blog.statistics import Activity as Activity  # noqa: PLC0414 - other apps import these from here
 from app.blog.statistics import activity_figures as activity_figures  # noqa: PLC0414
 
 FEED_KEY, SITEMAP_KEY = "rss:feed", "sitemap:posts"
 
 
 def post_create(*, author: Any, title: str, body: str) -> Post:
-    """A draft of ``author``'s, with a slug of its title; two at once get two."""
+    """Create a draft with a slug made from its title. Concurrent calls get different slugs."""
     slug = _slug(title)
     while True:
         taken = Post.objects.filter(slug=slug).exists()
@@ -32,7 +32,7 @@ def post_create(*, author: Any, title: str, body: str) -> Post:
                 with transaction.atomic():
                     return Post.objects.create(author=author, title=title, body=body, slug=slug)
         except IntegrityError:
-            # Another one has it since. Or it was not the slug: that is raised.
+            # Another post has taken the slug in between. If not, the error has another cause.
             if not Post.objects.filter(slug=slug).exists():
                 raise
         slug = f"{_slug(title)}-{secrets.token_hex(4)}"
@@ -43,7 +43,7 @@ def _slug(title: str) -> str:
 
 
 def post_change(*, post_id: int, fields: dict[str, Any]) -> Post:
-    """Set these fields and no others: whoever publishes it meanwhile, it stays published. Call it in a transaction.
+    """Set only the given fields, so that a concurrent publication is not undone. Call this in a transaction.
 
     Raises Post.DoesNotExist.
     """
@@ -55,7 +55,7 @@ def post_change(*, post_id: int, fields: dict[str, Any]) -> Post:
 
 
 def post_delete(*, post_id: int) -> str | None:
-    """Delete a post; call it in a transaction. Returns the status that it had, None where it is gone already."""
+    """Delete a post. Call this in a transaction. Returns the status that it had, or None if it does not exist."""
     post = Post.objects.select_for_update().filter(pk=post_id).first()
     if post is None:
         return None
@@ -65,7 +65,7 @@ def post_delete(*, post_id: int) -> str | None:
 
 
 def post_publish(*, post_id: int) -> bool:
-    """Publish a draft; call it in a transaction. False where it was published already.
+    """Publish a draft. Call this in a transaction. Returns False if it was published already.
 
     Raises Post.DoesNotExist.
     """
@@ -79,26 +79,26 @@ def post_publish(*, post_id: int) -> bool:
 
 
 def cover_fail(*, cover_id: int, reason: str) -> bool:
-    """The cover's sizes will not be made; its original is kept. False where they are made, or it is gone."""
+    """Record that the cover could not be resized. Its original is kept. Returns False if it was resized or is gone."""
     return bool(Cover.objects.filter(pk=cover_id, ready_at=None).update(failure=reason))
 
 
 def cover_resume(*, cover_id: int) -> bool:
-    """The cover's sizes are to be made after all. False where it does not wait for that."""
+    """Record that the cover is being resized again. Returns False if it had not failed."""
     return bool(Cover.objects.filter(pk=cover_id, ready_at=None).exclude(failure="").update(failure=""))
 
 
 def caches_invalidate() -> None:
-    """Forget the rendered feed and sitemap."""
+    """Remove the rendered feed and sitemap from the cache."""
     cache.delete_many([FEED_KEY, SITEMAP_KEY])
 
 
 def subscription_start(*, email: str) -> Subscriber:
-    """Subscribe an address, anew where it had left."""
+    """Subscribe an address, or reactivate its former subscription."""
     with transaction.atomic():
         subscriber = Subscriber.objects.select_for_update().filter(email__iexact=email).first()
         if subscriber is None:
-            # A lost race for one address ends in the same row.
+            # Concurrent calls for one address end with the same row.
             return Subscriber.objects.get_or_create(email=email.lower())[0]
         if not subscriber.active:
             subscriber.active = True
@@ -107,5 +107,5 @@ def subscription_start(*, email: str) -> Subscriber:
 
 
 def subscription_end(*, token: str) -> bool:
-    """Unsubscribe who has this token. False where nobody has; ending twice is no error."""
+    """End the subscription with this token. Returns False if there is none. Ending it twice is not an error."""
     return bool(Subscriber.objects.filter(token=token).update(active=False))

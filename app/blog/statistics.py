@@ -1,4 +1,4 @@
-"""How often posts are read, and figures of a period."""
+"""View counts of posts and statistics of a period."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from django.utils import timezone
 from app.blog.models import DailyViews, Delivery, Post, Subscriber, View
 
 BATCH = 10_000
-"""Views counted in one transaction."""
+"""Views counted per transaction."""
 TOP = 10
 
 
 def view_record(*, post_id: int, at: datetime.datetime) -> None:
-    """Note that a published post was read. One INSERT into an unlogged table: cheaper than a counter many wait for."""
+    """Record a view of a published post: one INSERT into an unlogged table, without contention on a counter."""
     View.objects.create(post_id=post_id, at=at)
 
 
 def views_roll_up() -> int:
-    """Move the views noted into DailyViews, each exactly once, however many do this at a time. Returns how many."""
+    """Move the recorded views into DailyViews, each exactly once even if several processes do it. Returns how many."""
     moved = 0
     while batch := _roll_up_batch():
         moved += batch
@@ -39,7 +39,7 @@ def _roll_up_batch() -> int:
                     SELECT id FROM blog_view ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
                 )) RETURNING post_id, (at AT TIME ZONE %(zone)s)::date AS day
             ),
-            -- In one order, so that two of us do not wait for each other; a post that was deleted has no views.
+            -- Sorted, so that two concurrent roll-ups cannot deadlock. Views of a deleted post are dropped.
             daily AS (
                 SELECT c.post_id, c.day, count(*) AS views FROM counted c JOIN blog_post p ON p.id = c.post_id
                 GROUP BY c.post_id, c.day ORDER BY c.post_id, c.day
@@ -67,20 +67,20 @@ class TopPost:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What happened from ``start`` to ``end``, both days included, in the time zone of the settings."""
+    """The activity from ``start`` to ``end``, both days included, in the time zone of the settings."""
 
     start: datetime.date
     end: datetime.date
     posts_published: int
     views_per_day: dict[datetime.date, int]
-    """Every day of the period, those without a view too."""
+    """Every day of the period, including days without views."""
     top_posts: tuple[TopPost, ...]
     """At most ten, most read first."""
     new_subscribers: int
     deliveries: int
-    """Mails about posts that were taken by the mail server."""
+    """Mails about posts that the mail server accepted."""
     refused: int
-    """Mails about posts that it refused."""
+    """Mails about posts that the mail server refused."""
 
     @property
     def views(self) -> int:
@@ -88,9 +88,10 @@ class Activity:
 
 
 def activity_figures(*, start: datetime.date, end: datetime.date) -> Activity:
-    """The figures of a period of days. Views count once they are rolled up. Raises ValueError for an end before start.
+    """Return the activity of a period of days. Views count once they are rolled up.
 
-    Made of indexed ranges: it costs what lies in the period, not what there is.
+    Every query uses an index range, so the cost depends on the period and not on the size of the tables.
+    Raises ValueError if ``end`` is before ``start``.
     """
     if end < start:
         raise ValueError(f"the period ends ({end}) before it starts ({start})")

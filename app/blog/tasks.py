@@ -1,4 +1,4 @@
-"""Slow work for posts. A task fetches by id and calls a service."""
+"""Background tasks for posts. A task loads rows by id and calls a service."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from pressroom.progress import report_progress
 logger = logging.getLogger(__name__)
 
 TURN = 60.0
-"""Seconds of work after which a long task goes to the end of its queue."""
+"""Seconds of work after which a long task moves to the end of its queue."""
 
 SCHEDULABLE: dict[str, Any] = {"schedulable": True}
 
 
 def notification_ended(end: End) -> None:
-    """The author reads whether subscribers were told of a post, and why not."""
+    """Record whether the mailing about a post ended, and why not, so that the author can see it."""
     [post_id] = end.args
     if end.outcome is Outcome.SUCCEEDED:
         notifications.notification_end(post_id=post_id)
     elif end.outcome is Outcome.RESTARTED:
         notifications.notification_resume(post_id=post_id)
     else:
-        notifications.notification_stop(post_id=post_id, reason=REASONS.get(end.outcome, "It could not go on."))
+        notifications.notification_stop(post_id=post_id, reason=REASONS.get(end.outcome, "It could not continue."))
 
 
 def cover_ended(end: End) -> None:
-    """The author reads why a post has no new cover."""
+    """Record why a post has no new cover, so that the author can see it."""
     [cover_id] = end.args
     if end.outcome is Outcome.RESTARTED:
         services.cover_resume(cover_id=cover_id)
     elif end.is_loss:
-        reason = REASONS.get(end.outcome, "Its sizes could not be made.")
+        reason = REASONS.get(end.outcome, "The image could not be resized.")
         services.cover_fail(cover_id=cover_id, reason=reason)
 
 
-REASONS = {Outcome.CANCELLED: "It was cancelled.", Outcome.EXPIRED: "It was not begun in time."}
+REASONS = {Outcome.CANCELLED: "It was cancelled.", Outcome.EXPIRED: "It did not start in time."}
 OF_NOTIFICATIONS: dict[str, Any] = {"on_end": notification_ended}
 OF_COVERS: dict[str, Any] = {"on_end": cover_ended, "owner_may_cancel": True}
 
@@ -54,19 +54,20 @@ OF_COVERS: dict[str, Any] = {"on_end": cover_ended, "owner_may_cancel": True}
     retry_backoff_max=600, **OF_NOTIFICATIONS,
 )  # fmt: skip
 def notify_subscribers(self: Any, post_id: int) -> int:
-    """Tell every subscriber of a post. Killed, failed or out of turn, it goes on where it stopped.
+    """Mail a post to every subscriber. Returns the number of mails about the post so far.
 
-    Returns how many have been told of the post. While the mail server takes none it is tried for about an hour; those
-    for whom a mail server says "later" are tried again after 1, 2, 4 … 60 minutes.
+    If the task is killed, fails or has used up its turn, it continues where it stopped. If the mail server accepts no
+    mail, the task retries for about an hour. Mails that a mail server puts off are tried again after 1, 2, 4 … 60
+    minutes.
     """
     post = Post.objects.filter(pk=post_id, status=Post.Status.PUBLISHED).first()
     if post is None:
-        logger.info("post %s is gone or a draft: nobody is told", post_id)
+        logger.info("post %s does not exist or is a draft: no mail sent", post_id)
         return 0
     left = notifications.subscribers_notify(
         post=post, seconds=TURN, progress=lambda done, of: report_progress(done, of, "mails")
     )
-    # The same run with its progress, queued anew: a long list does not hold the queue up.
+    # Queue the same run again, with its progress, so that a long list does not block the queue.
     if left is notifications.Left.MORE:
         raise self.replace(self.si(post_id))
     if left is notifications.Left.PUT_OFF:
@@ -79,7 +80,7 @@ def notify_subscribers(self: Any, post_id: int) -> int:
     retry_backoff_max=600,
 )  # fmt: skip
 def reindex_post(post_id: int) -> bool:
-    """Bring the post's search index up to date. Returns whether it is to be found: not a draft or a deleted one."""
+    """Update the search index for a post. Returns whether the post is in it: drafts and deleted posts are not."""
     return search.post_reindex(post_id=post_id)
 
 
@@ -88,7 +89,7 @@ def reindex_post(post_id: int) -> bool:
     retry_backoff_max=600, **SCHEDULABLE,
 )  # fmt: skip
 def reindex_all(self: Any, after: int = 0) -> None:
-    """Index every post with an id above ``after``, in batches; out of turn it goes on where it stopped."""
+    """Index every post with an id above ``after``, in batches. At the end of its turn, the task queues the rest."""
     position = search.posts_reindex(
         after=after, seconds=TURN, progress=lambda done, of: report_progress(done, of, "posts")
     )
@@ -98,7 +99,7 @@ def reindex_all(self: Any, after: int = 0) -> None:
 
 @shared_task(queue="default", durable=False, ignore_result=True)  # type: ignore[call-overload, untyped-decorator]
 def record_view(post_id: int, at: str) -> None:
-    """Count one reading of a published post at a time in ISO 8601. Best effort: statistics hold no reader up."""
+    """Record a view of a published post at an ISO 8601 time. Best effort, because statistics must not delay readers."""
     moment = parse_datetime(at)
     if moment is None:
         raise ValueError(f"{at!r} is not a time in ISO 8601")
@@ -107,26 +108,26 @@ def record_view(post_id: int, at: str) -> None:
 
 @shared_task(queue="default")
 def roll_up_views() -> int:
-    """Move the views recorded into the daily counts. Returns how many."""
+    """Add the recorded views to the daily counts. Returns the number of views."""
     return statistics.views_roll_up()
 
 
 @shared_task(queue="default")
 def invalidate_caches(post_id: int) -> None:
-    """Forget what was rendered without the post. The cache fails open: what stays ends by its own time."""
+    """Remove cached pages that the post changes. If the cache is down, its entries expire by their own time-out."""
     services.caches_invalidate()
 
 
 @shared_task(
     queue="default",
-    autoretry_for=(Exception,),  # whatever the storage raises
+    autoretry_for=(Exception,),  # A storage may raise anything.
     dont_autoretry_for=(SoftTimeLimitExceeded,),
     retry_backoff=True,
     max_retries=5,
     **OF_COVERS,
 )
 def resize_cover(cover_id: int) -> bool:
-    """Make the sizes of a cover. Returns whether there is such a cover."""
+    """Create the sizes of a cover. Returns whether the cover still exists."""
     from app.blog import covers  # loads Pillow, which few processes need
 
     cover = Cover.objects.filter(pk=cover_id).first()

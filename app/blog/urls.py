@@ -1,4 +1,4 @@
-"""The API's posts and subscriptions, and the public pages."""
+"""Routes of the posts and subscriptions API, and of the public pages."""
 
 from django.urls import path
 from rest_framework.routers import SimpleRouter

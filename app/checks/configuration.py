@@ -1,6 +1,6 @@
-"""What is wrong with the configuration, said before anything is served or run, each with a hint.
+"""System checks of the configuration. Each error has a hint.
 
-``manage.py check`` lists it; web, worker and beat refuse to start with it.
+``manage.py check`` lists the errors. Web, worker and beat refuse to start with errors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOPBACK = {"localhost", "::1", ""}
 
 
 def register() -> None:
-    """Make the checks known to Django."""
+    """Register the checks with Django."""
     for check in (
         required_settings, unsafe_settings, unreadable_settings, registration, throttle_rates, proxies, redis_databases,
         file_storage, mail_transport, search_server, log_settings, sentry_settings, external_calls, payments, api,
@@ -36,7 +36,7 @@ def register() -> None:
 
 
 def required_settings(**_: object) -> Iterator[checks.CheckMessage]:
-    """What local mode has defaults for, and no other."""
+    """Check the settings that have a default only in local mode."""
     if settings.LOCAL:
         return
     if not settings.SECRET_KEY_IS_SET:
@@ -51,20 +51,23 @@ def required_settings(**_: object) -> Iterator[checks.CheckMessage]:
         )
     if not settings.ALLOWED_HOSTS:
         yield checks.Error(
-            "ALLOWED_HOSTS is empty: every request would be answered with 400.",
-            hint="Set it to the host names that the site is reached by, separated by commas.",
+            "ALLOWED_HOSTS is empty, so every request would get 400.",
+            hint="Set it to the host names of the site, separated by commas.",
             id="pressroom.E003",
         )
     if host_of(settings.SITE_URL) in (None, "127.0.0.1", *LOOPBACK):
         yield checks.Error(
-            f"SITE_URL is {settings.SITE_URL!r}: mails would link to it.",
-            hint="Set it to the address that readers reach the site by, for example https://press.example.com.",
+            f"SITE_URL is {settings.SITE_URL!r}, and links in mails would point to it.",
+            hint="Set it to the public URL of the site, for example https://press.example.com.",
             id="pressroom.E013",
         )
 
 
 def redis_databases(**_: object) -> Iterator[checks.CheckMessage]:
-    """The broker's database must lose nothing; a cache is flushed and evicted, results expire."""
+    """Check that broker, cache and results use different databases.
+
+    The broker's must not lose anything, but a cache is flushed and evicted, and results expire.
+    """
     users = {"broker": settings.CELERY_BROKER_URL, "cache": settings.CACHE_URL}
     if str(settings.CELERY_RESULT_BACKEND).startswith(("redis:", "rediss:", "redis+socket:")):
         users["result backend"] = settings.CELERY_RESULT_BACKEND
@@ -82,24 +85,24 @@ def redis_databases(**_: object) -> Iterator[checks.CheckMessage]:
 
 
 def file_storage(**_: object) -> Iterator[checks.CheckMessage]:
-    """S3 is chosen by its bucket: what is set without one, or half, would be files that nobody finds again."""
+    """Check that S3 is configured completely or not at all. Otherwise files would land where nobody looks for them."""
     given = {name for name, value in settings.S3_OPTIONS.items() if value}
     if given and not settings.S3_BUCKET:
         yield checks.Error(
-            "S3 is half set: there is no S3_BUCKET, so files would go to Postgres.",
-            hint="Set S3_BUCKET to the name of the bucket, or none of the S3_ variables.",
+            "S3 is only partly configured: S3_BUCKET is not set, so files would be stored in Postgres.",
+            hint="Set S3_BUCKET to the name of the bucket, or unset all S3_ variables.",
             id="pressroom.E011",
         )
     if len(given & {"access_key", "secret_key"}) == 1:
         yield checks.Error(
-            "S3 is half set: of S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY one is missing.",
-            hint="Set both, or neither where the machine's role gives access.",
+            "S3 is only partly configured: either S3_ACCESS_KEY_ID or S3_SECRET_ACCESS_KEY is missing.",
+            hint="Set both, or neither if the machine's role grants access.",
             id="pressroom.E012",
         )
 
 
 def redis_database(url: str) -> tuple[str, int, str]:
-    """Host (or socket), port and number of the database that a Redis URL means."""
+    """Return host (or socket), port and number of the database that a Redis URL names."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     if parts.scheme in ("unix", "redis+socket"):

@@ -1,4 +1,4 @@
-"""Files that every pod can read: a storage in Postgres, or S3 by setting."""
+"""File storage that every pod can reach: in Postgres, or in S3 by a setting."""
 
 from django.apps import AppConfig
 

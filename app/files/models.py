@@ -1,4 +1,4 @@
-"""A file in Postgres: a row for what it is, and one for each megabyte of it."""
+"""Files in Postgres: one row for the metadata of a file, and one row for each megabyte of its content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class StoredFile(models.Model):
-    """A file by its name. It is there whole or not at all: its chunks are of the same transaction."""
+    """A file by name. It exists completely or not at all, because one transaction writes all its chunks."""
 
     name = models.TextField(unique=True)
     size = models.BigIntegerField(help_text="In bytes.")
@@ -17,7 +17,7 @@ class StoredFile(models.Model):
 
 
 class Chunk(models.Model):
-    """The bytes from ``number`` megabytes on; the last chunk is shorter."""
+    """The bytes that start at ``number`` megabytes. The last chunk may be shorter."""
 
     file = models.ForeignKey(StoredFile, on_delete=models.CASCADE, related_name="chunks", db_index=False)
     number = models.PositiveIntegerField()

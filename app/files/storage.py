@@ -1,4 +1,4 @@
-"""Django's storage API on Postgres: workers and web share no disk, but they share a database."""
+"""A Django storage in Postgres. Workers and web processes share no disk, but they share a database."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from django.utils.deconstruct import deconstructible
 from app.files.models import Chunk, StoredFile
 
 CHUNK = 1024 * 1024
-"""Bytes of a row, and of what is in memory at a time, both ways."""
+"""Bytes per row. Reading and writing hold one chunk in memory."""
 MAX_SIZE = 100 * CHUNK
-"""Bytes of a file at most: larger ones belong in S3."""
+"""Maximum size of a file in bytes. Larger files belong in S3."""
 
 
 class FileTooLarge(ValueError):
-    """The file is larger than Postgres is to hold; nothing of it was stored."""
+    """The file exceeds the maximum size. Nothing was stored."""
 
 
 @deconstructible
 class PostgresStorage(Storage):
-    """Files as rows, streamed in and out. A file is read as it was when it was opened, or not to its end.
+    """Stores files as rows and streams them in and out. A reader sees the file as it was opened, or gets an error.
 
-    Saving under a name that is taken replaces the file, as in S3: a task that runs again leaves one file.
+    Saving under an existing name replaces the file, as in S3, so that a task that runs again leaves one file.
     """
 
     def __init__(self, max_size: int = MAX_SIZE) -> None:
         self.max_size = max_size
 
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
-        """The name itself: see the class."""
+        """Return the name unchanged, so that saving replaces an existing file."""
         return name
 
     def _save(self, name: str, content: File[Any]) -> str:
@@ -52,9 +52,9 @@ class PostgresStorage(Storage):
         return name
 
     def _open(self, name: str, mode: str = "rb") -> File[bytes]:
-        """Raises FileNotFoundError. Files are read here, and written whole by ``save()``: any other mode is refused."""
+        """Open a file for reading. Raises FileNotFoundError, and ValueError for any mode but "rb"."""
         if mode != "rb":
-            raise ValueError(f"mode {mode!r}: files of this storage are opened to be read, as bytes")
+            raise ValueError(f"mode {mode!r} is not supported: this storage opens files only for reading, as bytes")
         return File(io.BufferedReader(_Chunks(self._row(name)), CHUNK), name)
 
     def delete(self, name: str) -> None:
@@ -72,7 +72,7 @@ class PostgresStorage(Storage):
     get_modified_time = get_created_time
 
     def listdir(self, path: str) -> tuple[list[str], list[str]]:
-        """Folders and files directly in ``path``."""
+        """Return the folders and the files directly in ``path``."""
         prefix = f"{path.strip('/')}/".lstrip("/")
         below = StoredFile.objects.filter(name__startswith=prefix).values_list("name", flat=True)
         rests = [name.removeprefix(prefix) for name in below]
@@ -87,7 +87,7 @@ class PostgresStorage(Storage):
 
 
 def _parts(content: File[Any]) -> Iterator[bytes]:
-    """All of it, by CHUNK: ``chunks()`` of an upload in memory is one part, whatever size it is asked for."""
+    """Yield the content in parts of CHUNK bytes. ``chunks()`` of an in-memory upload yields one part of any size."""
     with suppress(AttributeError, io.UnsupportedOperation):  # as in Django's chunks()
         content.seek(0)
     while part := content.read(CHUNK):
@@ -95,7 +95,7 @@ def _parts(content: File[Any]) -> Iterator[bytes]:
 
 
 class _Chunks(io.RawIOBase):
-    """A file's bytes, one row in memory at a time; no cursor and no transaction is open between two of them."""
+    """The bytes of a file, with one row in memory at a time. No cursor or transaction stays open between two rows."""
 
     def __init__(self, file: StoredFile) -> None:
         self._file = file
@@ -118,14 +118,14 @@ class _Chunks(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Raises FileNotFoundError when the file was deleted or replaced meanwhile."""
+        """Fill the buffer. Raises FileNotFoundError if the file has been deleted or replaced."""
         if self._position >= self._file.size:
             return 0
         number, begin = divmod(self._position, CHUNK)
         if number != self._number:
             chunk = self._file.chunks.filter(number=number).values_list("content", flat=True).first()
             if chunk is None:
-                raise FileNotFoundError(f"{self._file.name} is gone")
+                raise FileNotFoundError(f"{self._file.name} no longer exists")
             self._number, self._chunk = number, bytes(chunk)
         part = self._chunk[begin : begin + len(buffer)]
         buffer[: len(part)] = part

@@ -1,4 +1,4 @@
-"""A file goes with its row: deleted by a task of the same transaction, so neither without the other."""
+"""Deletion of files together with their row. A task of the same transaction deletes them, so neither stays alone."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ M = TypeVar("M", bound=Model)
     max_retries=20,
 )
 def delete_files(names: list[str]) -> None:
-    """Delete files whose row is gone. Tried again for about an hour while the storage does not answer."""
+    """Delete files whose row is gone. Retries for about an hour while the storage does not answer."""
     for name in names:
         default_storage.delete(name)
 
 
 def files_go_with(model: type[M], names: Callable[[M], Iterable[str]]) -> None:
-    """From now on, deleting a row of ``model``, by whatever way, deletes the files that ``names`` tells of it."""
+    """Delete the files that ``names`` returns whenever a row of ``model`` is deleted, however that happens."""
 
     def deleted(instance: Any, **_: object) -> None:
         found = [name for name in names(instance) if name]

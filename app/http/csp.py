@@ -1,4 +1,4 @@
-"""The API's documents load nothing from anybody else and run no inline script: a policy tells the browser so."""
+"""The content security policy of the API documentation: no resources of other sites and no inline scripts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 
-# ReDoc makes its styles while it runs: two, known by their hashes, before it learns the nonce. The policy also
-# refuses the logo that it asks a CDN for.
+# ReDoc creates its styles at run time. It creates two of them before it learns the nonce; the policy allows these by
+# hash. The policy also refuses the logo that ReDoc requests from a CDN.
 REDOC_STYLES = (
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
 )
@@ -21,7 +21,7 @@ POLICY = (
 
 
 def from_here_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """The view, its page kept from loading anything of another site. Its template finds ``request.csp_nonce``."""
+    """Wrap a view so that its page loads nothing from other sites. The template reads ``request.csp_nonce``."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""What a list may be narrowed to."""
+"""Filtering of lists by query parameters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rest_framework.serializers import Serializer, ValidationError
 class ListFilter(BaseFilterBackend):
     """Filters a list by the view's ``filter_serializer_class``, whose fields are fields of the model.
 
-    A query parameter that the list does not know, or that comes twice, is a 400: a client that has misspelt
-    a filter must not take everything for its answer.
+    An unknown or repeated query parameter gets 400. Otherwise a client that misspells a filter would take the
+    unfiltered list for its answer.
     """
 
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
@@ -27,9 +27,9 @@ class ListFilter(BaseFilterBackend):
         errors = {}
         for name, values in request.query_params.lists():
             if name not in known:
-                errors[name] = f"There is no such parameter. Known are: {', '.join(sorted(known)) or 'none'}."
+                errors[name] = f"Unknown parameter. The known ones are: {', '.join(sorted(known)) or 'none'}."
             elif len(values) > 1:
-                errors[name] = "Give it once."
+                errors[name] = "Give this parameter only once."
         if errors:
             raise ValidationError(errors)
         if serializer_class is None:

@@ -1,4 +1,4 @@
-"""``/livez`` and ``/readyz``: what a supervisor asks a web process, by whatever host name and before all else."""
+"""``/livez`` and ``/readyz``, the probes of a web process. They accept any host name and run before everything else."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Answer = Callable[[HttpRequest], HttpResponse]
 
 
 class HealthMiddleware:
-    """The first of all, so that neither ALLOWED_HOSTS nor a log line for each probe comes before it.
+    """Answers the probes. It comes first, so that neither ALLOWED_HOSTS nor the request log sees them.
 
-    Alive is a process that answers. Ready is one that has once seen the schema as far as its code; what it depends on
-    may be away later, and the application says so itself, with 503, better than a Service without endpoints would.
+    A process that answers is alive. It is ready once it has seen the schema that its code needs. A dependency may go
+    away later: then the application itself answers 503, which is better than a Service without endpoints.
     """
 
     def __init__(self, get_response: Answer) -> None:

@@ -1,4 +1,4 @@
-"""The OpenAPI description: examples, parameters, headers and errors, which are the same everywhere."""
+"""The OpenAPI schema: the parameters, headers and errors that all operations share."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from app.http.problems import CONTENT_TYPE
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
-    # Printable ASCII, of which a space at an end does not arrive.
+    # Printable ASCII. A server strips a space at either end of a header.
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[!-~]([ -~]*[!-~])?$"},
     OpenApiParameter.HEADER,
-    description="Names this request for 24 hours: a repeat gets the first answer, and starts nothing.",
-    examples=[OpenApiExample("A UUID of the client's", "5f2b1c1e-6f0a-4d5c-9a55-0d6d3a0f6c11")],
+    description="Identifies this request for 24 hours. A repeat gets the first answer and starts nothing new.",
+    examples=[OpenApiExample("A UUID chosen by the client", "5f2b1c1e-6f0a-4d5c-9a55-0d6d3a0f6c11")],
 )
 IF_MATCH = OpenApiParameter(
     "If-Match",
     {"type": "string", "pattern": '^(\\*|"[!#-~]*"(, *"[!#-~]*")*)$'},
     OpenApiParameter.HEADER,
-    description="The object's ETag: where it is in another state by now, nothing is changed and the answer is 412.",
+    description="The ETag of the object. If the object has changed since, nothing is changed and the answer is 412.",
 )
 IF_NONE_MATCH = OpenApiParameter(
     "If-None-Match",
     {"type": "string", "pattern": '^(\\*|"[!#-~]*"(, *"[!#-~]*")*)$'},
     OpenApiParameter.HEADER,
-    description="The ETag of what the client has: where nothing has changed the answer is 304.",
+    description="The ETag of the client's copy. If nothing has changed since, the answer is 304.",
 )
 
 
 class Schema(AutoSchema):
-    """drf-spectacular's, and what all operations here have in common: filters, headers, and how they fail."""
+    """drf-spectacular's schema with what all operations share: filters, headers and errors."""
 
     @property
     def _handler(self) -> Any:
@@ -49,7 +49,7 @@ class Schema(AutoSchema):
 
     @property
     def _can_be_followed(self) -> bool:
-        """What a 202 tells of has an address: it is a task, and not just mail."""
+        """Whether a 202 has an address to poll: it has one for a task, but not for a mail."""
         answers = self.get_response_serializers()
         accepted = answers.get(202) if isinstance(answers, dict) else answers
         return "url" in getattr(accepted, "_declared_fields", {})
@@ -64,7 +64,7 @@ class Schema(AutoSchema):
         return parameters
 
     def get_summary(self) -> str | None:
-        """The first sentence of the description, where the view gives none."""
+        """Return the first sentence of the description if the view gives no summary."""
         first = (self.get_description() or "").partition("\n\n")[0].partition(". ")[0]
         return " ".join(first.split()).removesuffix(".") or None
 
@@ -74,7 +74,7 @@ class Schema(AutoSchema):
             return None
         responses = operation["responses"]
         if self.method == "GET":
-            responses.setdefault("304", {"description": "Not Modified: it is what If-None-Match names."})
+            responses.setdefault("304", {"description": "Not modified: If-None-Match names the current state."})
         for status in sorted(self._problems()):
             responses.setdefault(str(status), {"description": HTTPStatus(status).phrase, "content": PROBLEM_CONTENT})
         for status, response in responses.items():
@@ -83,7 +83,7 @@ class Schema(AutoSchema):
         return operation
 
     def _problems(self) -> set[int]:
-        """The statuses of errors that the operation may answer with."""
+        """Return the statuses of the errors that the operation may answer with."""
         statuses = {*ANYWHERE, *getattr(self.view, "also_answers", ())}
         if self.view.get_authenticate_header(self.view.request):
             statuses.add(401)
@@ -94,7 +94,7 @@ class Schema(AutoSchema):
         if self.method in ("POST", "PUT", "PATCH"):
             statuses.add(415)
         if self.method != "GET":
-            # Lost races, too: app/http/problems.py.
+            # Any write can lose a race: see app/http/problems.py.
             statuses.add(409)
         if self._is_idempotent:
             statuses.add(422)
@@ -127,27 +127,30 @@ class Schema(AutoSchema):
 
 
 HEADERS = {
-    "Allow": {"description": "The methods that there are.", "schema": {"type": "string"}},
-    "Cache-Control": {"description": "Who may keep the answer.", "schema": {"type": "string"}},
-    "Content-Disposition": {"description": "The file's name.", "schema": {"type": "string"}},
+    "Allow": {"description": "The methods that this URL supports.", "schema": {"type": "string"}},
+    "Cache-Control": {"description": "Which caches may store the answer.", "schema": {"type": "string"}},
+    "Content-Disposition": {"description": "The name of the file.", "schema": {"type": "string"}},
     "ETag": {
-        "description": "Names the state of what is answered, for If-None-Match and If-Match.",
+        "description": "Identifies the current state of the resource, for If-None-Match and If-Match.",
         "schema": {"type": "string", "pattern": '^"[!#-~]+"$'},
     },
     "Idempotency-Replayed": {
-        "description": "This is the answer that the first request with this Idempotency-Key got.",
+        "description": "Present if this is a stored answer: the one to the first request with this Idempotency-Key.",
         "schema": {"type": "string", "enum": ["true"]},
     },
     "Link": {"description": "The `next` and the `prev` page (RFC 8288).", "schema": {"type": "string"}},
-    "Location": {"description": "Where to look further.", "schema": {"type": "string", "format": "uri"}},
-    "Retry-After": {"description": "Seconds after which to ask again.", "schema": {"type": "integer", "minimum": 0}},
-    "WWW-Authenticate": {"description": "How to sign in.", "schema": {"type": "string"}},
+    "Location": {
+        "description": "The URL of the created object, or of the task.",
+        "schema": {"type": "string", "format": "uri"},
+    },
+    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "integer", "minimum": 0}},
+    "WWW-Authenticate": {"description": "The scheme to authenticate with.", "schema": {"type": "string"}},
 }
 
 
 PROBLEM = {
     "type": "object",
-    "description": "RFC 9457.",
+    "description": "An error as a problem document (RFC 9457).",
     "properties": {
         "type": {"type": "string", "format": "uri-reference"},
         "title": {"type": "string"},
@@ -159,7 +162,7 @@ PROBLEM = {
             "items": {
                 "type": "object",
                 "properties": {
-                    "pointer": {"type": "string", "description": "RFC 6901, into the request's body."},
+                    "pointer": {"type": "string", "description": "JSON Pointer (RFC 6901) into the request's body."},
                     "detail": {"type": "string"},
                 },
                 "required": ["pointer", "detail"],
@@ -182,6 +185,6 @@ PROBLEM_CONTENT = {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Probl
 
 
 def add_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """For ``POSTPROCESSING_HOOKS``: what every operation's errors refer to."""
+    """Add the schema that every error refers to. It is one of ``POSTPROCESSING_HOOKS``."""
     result.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM
     return result

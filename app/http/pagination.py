@@ -1,4 +1,4 @@
-"""Lists, a page at a time."""
+"""Pagination of lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rest_framework.serializers import ValidationError
 
 
 class NewestFirst(CursorPagination):
-    """By keyset, so that page 1,000 costs what page 1 does."""
+    """Newest first, paginated by keyset, so that page 1,000 costs as much as page 1."""
 
     ordering = "-id"
     page_size = 20
@@ -25,16 +25,16 @@ class NewestFirst(CursorPagination):
         try:
             return super().paginate_queryset(queryset, request, view)
         except (ValueError, TypeError, DjangoValidationError, DataError) as error:
-            # A cursor that decodes, to a position that cannot be one in this list.
+            # The cursor can be decoded, but it holds a position that this list cannot have.
             raise NotFound(self.invalid_cursor_message) from error
 
     def get_page_size(self, request: Request) -> int:
-        """Raises ValidationError where DRF takes the default in silence."""
+        """Return the requested page size. Raises ValidationError for an invalid one, where DRF uses the default."""
         text = request.query_params.get(self.page_size_query_param)
         if text is None:
             return self.page_size
         if not (text.isascii() and text.isdigit() and len(text) <= 3 and 1 <= int(text) <= self.max_page_size):
-            raise ValidationError({self.page_size_query_param: f"A number from 1 to {self.max_page_size}."})
+            raise ValidationError({self.page_size_query_param: f"Must be a number from 1 to {self.max_page_size}."})
         return int(text)
 
     def get_paginated_response(self, data: Any) -> Response:
@@ -46,7 +46,7 @@ class NewestFirst(CursorPagination):
         return response
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
-        """With the bounds that hold for a page's size."""
+        """Add the limits of the page size to DRF's parameters."""
         parameters: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
         for parameter in parameters:
             if parameter["name"] == self.page_size_query_param:
@@ -54,7 +54,7 @@ class NewestFirst(CursorPagination):
         return parameters
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """In the words of OpenAPI 3.1, where DRF has those of 3.0."""
+        """Describe a page in the vocabulary of OpenAPI 3.1. DRF uses that of 3.0."""
         link = {"type": ["string", "null"], "format": "uri", "example": None}
         return {
             "type": "object",

@@ -1,4 +1,4 @@
-"""Errors as application/problem+json (RFC 9457), wherever under ``/api/`` they come from; elsewhere as pages, too."""
+"""Errors as application/problem+json (RFC 9457): always under ``/api/``, elsewhere if the client prefers JSON."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 LOST_RACES = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation)
 RETRY_AFTER = "5"
-"""Seconds after which a client may try again when Postgres is away."""
+"""Seconds after which a client may retry while Postgres is unavailable."""
 
 
 def problem(status: int, detail: str, instance: str, **members: Any) -> HttpResponse:
-    """A problem document. ``members`` are added to it, None is left out."""
+    """Return a problem document. ``members`` adds members to it, except those that are None."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     body |= {"instance": instance} | {name: value for name, value in members.items() if value is not None}
     response = HttpResponse(json.dumps(body), status=status, content_type=CONTENT_TYPE)
@@ -43,9 +43,9 @@ def problem(status: int, detail: str, instance: str, **members: Any) -> HttpResp
 
 
 def error_response(request: HttpRequest, status: int, detail: str, text: tuple[str, str] | None = None) -> HttpResponse:
-    """An error for whom it concerns: a problem document under ``/api/``, elsewhere that or a page, by ``Accept``.
+    """Return an error as the client expects it: a problem document under ``/api/``, elsewhere that or a page.
 
-    ``detail`` is the document's, ``text`` the page's heading and sentence where it is not the usual page.
+    ``detail`` goes into the document. ``text`` is the heading and sentence of the page, if not the usual ones.
     """
     if request.path.startswith("/api/"):
         return problem(status, detail, request.path)
@@ -57,7 +57,7 @@ def error_response(request: HttpRequest, status: int, detail: str, text: tuple[s
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | HttpResponse | None:
-    """DRF's handler: the same statuses and headers, the body a problem document."""
+    """DRF's exception handler with a problem document as the body. Status and headers are DRF's."""
     request: HttpRequest = context["request"]
     response = drf_exception_handler(error, context)
     if response is None:
@@ -86,7 +86,7 @@ def _text(detail: Any) -> str:
 
 
 def _flatten(detail: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
-    """Field errors with JSON pointers (RFC 6901); errors of the whole are at the root."""
+    """Yield each error with its JSON Pointer (RFC 6901). Errors of the whole body point to the root."""
     if isinstance(detail, dict):
         for name, inner in detail.items():
             step = "" if name == "non_field_errors" else "/" + str(name).replace("~", "~0").replace("/", "~1")
@@ -103,9 +103,9 @@ def _flatten(detail: Any, pointer: str = "") -> Iterator[tuple[str, str]]:
 
 
 class ProblemMiddleware:
-    """Outermost: limits the body, answers for what no view has caught, and for an absent Postgres.
+    """Limits the body, and answers errors that no view has caught as well as an unavailable Postgres. Comes outermost.
 
-    Under ``/api/`` every error is a problem document, whatever is asked for.
+    Under ``/api/`` every error is a problem document, whatever ``Accept`` says.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -117,14 +117,14 @@ class ProblemMiddleware:
             return too_big
         response = self.get_response(request)
         if response.status_code == HTTPStatus.MOVED_PERMANENTLY and request.method not in ("GET", "HEAD"):
-            # For a missing slash: after a 301 clients ask again by GET, without the body.
+            # The redirect adds a missing slash. After a 301 clients repeat the request as a GET, without the body.
             response.status_code = HTTPStatus.PERMANENT_REDIRECT
         is_problem = response.status_code >= 400 and request.path.startswith("/api/")
         if is_problem and response.get("Content-Type", "").startswith("text/html"):
             detail = getattr(request, "problem_detail", HTTPStatus(response.status_code).phrase)
             return problem(response.status_code, detail, request.path)
         if response.status_code >= 400 and not response.streaming and not response.content:
-            # Django's 405 has no body.
+            # Django's 405 has an empty body.
             page = error_response(request, response.status_code, HTTPStatus(response.status_code).phrase)
             for name, value in page.items():
                 response[name] = value
@@ -133,17 +133,17 @@ class ProblemMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """What a view raised and DRF did not answer."""
+        """Answer an exception that a view raised and DRF did not handle."""
         if _is_database_away(error):
             return _database_away(request, error)
         if is_lost_race(error):
             logger.warning("lost a race: %s", str(error).strip())
-            detail = "Somebody else has changed the same thing at the same time. Look at it, and try again."
+            detail = "Another request changed the same object at the same time. Fetch it and try again."
             return error_response(request, HTTPStatus.CONFLICT, detail)
         if isinstance(error, RequestDataTooBig):
             return self._too_big(request, _body_limit(request))
         if isinstance(error, BadRequest | SuspiciousOperation | Http404 | PermissionDenied):
-            request.problem_detail = str(error)  # type: ignore[attr-defined]  # told to ourselves, above
+            request.problem_detail = str(error)  # type: ignore[attr-defined]  # ``__call__`` reads it
         return None
 
     def _limit_body(self, request: HttpRequest) -> HttpResponse | None:
@@ -162,12 +162,12 @@ class ProblemMiddleware:
             if len(body) > limit:
                 return self._too_big(request, limit)
             request.META |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
-            request._stream = request.META["wsgi.input"]  # what Django reads from
+            request._stream = request.META["wsgi.input"]  # Django reads the body from here.
         return None
 
     def _too_big(self, request: HttpRequest, limit: int) -> HttpResponse:
         detail = f"The body is larger than {limit} bytes."
-        # What was not read stands in the way of a next request on this connection.
+        # The unread rest of the body would be taken for the next request on this connection.
         force_close = getattr(request.META["wsgi.input"], "force_close", None)
         if force_close is not None:
             force_close()
@@ -175,12 +175,12 @@ class ProblemMiddleware:
 
 
 def is_lost_race(error: BaseException) -> bool:
-    """Whether a write was checked, and refused all the same: another was faster, with the same name, or a deletion."""
+    """Whether a concurrent write has made a checked write fail: by the same unique value, or by a deletion."""
     return isinstance(error, IntegrityError) and isinstance(error.__cause__, LOST_RACES)
 
 
 def _body_limit(request: HttpRequest) -> int:
-    """Bytes: of the setting that the view names by ``body_limit`` (an argument of ``as_view`` or ``@action``)."""
+    """Return the limit in bytes. The view names its setting by ``body_limit`` (in ``as_view`` or ``@action``)."""
     try:
         view = resolve(request.path_info).func
     except Http404:
@@ -194,11 +194,11 @@ def _is_database_away(error: BaseException) -> bool:
 
 
 def _database_away(request: HttpRequest, error: BaseException) -> HttpResponse:
-    logger.error("Postgres gave no answer: %s", str(error).strip())
+    logger.error("Postgres did not answer: %s", str(error).strip())
     return error_response(request, HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.")
 
 
-# What Django calls by status (``handler404`` and the like in ``app/urls.py``), and for a form without its token.
+# The handlers that Django calls by status (``handler404`` and others in ``app/urls.py``) and on a CSRF failure.
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -218,7 +218,7 @@ def _by_status(request: HttpRequest, status: HTTPStatus) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """For what was raised outside of a view, too: without Postgres, the middleware cannot store a session."""
+    """Answer an unhandled exception, also from outside a view: without Postgres the session middleware fails."""
     error = sys.exc_info()[1]
     if error is not None and _is_database_away(error):
         return _database_away(request, error)

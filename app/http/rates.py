@@ -1,4 +1,4 @@
-"""Rates as the settings have them: "30/min"."""
+"""Parsing of rates as the settings write them: "30/min"."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def parse_rate(text: str) -> tuple[int, int]:
-    """How often, in how many seconds. Raises ValueError where the text is no rate."""
+    """Return the count and the period in seconds. Raises ValueError if the text is not a rate."""
     match = RATE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no rate")
+        raise ValueError(f"{text!r} is not a rate")
     return int(match[1]), SECONDS[match[2][0]]

@@ -1,4 +1,4 @@
-"""What a client counts on and a view would ignore is refused."""
+"""Refusal of request headers that a client relies on and the view would ignore."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
 def handler_of(view: Any, method: str) -> Any:
-    """The method of a DRF view (what ``as_view()`` gave) that answers ``method``; None where there is none."""
+    """Return the method of a DRF view (made by ``as_view()``) that handles ``method``, or None."""
     name = method.lower()
     actions = getattr(view, "actions", None)
     return getattr(getattr(view, "cls", None), actions.get(name, "") if actions else name, None)
 
 
 class RequestHeadersMiddleware:
-    """Answers 400 to an Idempotency-Key on a POST that keeps none, and to an If-Match where nothing is compared.
+    """Answers 400 to an Idempotency-Key on a POST that does not store one, and to an If-Match that nothing compares.
 
-    A view says that it heeds them by ``@idempotent`` and by ConditionalMixin.
+    ``@idempotent`` and ConditionalMixin declare that a view supports them.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -33,7 +33,7 @@ class RequestHeadersMiddleware:
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
-        """Before authentication: it is the same for everybody."""
+        """Check the headers before authentication, because the result is the same for every user."""
         handler = handler_of(view, request.method or "")
         if handler is None or request.method in SAFE:
             return None
@@ -46,5 +46,5 @@ class RequestHeadersMiddleware:
 
 
 def _refused(request: HttpRequest, name: str) -> HttpResponse:
-    errors = [{"pointer": f"#/{name}", "detail": "This operation does not take it."}]
+    errors = [{"pointer": f"#/{name}", "detail": "This operation does not support this header."}]
     return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", request.path, errors=errors)

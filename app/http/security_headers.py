@@ -1,4 +1,4 @@
-"""What every answer tells the browser, pages, documents, files and errors alike; and https for who came by http."""
+"""Security headers on every response: pages, documents, files and errors. Also redirects from http to https."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.middleware.security import SecurityMiddleware
 POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
-    # Pages and the admin's widgets bring some of their own.
+    # Some pages and the admin's widgets have inline styles.
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data:",
     "font-src": "'self'",
@@ -31,11 +31,11 @@ HEADERS = {
 
 
 class SecurityHeadersMiddleware:
-    """The outermost of all, so that nothing is answered without; a view's own header stays."""
+    """Sets the headers. It comes outermost, so that no response misses them. A header that a view has set stays."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
-        # Django's own error pages, in debug mode, have scripts of their own.
+        # In debug mode Django's own error pages have inline scripts.
         scripts = {"script-src": "'self' 'unsafe-inline'"} if settings.DEBUG else {}
         self._policy = "; ".join(f"{name} {sources}" for name, sources in {**POLICY, **scripts}.items())
         self._django = SecurityMiddleware(get_response)
@@ -45,12 +45,12 @@ class SecurityHeadersMiddleware:
         response.headers.setdefault("Content-Security-Policy", self._policy)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
-        # HSTS and the like, also on what never came as far as Django's.
+        # Django's middleware sets HSTS and others. Run it here too, for responses that never reach it.
         self._django.process_response(request, response)
         return response
 
     def _to_https(self, request: HttpRequest) -> HttpResponse | None:
-        """Only what the proxy says came by http: within the cluster nobody says anything."""
+        """Redirect only if the proxy says that the request came by http. Requests within the cluster have no header."""
         if not (settings.HTTPS and settings.TRUST_PROXY and request.META.get("HTTP_X_FORWARDED_PROTO") == "http"):
             return None
         keeps_body = request.method not in ("GET", "HEAD")

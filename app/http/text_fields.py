@@ -1,6 +1,6 @@
-"""Text from outside: what an outlet (XML, mail, PDF, a terminal) cannot carry is refused where it comes in.
+"""Validation of text input. Characters that an output format (XML, mail, PDF, a terminal) cannot carry are refused.
 
-`pressroom.text.carried` is for what was stored before.
+`pressroom.text.carried` replaces them in text that was stored before.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CODE = "characters_not_carried"
 NONCHARACTERS = re.compile(
     "[\ufdd0-\ufdef" + "".join(chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF)) + "]"
 )
-"""The 66 code points that are no characters, and never will be: https://www.unicode.org/faq/private_use.html."""
+"""The 66 code points that will never be characters: https://www.unicode.org/faq/private_use.html."""
 
 
 def refused_in(text: str) -> str:
-    """The characters that an outlet cannot carry, as "U+0007, U+D800"; the first few of them. Empty for none."""
+    """Return the first few characters that an output format cannot carry, as "U+0007, U+D800", or ""."""
     if is_carried(text) and not NONCHARACTERS.search(text):
         return ""
     refused = dict.fromkeys(one for one in text if not is_carried(one) or NONCHARACTERS.match(one))
@@ -29,16 +29,18 @@ def refused_in(text: str) -> str:
 
 
 def validate_carried(text: Any) -> None:
-    """Raises ValidationError for control characters (but tabs and line ends), half surrogates and noncharacters."""
+    """Raises ValidationError for control characters (except tabs and line ends), half surrogates and noncharacters."""
     if refused := refused_in(str(text)):
-        raise ValidationError(f"Characters that not every reader can show are not allowed: {refused}.", code=CODE)
+        raise ValidationError(
+            f"Some readers cannot show these characters, so they are not allowed: {refused}.", code=CODE
+        )
 
 
 def install() -> None:
-    """Have every text field of every form and serializer refuse them: the admin's and those of libraries as well.
+    """Make every text field of every form and serializer refuse them, including those of the admin and of libraries.
 
-    Django and Django REST framework give each the same validator, against the one character that Postgres cannot store.
-    Theirs is this one from now on: a field that is declared anywhere cannot be forgotten.
+    Django and Django REST framework give every text field a validator against the one character that Postgres cannot
+    store. This replaces the check of that validator, so that no field can be forgotten.
     """
 
     def validate(self: ProhibitNullCharactersValidator, value: Any) -> None:

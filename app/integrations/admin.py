@@ -1,4 +1,4 @@
-"""Pings in the admin: to be looked at."""
+"""Pings in the admin, read-only."""
 
 from django.contrib import admin
 

@@ -1,4 +1,4 @@
-"""Calls to the world outside: other services' APIs, Slack, pings."""
+"""Integrations: calls to other services, Slack and pings."""
 
 from django.apps import AppConfig
 

@@ -1,8 +1,8 @@
-"""Connections to public addresses only, for so long and so many bytes: for URLs that others have chosen.
+"""A network backend for URLs that users choose: public addresses only, with limits on time and bytes.
 
-A name is resolved once, every address that it has is checked, and the connection goes to a checked address; so what
-a name server says the second time (DNS rebinding) is never asked. It stands where sockets are opened, so a redirect
-cannot go around it, and Host header and TLS server name stay those of the URL.
+Each host name is resolved once. The guard checks every address of the host and connects to a checked address, so a
+second answer of the name server (DNS rebinding) is never used. The guard works where sockets are opened: a redirect
+cannot bypass it, and the Host header and the TLS server name stay those of the URL.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Resolve = Callable[[str], Sequence[str]]
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are an IPv4 address."""
 GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
-"""RFC 4291: all that is given out to the world."""
+"""RFC 4291: all addresses that are assigned for public use."""
 SPECIAL: tuple[Network, ...] = tuple(
     map(
         ipaddress.ip_network,
         (
-            # IANA's special-purpose registries (RFC 6890), those that are reachable worldwide included: no service of
-            # anybody's is there. Not ``is_global``, which differs from one release of Python to the next.
+            # IANA's special-purpose registries (RFC 6890), including the globally reachable blocks, which host no
+            # service. ``is_global`` is not used, because it differs between releases of Python.
             "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
             "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16",
             "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-            # Multicast, and what is reserved with the broadcast address.
+            # Multicast, and the reserved block with the broadcast address.
             "224.0.0.0/4", "240.0.0.0/4",
             "2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
         ),
@@ -42,44 +42,44 @@ SPECIAL: tuple[Network, ...] = tuple(
 
 
 class Refused(Exception):
-    """Not to be called, or not to be had like this; that will not change by trying again."""
+    """The call or its answer is not acceptable. Trying again will not help."""
 
 
 class Budget:
-    """What a call may use up, over all its connections."""
+    """The time and bytes that a call may use over all its connections."""
 
     def __init__(self, *, seconds: float, size: int) -> None:
         self._deadline = time.monotonic() + seconds
         self._size = self._left = size
 
     def wait(self, timeout: float | None, error: type[Exception]) -> float:
-        """Seconds that may be waited for: ``timeout``, or what is left if that is less. Raises ``error`` for none."""
+        """Return the seconds to wait: ``timeout`` or what is left, if that is less. Raises ``error`` if nothing is."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise error("out of time")
         return left if timeout is None else min(left, timeout)
 
     def share(self, timeout: float | None, tries: int, error: type[Exception]) -> float:
-        """As ``wait``, for the next of so many tries: none takes more than its part of what is left."""
+        """Like ``wait``, for the next of ``tries`` tries. Each try gets at most its share of the remaining time."""
         return min(self.wait(timeout, error), self.wait(None, error) / tries)
 
     def spend(self, received: bytes) -> bytes:
-        """Count bytes received, of heads and bodies. Raises Refused where they are too many."""
+        """Count received bytes of headers and bodies. Raises Refused if they exceed the budget."""
         self._left -= len(received)
         if self._left < 0:
-            raise Refused(f"more than {self._size} bytes came back")
+            raise Refused(f"the answer is larger than {self._size} bytes")
         return received
 
 
 def system_resolve(host: str) -> list[str]:
-    """The addresses of a name, as the system knows them. Raises OSError."""
+    """Resolve a host name with the system's resolver. Raises OSError."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
 
 
 def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
-    """Whether an address may be connected to: a public one, or one of the networks ``allowed``.
+    """Whether connections to an address are allowed: it must be public or in one of the ``allowed`` networks.
 
-    An IPv6 address that stands for an IPv4 one (mapped, 6to4, Teredo, NAT64) is judged as that.
+    An IPv6 address that embeds an IPv4 address (mapped, 6to4, Teredo, NAT64) is judged by that IPv4 address.
     """
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
@@ -95,7 +95,7 @@ def is_allowed(address: Address, allowed: Iterable[Network]) -> bool:
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """Opens httpcore's connections: to allowed addresses, within the budget."""
+    """Opens httpcore's connections, to allowed addresses and within the budget."""
 
     def __init__(self, *, allowed: Sequence[Network], budget: Budget, resolve: Resolve = system_resolve) -> None:
         self._allowed = allowed
@@ -131,19 +131,19 @@ class GuardedBackend(httpcore.NetworkBackend):
             try:
                 found = list(self._resolve(host))
             except (OSError, UnicodeError) as error:
-                raise httpcore.ConnectError(f"{host} is not found: {error}") from error
+                raise httpcore.ConnectError(f"{host} cannot be resolved: {error}") from error
         for address in found:
             if not is_allowed(ipaddress.ip_address(address), self._allowed):
-                raise Refused(f"{host} is at {address}, which is no public address")
+                raise Refused(f"{host} resolves to {address}, which is not a public address")
         return found
 
     def connect_unix_socket(self, *_: Any, **__: Any) -> httpcore.NetworkStream:
-        """Never."""
+        """Always raises Refused."""
         raise Refused("not a network address")
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection within the budget."""
+    """A connection that counts against the budget."""
 
     def __init__(self, stream: httpcore.NetworkStream, budget: Budget) -> None:
         self._stream = stream

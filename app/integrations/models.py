@@ -1,4 +1,4 @@
-"""What was last heard of the addresses in PING_URLS."""
+"""The results of pinging the addresses in PING_URLS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Ping(models.Model):
-    """The last ping of an address."""
+    """The last ping of a URL."""
 
     url = models.TextField(unique=True)
     status = models.PositiveSmallIntegerField(null=True, help_text="HTTP status; none where there was no answer.")

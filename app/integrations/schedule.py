@@ -1,9 +1,9 @@
-"""When other services are pinged."""
+"""The schedule for pinging other services."""
 
 SCHEDULE = {
     "ping-external": {
         "task": "app.integrations.tasks.ping_external",
         "schedule": 300,
-        "options": {"expires": 300},  # the next one does as well
+        "options": {"expires": 300},  # The next tick replaces a late one.
     },
 }

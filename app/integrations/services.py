@@ -1,4 +1,4 @@
-"""Calls to other services. Knows nothing of Celery: what may be tried again is told by an exception."""
+"""Calls to other services. This module does not know Celery: the exception says whether a retry makes sense."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from app.integrations.models import Ping
 from pressroom.text import carried
 
 TOTAL = 30.0
-"""Seconds that a call may take, redirects and all."""
+"""Maximum duration of a call in seconds, including redirects."""
 LARGEST = 1024 * 1024
-"""Bytes that may come back, heads and redirects and all."""
+"""Maximum size of an answer in bytes, including headers and redirects."""
 REDIRECTS = 5
 LONGEST_WAIT = 600.0
-"""Seconds: what is waited at most before a call is tried again, whatever Retry-After says."""
+"""Maximum wait in seconds before a retry, whatever Retry-After says."""
 PINGS_AT_ONCE = 8
 PING_TOTAL = 10.0
 
 
 class Unavailable(Exception):
-    """It did not work now and may later: after ``retry_after`` seconds, where the other side has said so."""
+    """The call failed now but may succeed later: after ``retry_after`` seconds, if the other side has said so."""
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -45,18 +45,18 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back."""
+    """The answer to a call."""
 
     status: int
     body: bytes
     seconds: float
-    """From the call to the last byte."""
+    """Time from the call to the last byte."""
     retry_after: float | None
-    """Seconds, where it says so."""
+    """Seconds from the Retry-After header, if the answer has one."""
 
 
 class _GuardedTransport(httpx.HTTPTransport):
-    """httpx's own, with connections through the guard. httpx has no parameter for it: a test holds it to this."""
+    """httpx's transport with connections through the guard. httpx has no parameter for this, so a test checks it."""
 
     def __init__(self, backend: GuardedBackend) -> None:
         super().__init__(verify=_ssl_context())
@@ -69,15 +69,15 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 def allowed_networks() -> list[Network]:
-    """Networks that may be called though they are not public: EXTERNAL_ALLOWED_NETWORKS. Raises ValueError."""
+    """Return EXTERNAL_ALLOWED_NETWORKS: networks that may be called although they are not public. Raises ValueError."""
     return [ipaddress.ip_network(text) for text in settings.EXTERNAL_ALLOWED_NETWORKS]
 
 
 def external_get(*, url: str, **limits: Any) -> Answer:
-    """GET a URL that others have chosen, and expect success; ``limits`` as for `external_fetch`.
+    """GET a URL that users have chosen and expect success. ``limits`` are those of `external_fetch`.
 
-    Raises Unavailable for connection errors, time-outs, 429 and 5xx; Refused for what may not be called or is too
-    large, and for other statuses that are no success.
+    Raises Unavailable for connection errors, time-outs, 429 and 5xx. Raises Refused for forbidden addresses, for
+    answers that are too large, and for all other statuses that are not a success.
     """
     answer = external_fetch(url=url, **limits)
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= 500:
@@ -95,11 +95,11 @@ def external_fetch(
     total: float = TOTAL,
     largest: int = LARGEST,
 ) -> Answer:
-    """What a GET is answered, whatever the status: of a public address, in ``total`` seconds and ``largest`` bytes.
+    """GET a URL on a public address and return the answer, whatever its status.
 
-    ``allowed`` networks are called, too (default: those of the settings). Raises Unavailable for connection errors
-    and time-outs; Refused for addresses and URLs that may not be called, at whichever redirect, and for an answer
-    that is too large.
+    ``total`` limits the seconds, ``largest`` the bytes. ``allowed`` lists networks that may be called as well; the
+    default comes from the settings. Raises Unavailable for connection errors and time-outs. Raises Refused for
+    addresses and URLs that may not be called, including those of redirects, and for answers that are too large.
     """
     began = time.monotonic()
     backend = GuardedBackend(
@@ -110,7 +110,7 @@ def external_fetch(
     client = httpx.Client(
         transport=_GuardedTransport(backend), trust_env=False, timeout=total, follow_redirects=True,
         max_redirects=REDIRECTS,
-        # What is not compressed cannot grow on arrival.
+        # An uncompressed body cannot grow when it is decoded.
         headers={"Accept-Encoding": "identity", "User-Agent": "Pressroom"},
     )  # fmt: skip
     try:
@@ -125,7 +125,7 @@ def external_fetch(
 
 
 def retry_after(header: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header (RFC 9110: seconds, or a date), LONGEST_WAIT at most; None for none."""
+    """Return the seconds from a Retry-After header (RFC 9110: seconds or a date), at most LONGEST_WAIT, or None."""
     if header is None:
         return None
     try:
@@ -136,19 +136,20 @@ def retry_after(header: str | None) -> float | None:
 
 
 def slack_post(*, text: str) -> bool:
-    """Post a plain text to the channel of SLACK_WEBHOOK_URL. False where that is not set.
+    """Post plain text to the channel of SLACK_WEBHOOK_URL. Returns False if that is not set.
 
-    Raises Unavailable for connection errors, time-outs, 429 and 5xx; Refused where Slack takes it not.
+    Raises Unavailable for connection errors, time-outs, 429 and 5xx, and Refused if Slack refuses the message.
     """
     if not settings.SLACK_WEBHOOK_URL:
         return False
-    # Without it a title like <!channel> would call everybody: https://docs.slack.dev/messaging/formatting-message-text
+    # Unescaped, a title like <!channel> would notify everybody:
+    # https://docs.slack.dev/messaging/formatting-message-text
     plain = carried(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     try:
         answer = WebhookClient(settings.SLACK_WEBHOOK_URL, timeout=10, retry_handlers=[]).send(text=plain)
     except (URLError, OSError) as error:
-        # Not its text, which may hold the URL, and that is a secret.
-        raise Unavailable(f"Slack gave no answer: {type(error).__name__}") from None
+        # Leave out the text of the error: it may contain the URL, which is a secret.
+        raise Unavailable(f"Slack did not answer: {type(error).__name__}") from None
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.status_code >= 500:
         given = {name.lower(): value for name, value in answer.headers.items()}.get("retry-after")
         raise Unavailable(
@@ -160,7 +161,7 @@ def slack_post(*, text: str) -> bool:
 
 
 def pings_run() -> int:
-    """Ping every address of PING_URLS and note how it went; forget those that are no longer there. Returns how many."""
+    """Ping every URL of PING_URLS, store the results and delete those of other URLs. Returns the number of URLs."""
     urls = list(dict.fromkeys(settings.PING_URLS))
     Ping.objects.exclude(url__in=urls).delete()
     with ThreadPoolExecutor(PINGS_AT_ONCE) as threads:
@@ -170,7 +171,7 @@ def pings_run() -> int:
 
 
 def _ping(url: str) -> dict[str, object]:
-    """The fields of a Ping."""
+    """Ping a URL and return the fields of its Ping."""
     outcome: dict[str, object] = {"status": None, "error": "", "latency_ms": None, "checked_at": timezone.now()}
     try:
         answer = external_fetch(url=url, total=PING_TOTAL)

@@ -1,6 +1,6 @@
-"""Calls to the world outside. A task calls a service, and tries again what may work later.
+"""Tasks that call other services. A task calls a service and retries what may succeed later.
 
-The service is imported where it is called: it loads clients that few processes need.
+Each task imports its service when it runs, because the service loads clients that few processes need.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ logger = logging.getLogger(__name__)
 
 RETRIES = 5
 BACKOFF = 30
-"""Seconds: the longest pause before the first retry; it doubles with each."""
+"""Maximum seconds before the first retry. It doubles with each retry."""
 SCHEDULABLE: dict[str, Any] = {"schedulable": True}
 
 
 def _again(task: Any, error: Unavailable) -> NoReturn:
-    """Retry after what the other side has asked for, else after a back-off with full jitter; raises ``error`` at last.
+    """Retry after the delay that the other side requested, else after a back-off with full jitter.
 
-    Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    After the last retry, raises ``error``. Full jitter:
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     from app.integrations.services import LONGEST_WAIT
 
@@ -37,7 +38,7 @@ def _again(task: Any, error: Unavailable) -> NoReturn:
 
 @shared_task(bind=True, queue="default", **SCHEDULABLE)
 def call_external_api(self: Any, url: str) -> dict[str, Any]:
-    """GET a URL of a public address. Returns status, bytes and seconds."""
+    """GET a URL on a public address. Returns status, number of bytes and seconds."""
     from app.integrations import services
 
     try:
@@ -49,7 +50,7 @@ def call_external_api(self: Any, url: str) -> dict[str, Any]:
 
 @shared_task(bind=True, queue="default")
 def notify_slack(self: Any, text: str) -> bool:
-    """Tell the channel of SLACK_WEBHOOK_URL. Returns whether there is one."""
+    """Post to the channel of SLACK_WEBHOOK_URL. Returns whether one is set."""
     from app.integrations import services
 
     try:
@@ -60,7 +61,7 @@ def notify_slack(self: Any, text: str) -> bool:
 
 @shared_task(queue="default")
 def ping_external() -> int:
-    """Ping the addresses of PING_URLS. Returns how many. Not retried: the next is 300 s away."""
+    """Ping the URLs of PING_URLS. Returns their number. Failures are not retried: the next tick is 300 s away."""
     from app.integrations import services
 
     return services.pings_run()

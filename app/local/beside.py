@@ -1,4 +1,4 @@
-"""``make shell`` and ``make psql``: a shell of Django's, and one of Postgres's, on the `make up` that runs here."""
+"""``make shell`` and ``make psql``: a Django shell and a psql session on the `make up` that runs here."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from app.local.servers import ServiceError, psql_binary
 
 
 def psql(url: str) -> tuple[list[str], dict[str, str]]:
-    """The command for a database, and what its environment needs: no password on the command line.
+    """Return the command to open a database, and the environment variables that it needs.
 
-    Raises ServiceError where there is no psql.
+    The password goes into the environment, not on the command line. Raises ServiceError if psql is not installed.
     """
     program = shutil.which("psql") or str(psql_binary())
     parts = urlsplit(url)
@@ -25,11 +25,11 @@ def psql(url: str) -> tuple[list[str], dict[str, str]]:
 
 
 def main(what: str, arguments: list[str]) -> None:
-    """Become the program. Raises SystemExit, with a line that says why, where that cannot be."""
+    """Replace this process by the program. Raises SystemExit with a one-line reason if that is not possible."""
     var = running.var_folder(os.environ)
     found = running.read(var)
     if not found:
-        sys.exit(f"make {what}: no `make up` is ready here ({var}): start one in another terminal, or set VAR_DIR")
+        sys.exit(f"make {what}: no `make up` is running here ({var}). Start one in another terminal, or set VAR_DIR")
     env = {**os.environ, **found}
     command = [sys.executable, "manage.py", "shell"]
     if what == "psql":

@@ -8,7 +8,7 @@ from app.local.demo import Api, order_report
 
 
 def burst(base_url: str, reports: int = 500) -> None:
-    """Order as the demo's author; the reports are made after it. Raises DemoError."""
+    """Order the reports as the demo's author. They are made afterwards. Raises DemoError."""
     author = Api(base_url)
     author.sign_in("author", "author-demo-1")
     for number in range(1, reports + 1):

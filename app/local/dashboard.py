@@ -1,4 +1,4 @@
-"""The Grafana dashboard, from a table of panels: ``make update`` writes it."""
+"""The Grafana dashboard, built from a table of panels. ``make update`` writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Panel(NamedTuple):
-    """A graph of some expressions, each with its legend. Units are Grafana's."""
+    """A graph of one or more expressions, each with its legend. Units are Grafana's."""
 
     title: str
     unit: str
@@ -123,12 +123,12 @@ WIDTH, HEIGHT, COLUMNS = 6, 7, 24
 
 
 def expressions() -> list[str]:
-    """Every expression, with Grafana's variables in it."""
+    """Return all expressions, with Grafana's variables in them."""
     return [expression for _, panels in ROWS for panel in panels for expression, _ in panel.expressions]
 
 
 def dashboard_json() -> str:
-    """As Grafana imports it."""
+    """Return the dashboard in Grafana's import format."""
     variables = [
         {"name": "datasource", "type": "datasource", "query": "prometheus"},
         {

@@ -1,4 +1,4 @@
-"""``make demo``: what a reader, an author and an editor do, over HTTP only, and when what they started was done."""
+"""``make demo``: acts as a reader, an author and an editor over HTTP, and shows when the started tasks were done."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ import httpx
 from PIL import Image
 
 TIMEOUT = 300.0
-"""Seconds until the tasks count as stuck: a hang guard, a laptop needs a few."""
+"""Seconds until the tasks count as stuck. This only guards against a hang: a laptop needs a few seconds."""
 POLL = 0.25
-"""Seconds between two looks at the tasks."""
+"""Seconds between two polls of the tasks."""
 FINAL = {"succeeded", "failed", "cancelled", "expired"}
 SUMMARY = "app.reports.tasks.send_daily_summary"
 
 
 class DemoError(Exception):
-    """It did not work; the text says what."""
+    """The demo failed. The text says why."""
 
 
 class Refused(DemoError):
-    """Another answer than was asked for."""
+    """The status of an answer is not the expected one."""
 
     def __init__(self, response: httpx.Response, status: int) -> None:
         self.response = response
@@ -41,7 +41,7 @@ class Refused(DemoError):
 
 @dataclass
 class Started:
-    """A request, how long it took, and the tasks that rode on it."""
+    """A request, its duration, and the tasks that it started."""
 
     title: str
     request_ms: float
@@ -49,13 +49,13 @@ class Started:
 
 
 class Api:
-    """The API as one user sees it."""
+    """A client of the API for one user."""
 
     def __init__(self, base_url: str) -> None:
         self._client = httpx.Client(base_url=base_url, timeout=30.0, follow_redirects=True)
 
     def request(self, method: str, url: str, status: int, **options: Any) -> tuple[httpx.Response, float]:
-        """The answer, and the milliseconds it took. Raises Refused for any other status."""
+        """Return the answer and its duration in milliseconds. Raises Refused for any other status."""
         started = time.perf_counter()
         try:
             response = self._client.request(method, url, **options)
@@ -67,7 +67,7 @@ class Api:
         return response, taken
 
     def call(self, method: str, url: str, status: int, body: dict[str, Any] | None = None) -> tuple[Any, float]:
-        """The answer's JSON, and the milliseconds it took. Raises Refused for any other status."""
+        """Return the JSON of the answer and its duration in milliseconds. Raises Refused for any other status."""
         response, taken = self.request(method, url, status, json=body)
         return response.json(), taken
 
@@ -76,11 +76,11 @@ class Api:
         self._client.headers["Authorization"] = f"Bearer {tokens['access']}"
 
     def sign_in_to_admin(self, username: str, password: str) -> None:
-        """As a browser does."""
+        """Sign in to the admin as a browser does."""
         self.submit("/admin/login/", {"username": username, "password": password, "next": "/admin/"})
 
     def submit(self, url: str, form: dict[str, Any]) -> None:
-        """Fill in a form of the admin."""
+        """Submit a form of the admin."""
         self.request("GET", url, 200)
         token = self._client.cookies["csrftoken"]
         headers = {"Referer": str(self._client.base_url.join(url))}
@@ -88,7 +88,7 @@ class Api:
 
 
 def register(base_url: str) -> tuple[Api, Started]:
-    """A new reader, signed in, with the welcome mail on its way."""
+    """Register a new reader and sign in. The welcome mail follows."""
     api = Api(base_url)
     name, password = f"reader-{secrets.token_hex(4)}", secrets.token_urlsafe(12)
     body = {"username": name, "email": f"{name}@example.com", "password": password}
@@ -98,7 +98,7 @@ def register(base_url: str) -> tuple[Api, Started]:
 
 
 def publish(base_url: str) -> tuple[Api, list[Started], dict[str, Any]]:
-    """A new post of the demo author's with a cover, published."""
+    """Write and publish a post with a cover, as the demo's author."""
     api = Api(base_url)
     api.sign_in("author", "author-demo-1")
     body = {"title": f"News of {datetime.now(UTC):%d %B %Y, %H:%M:%S}", "body": "A thousand mails, and none twice."}
@@ -114,7 +114,7 @@ def publish(base_url: str) -> tuple[Api, list[Started], dict[str, Any]]:
 
 
 def gradient() -> bytes:
-    """A picture as a camera brings it: large, and with notes on where it was taken."""
+    """Return an image like one from a camera: large, and with metadata about its place."""
     across, down = Image.linear_gradient("L").rotate(90), Image.linear_gradient("L")
     image = Image.merge("RGB", (across, down, Image.new("L", across.size, 160))).resize((2400, 1600))
     notes = Image.Exif()
@@ -125,27 +125,27 @@ def gradient() -> bytes:
 
 
 def order_report(api: Api) -> tuple[Started, str]:
-    """This month's figures as PDF, and the report's address."""
+    """Order a PDF report of this month. Returns what was started and the URL of the report."""
     body = {"type": "activity", "period": f"{datetime.now(UTC):%Y-%m}", "format": "pdf"}
     answer, taken = api.call("POST", "/api/reports/", 202, body)
     return Started("order a report", taken, [answer]), answer["report"]
 
 
 def pay(api: Api) -> tuple[Started, str] | None:
-    """An order, paid by a test card, and its address; None where no payments are set up."""
+    """Order a plan and pay it with a test card. Returns the URL of the order too, or None without payments."""
     order, _ = api.call("POST", "/api/orders/", 201, {"plan": "monthly"})
     url, card = f"/api/orders/{order['id']}/", {"payment_method": "pm_card_visa"}
     try:
         task, taken = api.call("POST", f"{url}pay/", 202, card)
     except Refused as error:
-        if error.response.status_code == 409 and "not set up" in error.response.text:
+        if error.response.status_code == 409 and "does not accept payments" in error.response.text:
             return None
         raise
     return Started("pay an order", taken, [task]), url
 
 
 def summarise(base_url: str) -> tuple[Api, Started]:
-    """The daily summary, out of its time: an editor runs its schedule in the admin."""
+    """Send the daily summary out of turn: an editor runs its schedule in the admin."""
     api = Api(base_url)
     api.sign_in_to_admin("admin", "admin-demo-1")
     summaries = f"/api/tasks/?name={SUMMARY}"
@@ -163,7 +163,7 @@ def summarise(base_url: str) -> tuple[Api, Started]:
 
 
 def follow(started: list[tuple[Api, Started]]) -> None:
-    """Look at the tasks until all are done. Raises DemoError when one failed, or after the time-out."""
+    """Poll the tasks until all are done. Raises DemoError if one failed or after the time-out."""
     deadline = time.monotonic() + TIMEOUT
     while True:
         for api, what in started:
@@ -185,7 +185,7 @@ def follow(started: list[tuple[Api, Started]]) -> None:
 
 
 def show_progress(tasks: list[dict[str, Any]]) -> None:
-    """One line, written over and over on a terminal."""
+    """Print the progress on one line of a terminal, overwriting it each time."""
     if not sys.stdout.isatty():
         return
     done = sum(fraction(task) for task in tasks) / len(tasks)
@@ -197,7 +197,7 @@ def show_progress(tasks: list[dict[str, Any]]) -> None:
 
 
 def fraction(task: dict[str, Any]) -> float:
-    """How much of the task is done, from 0 to 1."""
+    """Return how much of the task is done, from 0 to 1."""
     if task["status"] in FINAL:
         return 1.0
     progress = task["progress"]
@@ -209,28 +209,28 @@ def milliseconds(start: str, end: str) -> float:
 
 
 def mails(task: dict[str, Any]) -> int:
-    """How many mails the task has sent."""
+    """Return the number of mails that the task has sent."""
     if task["name"].endswith(".send_welcome_email"):
         return 1
     return int(task["result"]) if task["name"].endswith((".notify_subscribers", ".send_daily_summary")) else 0
 
 
 def artefacts(api: Api, post: dict[str, Any], report: str, folder: Path) -> list[tuple[str, str]]:
-    """What came of it, each opened: what it is, and where. Raises DemoError for what is not as it should be."""
+    """Open and check the results. Returns the name and place of each. Raises DemoError if one is not as expected."""
     page, _ = api.request("GET", post["url"], 200)
     found = [("post", post["url"])]
     covers = api.call("GET", f"/api/posts/{post['id']}/", 200)[0]["cover"]
     for width, url in sorted(covers.items(), key=lambda pair: int(pair[0])):
         image = Image.open(io.BytesIO(api.request("GET", url, 200)[0].content))
         if (image.format, image.width) != ("WEBP", int(width)) or image.getexif():
-            raise DemoError(f"{url} is no clean WebP of {width} pixels")
+            raise DemoError(f"{url} is not a WebP of {width} pixels without metadata")
         found.append((f"cover, {width} px", url))
     if not any(httpx.URL(url).path in page.text for url in covers.values()):
         raise DemoError(f"{post['url']} does not show its cover")
     made, _ = api.call("GET", report, 200)
     content = api.request("GET", made["download"], 200)[0].content
     if not (content.startswith(b"%PDF-") and content.rstrip().endswith(b"%%EOF") and len(content) == made["size"]):
-        raise DemoError(f"{made['download']} is no whole PDF")
+        raise DemoError(f"{made['download']} is not a complete PDF")
     folder.mkdir(parents=True, exist_ok=True)
     pdf = folder / f"report-{made['id']}.pdf"
     pdf.write_bytes(content)
@@ -238,7 +238,7 @@ def artefacts(api: Api, post: dict[str, Any], report: str, folder: Path) -> list
 
 
 def order_of(api: Api, url: str) -> list[tuple[str, str]]:
-    """The order, which is to be paid. Raises DemoError where it is not."""
+    """Return the order, which must be paid. Raises DemoError otherwise."""
     order, _ = api.call("GET", url, 200)
     if order["status"] != "paid":
         raise DemoError(f"the order is {order['status']}: {order['failure']}")
@@ -246,7 +246,7 @@ def order_of(api: Api, url: str) -> list[tuple[str, str]]:
 
 
 def timeline(started: list[Started]) -> str:
-    """What happened when. The times of a task are the database's, from the commit of its request on."""
+    """Return the timeline as text. The times of a task are the database's, counted from the commit of its request."""
     lines = ["", f"{'':36}{'request':>9}{'start':>9}{'done':>9}{'mails':>7}", f"{'':36}" + f"{'ms':>9}" * 3]
     for what in started:
         lines.append(f"{what.title:36}{what.request_ms:9.0f}")
@@ -255,7 +255,7 @@ def timeline(started: list[Started]) -> str:
             done = milliseconds(task["created_at"], task["finished_at"])
             lines.append(f"  {task['name'].rpartition('.')[2]:34}{'':9}{start:9.0f}{done:9.0f}{mails(task) or '':>7}")
     total = sum(mails(task) for what in started for task in what.tasks)
-    return "\n".join([*lines, "", f"{total:,} mails sent; the requests did not wait for one of them."])
+    return "\n".join([*lines, "", f"{total:,} mails sent; the requests did not wait for any of them."])
 
 
 def main(base_url: str) -> int:
@@ -275,7 +275,7 @@ def main(base_url: str) -> int:
         print(f"make demo: {error}", file=sys.stderr)
         return 1
     print(timeline([what for _, what in started]))
-    print("\nWhat came of it, opened and found whole:\n")
+    print("\nThe results, opened and checked:\n")
     for what, where in opened:
         print(f"  {what:24}{where}")
     if (folder / "mail").is_dir():

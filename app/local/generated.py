@@ -1,4 +1,4 @@
-"""The files that are written from code: ``make update`` writes them, ``make verify`` fails on a stale one."""
+"""Files that are generated from code. ``make update`` writes them, and ``make verify`` fails if one is stale."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 def queues_json() -> str:
-    """The table of queues for the chart, whose templates range over it."""
+    """Return the table of queues for the templates of the chart."""
     return json.dumps([dataclasses.asdict(queue) for queue in QUEUES], indent=2) + "\n"
 
 
 def compose() -> str:
-    """The compose file, with a worker for each queue. The rest is written by hand."""
+    """Return the compose file with a worker for each queue. The rest is written by hand."""
     workers = "".join(f"  worker-{queue.name}:\n    <<: *app\n    command: {_command(queue)}\n" for queue in QUEUES)
     text = (PROJECT / COMPOSE).read_text()
     return re.sub(r"(?:^  worker-.+:\n(?:    .+\n)+)+", lambda _: workers, text, count=1, flags=re.MULTILINE)
@@ -36,14 +36,14 @@ def _command(queue: Queue) -> str:
 
 
 def values_schema() -> str:
-    """The chart's schema, which knows the queues: a worker of any other is refused. The rest is written by hand."""
+    """Return the chart's schema with the queues, so that it refuses a worker of any other. The rest is by hand."""
     schema = json.loads((PROJECT / VALUES_SCHEMA).read_text())
     schema["properties"]["workers"]["properties"] = {queue.name: {"$ref": "#/definitions/worker"} for queue in QUEUES}
     return json.dumps(schema, indent=2) + "\n"
 
 
 def chart() -> str:
-    """Chart.yaml with the project's version, as the chart's and as its image's tag."""
+    """Return Chart.yaml with the project's version as the version of the chart and the tag of its image."""
     version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     text = (PROJECT / CHART).read_text()
     text = re.sub(r"^version: .*$", f"version: {version}", text, flags=re.MULTILINE)
@@ -56,11 +56,11 @@ CHART = "deploy/helm/pressroom/Chart.yaml"
 
 
 class NotBuilt(Exception):
-    """A tool is not there, as on a machine without Go."""
+    """A tool is not built, for example because Go is not installed."""
 
 
 def tool(name: str, *arguments: str) -> str:
-    """What a tool of the Makefile's prints. Raises NotBuilt."""
+    """Run one of the Makefile's tools and return its output. Raises NotBuilt."""
     variable = name.upper().replace("-", "_")
     [version] = re.findall(rf"^{variable}_VERSION := (.+)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     binary = PROJECT / ".tools" / f"{name}-{version}" / name
@@ -70,13 +70,13 @@ def tool(name: str, *arguments: str) -> str:
 
 
 def manifests(*arguments: str) -> Callable[[], str]:
-    """What the chart renders for kustomize."""
+    """Return a function that renders the chart for kustomize."""
     chart = ["template", "pressroom", "deploy/helm/pressroom", "-n", "pressroom", "-f", f"{KUSTOMIZE}/values.yaml"]
     return lambda: tool("helm", *chart, "--skip-tests", *arguments)
 
 
 def chart_readme() -> str:
-    """The chart's README, from the comments in its values."""
+    """Return the chart's README, which helm-docs generates from the comments in the values."""
     return tool(
         "helm-docs",
         "--chart-search-root=deploy/helm/pressroom",
@@ -105,7 +105,7 @@ FILES: dict[str, Callable[[], str]] = {
 
 
 def fresh(project: Path = PROJECT) -> Iterator[tuple[Path, str]]:
-    """Each file that is not as it would be written now, and how it would be. Some are made of those before them."""
+    """Yield each stale file with its fresh content. Some files are generated from files before them in FILES."""
     missing = set()
     for name, content in FILES.items():
         try:
@@ -117,11 +117,11 @@ def fresh(project: Path = PROJECT) -> Iterator[tuple[Path, str]]:
         if not path.exists() or path.read_text() != text:
             yield path, text
     if missing:
-        print(f"{', '.join(sorted(missing))} not built: what needs it is left as it is", file=sys.stderr)
+        print(f"not built: {', '.join(sorted(missing))}; files that need them were left unchanged", file=sys.stderr)
 
 
 def stale(project: Path = PROJECT) -> list[str]:
-    """The names of those files."""
+    """Return the names of the stale files."""
     return [str(path.relative_to(project)) for path, _ in fresh(project)]
 
 

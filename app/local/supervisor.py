@@ -1,6 +1,6 @@
-"""Runs the processes of ``make up`` together: what one writes gets its name in front, and one that dies comes back.
+"""Runs the processes of ``make up`` together, prefixes their output with their names, and restarts those that die.
 
-Why not honcho: ``docs/decisions/0004-our-own-supervisor.md``.
+``docs/decisions/0004-our-own-supervisor.md`` says why this is not honcho.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import IO, Any, NamedTuple
 GUARDIAN = Path(__file__).with_name("guardian.py")
 COLOURS = ("36", "33", "32", "35", "34", "31", "96", "93")
 STEADY = 30.0
-"""Seconds after which a process counts as one that runs: when it dies later, its first restart is as quick as ever."""
+"""Seconds after which a process counts as stable. If it dies later, its first restart is quick again."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-"""Seconds until a dead process is started again; twice as long each time that it dies soon after."""
+"""Seconds until a dead process is restarted. The pause doubles each time that it dies soon after a start."""
 
 
 class Ended(Exception):
-    """All must end: the text says why. ``wanted`` when someone asked for it."""
+    """Everything must end. The text says why. ``wanted`` is true if somebody asked for it."""
 
     def __init__(self, reason: str, wanted: bool = False) -> None:
         super().__init__(reason)
@@ -35,18 +35,18 @@ class Ended(Exception):
 
 @dataclasses.dataclass
 class Member:
-    """A process that we keep running."""
+    """A process that the supervisor keeps running."""
 
     name: str
     launch: Callable[[], subprocess.Popen[Any]]
     process: subprocess.Popen[Any]
     started: float
     deaths: int = 0
-    """In a row, each soon after its start."""
+    """Number of consecutive deaths soon after a start."""
     is_service: bool = False
 
     def pause(self) -> float:
-        """Seconds until it is started again, now that it has died."""
+        """Count a death and return the seconds until the restart."""
         self.deaths = 1 if time.monotonic() - self.started > STEADY else self.deaths + 1
         return min(FIRST_PAUSE * 2.0 ** min(self.deaths - 1, 10), LONGEST_PAUSE)
 
@@ -60,7 +60,7 @@ class Died(NamedTuple):
 
 
 class Printer:
-    """Lines of several processes on one output, each with its source in front; in colour on a terminal."""
+    """Prints the lines of several processes to one output, each with its source in front; in colour on a terminal."""
 
     def __init__(self, output: IO[str], names: list[str]) -> None:
         self._output = output
@@ -75,12 +75,12 @@ class Printer:
         with self._lock:
             try:
                 print(prefix, line, file=self._output, flush=True)
-            except OSError:  # the terminal is gone, the rest must still end in order
+            except OSError:  # the terminal is gone, but everything must still end in order
                 pass
 
 
 class Guardian:
-    """Our side of ``guardian.py``. Leaving it, in whatever way, ends everything that it was told of."""
+    """The manager's side of ``guardian.py``. However this process ends, the guardian ends all watched processes."""
 
     def __init__(self, keep_open: tuple[int, ...] = (), script: Path = GUARDIAN) -> None:
         self._process = subprocess.Popen(
@@ -95,11 +95,11 @@ class Guardian:
         self.pid = self._process.pid
 
     def watch(self, name: str, pid: int, end_signal: int, stage: int) -> None:
-        """``pid`` leads a process group of its own; those of stage 1 end before those of stage 0."""
+        """Watch ``pid``, which leads its own process group. Processes of stage 1 end before those of stage 0."""
         self._tell(f"watch {pid} {name} {end_signal:d} {stage}")
 
     def forget(self, pid: int) -> None:
-        """It has ended: its id may come to belong to another."""
+        """Stop watching a process that has ended, because its id may be reused."""
         self._tell(f"forget {pid}")
 
     def _tell(self, line: str) -> None:
@@ -108,7 +108,7 @@ class Guardian:
             self._process.stdin.write(f"{line}\n")
 
     def end(self) -> None:
-        """Ask for the end, without waiting."""
+        """Ask the guardian to end everything, without waiting."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
@@ -117,8 +117,8 @@ class Guardian:
 
 
 class Supervisor:
-    """Starts processes in groups of their own. Until ``wait`` one that ends is the end of all, from then on it is
-    started again."""
+    """Starts processes in groups of their own. Before ``wait``, the end of one process ends everything; from then on
+    the supervisor restarts it."""
 
     def __init__(self, guardian: Guardian, printer: Printer) -> None:
         self._guardian = guardian
@@ -129,7 +129,7 @@ class Supervisor:
         self._stopping = False
 
     def handle_signals(self) -> None:
-        """From here on SIGINT, SIGTERM and SIGHUP end all; a second one at once."""
+        """From now on, SIGINT, SIGTERM and SIGHUP end everything. A second signal kills at once."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
@@ -141,7 +141,7 @@ class Supervisor:
         self._events.put(Ended(f"{signal.Signals(number).name} received", wanted=True))
 
     def start(self, name: str, command: list[str], env: Mapping[str, str], ready: str = "") -> None:
-        """Start a process. Where ``ready`` is given, its first line with that text counts as its readiness."""
+        """Start a process. With ``ready``, the process counts as ready at its first line that contains this text."""
 
         def launch() -> subprocess.Popen[Any]:
             process = subprocess.Popen(
@@ -163,11 +163,11 @@ class Supervisor:
         self._keep(Member(name, launch, launch(), time.monotonic()))
 
     def adopt(self, name: str, process: subprocess.Popen[bytes], launch: Callable[[], subprocess.Popen[bytes]]) -> None:
-        """Keep a service running that the guardian knows already; ``launch`` starts it again and tells the guardian."""
+        """Keep a server running that the guardian already watches. ``launch`` restarts it and informs the guardian."""
         self._keep(Member(name, launch, process, time.monotonic(), is_service=True))
 
     def pids(self) -> dict[str, int]:
-        """The process ids by name."""
+        """Return the process ids by name."""
         return {name: member.process.pid for name, member in self._members.items()}
 
     def _keep(self, member: Member) -> None:
@@ -189,7 +189,7 @@ class Supervisor:
         self._events.put(Died(name, process.pid, how))
 
     def run(self, name: str, command: list[str], env: Mapping[str, str]) -> None:
-        """Run a command to its end. Raises Ended when it or anything else fails, or on a signal."""
+        """Run a command until it ends. Raises Ended if it or another process fails, or on a signal."""
         self.start(name, command, env)
         while True:
             event = self._events.get()
@@ -200,7 +200,7 @@ class Supervisor:
             _end_of_all(event)
 
     def wait_ready(self, names: set[str], also: Callable[[], bool], timeout: float) -> None:
-        """Until each name has told its readiness and ``also()`` holds. Raises Ended when something ends before."""
+        """Wait until all names are ready and ``also()`` is true. Raises Ended if a process ends before that."""
         deadline = time.monotonic() + timeout
         while names or not also():
             if time.monotonic() > deadline:
@@ -210,7 +210,7 @@ class Supervisor:
             names = names - {event}
 
     def wait(self) -> None:
-        """Until a signal comes, which raises Ended. What dies meanwhile is started again, after a pause."""
+        """Restart processes that die, after a pause, until a signal raises Ended."""
         due: dict[str, float] = {}
         while True:
             timeout = max(0.0, min(due.values()) - time.monotonic()) if due else None
@@ -222,19 +222,19 @@ class Supervisor:
                 self._bury(event.pid)
                 pause = member.pause()
                 due[event.name] = time.monotonic() + pause
-                self._print("up", f"{event.name} ended ({event.how}): it starts again in {pause:.0f} s")
+                self._print("up", f"{event.name} ended ({event.how}), restarting in {pause:.0f} s")
             for name in [name for name, moment in due.items() if moment <= time.monotonic()]:
                 del due[name]
                 member = self._members[name]
                 member.process, member.started = member.launch(), time.monotonic()
                 self._keep(member)
-                self._print("up", f"{name} starts again (process {member.process.pid})")
+                self._print("up", f"{name} restarted (process {member.process.pid})")
 
     def _bury(self, pid: int) -> None:
-        """End what is left of a dead process's group, as a container ends with its first process."""
+        """Kill the rest of a dead process's group, as a container ends with its first process."""
         try:
             os.killpg(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):  # nothing is; macOS says the latter of a zombie
+        except (ProcessLookupError, PermissionError):  # the group is empty; macOS raises the latter for a zombie
             pass
         self._guardian.forget(pid)
 
@@ -245,18 +245,18 @@ class Supervisor:
             return ""
 
     def stop(self) -> None:
-        """End all and wait until nothing is left."""
+        """End everything and wait until no process is left."""
         self._stopping = True
         self._guardian.end()
         for member in self._members.values():
             member.process.wait()
         self._guardian.wait()
-        for reader in self._readers:  # their last lines; bounded, should someone else hold a pipe open
+        for reader in self._readers:  # wait for the last lines, with a limit, in case another process holds a pipe open
             reader.join(timeout=1.0)
 
 
 def _end_of_all(event: Ended | Died | str) -> None:
-    """Raise Ended for whatever ends while all starts: what does not start once will not start again."""
+    """Raise Ended for any end during the start: a process that fails to start once would fail again."""
     if isinstance(event, Died):
         raise Ended(f"{event.name} ended ({event.how})")
     if isinstance(event, Ended):

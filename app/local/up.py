@@ -1,4 +1,4 @@
-"""``make up``: the whole stack on this machine, until Ctrl-C."""
+"""``make up``: runs the whole stack on this machine until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from app.queues import QUEUES
 from pressroom.queues import Queue
 
 READY_TIMEOUT = 120.0
-"""Seconds: a hang guard, all is up in a few."""
+"""Seconds. This only guards against a hang: everything starts in a few seconds."""
 
 
 class Refused(Exception):
-    """``make up`` cannot start here; the text says why."""
+    """``make up`` cannot start here. The text says why."""
 
 
 def lock(var: Path) -> IO[str]:
-    """Hold the lock of this project. Raises Refused when another ``make up`` has it."""
+    """Take the lock of this project. Raises Refused if another ``make up`` holds it."""
     var.mkdir(parents=True, exist_ok=True)
     file = (var / running.LOCK).open("a+")
     try:
@@ -46,26 +46,26 @@ def lock(var: Path) -> IO[str]:
 
 
 def beside(var: Path, holder: str) -> str:
-    """What to do where a ``make up`` runs already."""
+    """Return the options of the user while another ``make up`` runs."""
     site = running.read(var).get("SITE_URL")
     lines = [
         f"`make up` already runs here (process {holder})" + (f", at {site}/" if site else ""),
-        "  beside it:       `make shell`, `make psql`, manage.py and celery use it as it is",
-        f"  instead of it:   end it by Ctrl-C in its terminal, or by `kill {holder}`, then start anew",
+        "  beside it:       `make shell`, `make psql`, manage.py and celery use it directly",
+        f"  instead of it:   end it with Ctrl-C in its terminal or with `kill {holder}`, then start again",
         "  a second one:    `make up VAR_DIR=/another/folder PORT=8001`",
     ]
     return "\n".join(lines)
 
 
 def wanted_ports(**given: str) -> dict[str, int]:
-    """The ports to serve on, by the name of the variable. Raises Refused with a line for each that cannot be."""
+    """Return the ports to serve on, by variable. Raises Refused with a line for each that cannot be used."""
     wrong = []
     ports: dict[str, int] = {}
     for name, text in given.items():
         if not (text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 65536):
-            wrong.append(f"{name}={text}: not a port, which is a number from 1 to 65535")
+            wrong.append(f"{name}={text} is not a port: use a number from 1 to 65535")
         elif int(text) in ports.values():
-            wrong.append(f"{name}={text}: the same as another's")
+            wrong.append(f"{name}={text} is already used by another variable")
         else:
             ports[name] = int(text)
             with socket.socket() as probe:
@@ -73,7 +73,7 @@ def wanted_ports(**given: str) -> dict[str, int]:
                 try:
                     probe.bind(("127.0.0.1", int(text)))
                 except OSError as error:
-                    hint = f"`make up {name}=…` takes another"
+                    hint = f"choose another with `make up {name}=…`"
                     wrong.append(f"port {text} is not free ({error.strerror}): {hint}")
     if wrong:
         raise Refused("\nmake up: ".join(wrong))
@@ -81,7 +81,7 @@ def wanted_ports(**given: str) -> dict[str, int]:
 
 
 def secret_key(var: Path) -> str:
-    """This machine's own key: sessions and tokens outlive a restart."""
+    """Return this machine's own key, which is kept, so that sessions and tokens survive a restart."""
     path = var / "secret_key"
     if not path.exists():
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
@@ -90,41 +90,41 @@ def secret_key(var: Path) -> str:
 
 
 def environment(var: Path, port: int) -> dict[str, str]:
-    """Our environment with the settings of local mode."""
+    """Return the environment of this process with the settings of local mode."""
     given = {name: value for name, value in os.environ.items() if value}
     defaults = {
         "SITE_URL": f"http://127.0.0.1:{port}",
         "STATIC_ROOT": str(var / "static"),
-        # Less than the guardian's patience, so that a worker gives its tasks back by itself.
+        # Less than the guardian's grace period, so that a worker can release its runs itself.
         "TASKRUNS_GRACE": "6",
     }
     if "SECRET_KEY" not in given:
         defaults["SECRET_KEY"] = secret_key(var)
     if os.geteuid() == 0:
-        # Celery warns of root at length, once a worker; on one's own machine that is known.
+        # Celery warns about root at length, once per worker. On one's own machine this is known.
         defaults["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
     if sys.stdout.isatty():
-        defaults["FORCE_COLOR"] = "1"  # what we show is theirs, though they write to a pipe
-    # The exporter's is enough here: the others would want a port each.
+        defaults["FORCE_COLOR"] = "1"  # the processes write to a pipe, but we show their output on a terminal
+    # Only the exporter serves metrics here. The other processes would need a port each.
     env = defaults | given | {"METRICS_PORT": "0", "LOCAL": "1", "VAR_DIR": str(var), "PYTHONUNBUFFERED": "1"}
     Path(env["STATIC_ROOT"]).mkdir(parents=True, exist_ok=True)
     return env
 
 
 def worker(queue: Queue) -> list[str]:
-    """The command of a queue's worker, the same as in its Deployment."""
+    """Return the command of a queue's worker. It is the same as in its Deployment."""
     return [
         sys.executable, "-m", "celery", "-q", "-A", "app", "worker", "-Q", queue.name, "-n", f"{queue.name}@%h",
         "-P", queue.pool, "-c", str(queue.concurrency), "--without-gossip", "--without-mingle",
     ]  # fmt: skip
 
 
-# No pid file: the lock of `make up` keeps a second one away, and a second one would do no harm.
+# No pid file: the lock of `make up` prevents a second beat, and a second beat would do no harm.
 BEAT = [sys.executable, "-m", "celery", "-q", "-A", "app", "beat", "--pidfile="]
 
 
 def web(port: int) -> list[str]:
-    """The rest stands in gunicorn.conf.py."""
+    """Return the command of the web server. Its other options are in gunicorn.conf.py."""
     return [
         sys.executable, "-m", "gunicorn", "app.wsgi", "--bind", f"127.0.0.1:{port}",
         "--workers", "2", "--graceful-timeout", "6",
@@ -132,19 +132,19 @@ def web(port: int) -> list[str]:
 
 
 def stripe(env: dict[str, str]) -> list[str]:
-    """The command of the stand-in for Stripe, and its address into the environment."""
+    """Return the command of the stand-in for Stripe, and put its URL and keys into the environment."""
     port = free_port()
     env |= {
         "STRIPE_API_BASE": f"http://127.0.0.1:{port}",
         "STRIPE_SECRET_KEY": "sk_test_local",
         "STRIPE_WEBHOOK_SECRET": "whsec_local",
     }
-    # By path: it needs nothing of the application.
+    # Run by path, because it needs nothing from the application.
     return [sys.executable, "-P", str(Path(__file__).with_name("stripe.py")), str(port), env["STRIPE_SECRET_KEY"]]
 
 
 def answers(url: str) -> bool:
-    """Whether the web processes answer, and with the database behind them."""
+    """Whether the web processes and their database answer."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own http URL
             return bool(response.status == 200)
@@ -153,7 +153,7 @@ def answers(url: str) -> bool:
 
 
 def services(env: dict[str, str], guardian: Guardian, supervisor: Supervisor) -> None:
-    """Start what the environment does not name, and name it there. Raises ServiceError."""
+    """Start the servers that the environment does not name, and add their URLs to it. Raises ServiceError."""
     folder = data_folder(Path(env["VAR_DIR"]))
     own: list[tuple[str, Service]] = []
     if not env.get("DATABASE_URL"):
@@ -168,7 +168,7 @@ def services(env: dict[str, str], guardian: Guardian, supervisor: Supervisor) ->
 
 
 def server(url: str, is_ours: bool) -> str:
-    """The address of a server; of one of somebody else's without its password."""
+    """Return the URL of a server, without its password unless the server is ours."""
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     if is_ours or ":" not in user:
@@ -177,13 +177,13 @@ def server(url: str, is_ours: bool) -> str:
 
 
 def links(base: str, exporter: int, env: dict[str, str], own: set[str], pids: dict[str, int], seconds: float) -> str:
-    """What is printed once all is ready; of the example's apps only what is there.
+    """Return the text that is printed once everything is ready. It lists only the example apps that are installed.
 
-    ``own`` are the variables of the servers that are ours, whose passwords are printed, too.
+    ``own`` names the variables of the servers that are ours. Their passwords are printed, too.
     """
     var = Path(env["VAR_DIR"])
     lines = [
-        ("API documents", f"{base}/api/docs/"),
+        ("API docs", f"{base}/api/docs/"),
         ("Admin", f"{base}/admin/   (admin, admin-demo-1)"),
         ("Tasks", f"{base}/admin/operations/"),
         *([("Feed", f"{base}/feed/")] if (PROJECT / "app" / "blog").is_dir() else []),
@@ -192,14 +192,14 @@ def links(base: str, exporter: int, env: dict[str, str], own: set[str], pids: di
         ("PostgreSQL", server(env["DATABASE_URL"], "DATABASE_URL" in own)),
         ("Valkey" if "REDIS_URL" in own else "Redis", server(env["REDIS_URL"], "REDIS_URL" in own)),
     ]
-    told = f"\nPressroom is ready after {seconds:.1f} s. Ctrl-C ends it; the data stays.\n\n"
+    told = f"\nPressroom is ready after {seconds:.1f} s. Ctrl-C stops it; the data is kept.\n\n"
     told += "".join(f"    {name:16}{where}\n" for name, where in lines)
     if Path(__file__).with_name("demo.py").exists():
-        demo = "drives all of it: mails to 1,000 subscribers, a cover, a report, a payment, a summary"
+        demo = "runs through everything: mails to 1,000 subscribers, a cover, a report, a payment, a summary"
         told += f"\n    {'make demo':16}{demo}\n"
-    told += f"    {'make shell':16}Django's shell, in another terminal; manage.py and celery work there, too\n"
-    told += f"    {'make psql':16}the database's\n"
-    told += "\n    Kill any of these; it comes back, and nothing is lost:\n"
+    told += f"    {'make shell':16}a Django shell, in another terminal; manage.py and celery work there, too\n"
+    told += f"    {'make psql':16}a psql session on the database\n"
+    told += "\n    Kill any of these processes: it restarts, and nothing is lost:\n"
     names = [f"{name} {pid}" for name, pid in pids.items()]
     told += "".join(f"        {', '.join(names[at : at + 5])}\n" for at in range(0, len(names), 5))
     return told
@@ -223,7 +223,7 @@ def main() -> int:
     printer = Printer(
         sys.stdout, ["up", "web", *workers, "beat", "relay", "exporter", "stripe", "migrate", "demo-data"]
     )
-    # It holds the lock too: until it has ended what is left of this run, there is no other.
+    # The guardian holds the lock too, so that no other `make up` starts before it has ended this one's processes.
     guardian = Guardian(keep_open=(held.fileno(),))
     supervisor = Supervisor(guardian, printer)
     supervisor.handle_signals()
@@ -237,7 +237,7 @@ def main() -> int:
         stand_ins = {"stripe"} if has_payments and not env.get("STRIPE_SECRET_KEY") else set()
         if stand_ins:
             supervisor.start("stripe", stripe(env), env, ready="stripe: ready")
-        # From here on all else that needs them can be started beside us.
+        # From now on, other processes can be started beside this one.
         running.write(var, env)
         supervisor.start("web", web(port), env)
         for name, command in workers.items():
@@ -264,7 +264,7 @@ def main() -> int:
         stopping = time.monotonic()
         running.forget(var)
         supervisor.stop()
-    printer("up", f"all ended after {time.monotonic() - stopping:.1f} s")
+    printer("up", f"everything ended after {time.monotonic() - stopping:.1f} s")
     return code
 
 

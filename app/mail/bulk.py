@@ -1,8 +1,8 @@
-"""One letter to many: in the provider's batches where it has them, one by one over one connection where not.
+"""One letter to many recipients: in batches if the provider supports them, else one by one over one connection.
 
-What was taken is told batch by batch, before the next one is sent, so that it can be recorded: whoever is killed in
-between has one batch in doubt. A mail that is sent again has the same Message-ID (SMTP, SendGrid) or the same key in
-its X-Metadata (SES, which makes Message-IDs of its own).
+The outcome of each batch is reported before the next one is sent, so that the caller can record it. If the process
+dies, only one batch is in doubt. A mail that is sent again has the same Message-ID (SMTP, SendGrid) or the same key in
+its X-Metadata (SES, which creates its own Message-IDs).
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ if TYPE_CHECKING:
     from anymail.exceptions import AnymailRequestsAPIError
 
 ONE_CLICK = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
-"""RFC 8058: one click, no page."""
+"""RFC 8058: unsubscribe with one click, without a page."""
 NONE_TAKEN = 20
-"""So many mails in a row that were not taken: it may be the server, not the addresses."""
+"""Number of mails in a row that were not accepted after which the fault may be the server's, not the addresses'."""
 BATCH_SIZES = {SENDGRID: 1000, SES: 50}
-"""The providers' limits for one call, by Django's EMAIL_BACKEND."""
+"""Maximum batch size of the providers, by Django's EMAIL_BACKEND."""
 
 
 class NoneTaken(MailUnavailable):
-    """Of NONE_TAKEN mails in a row none was taken, and that many were told of as put off."""
+    """NONE_TAKEN mails in a row were not accepted. They were reported as put off."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """Who gets the letter."""
+    """A recipient of the letter."""
 
     id: int
-    """The caller's."""
+    """The caller's id of the recipient."""
     email: str
     key: str
-    """Names this mail for ever."""
+    """Identifies this mail permanently."""
     unsubscribe: str
-    """URL that ends the subscription by POST."""
+    """URL that ends the subscription when it is posted to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one recipient's mail."""
+    """The outcome of one recipient's mail."""
 
     recipient: Recipient
     verdict: Literal["taken", "refused", "put off"]
     reason: str = ""
-    """The server's words, where it did not take the mail."""
+    """The server's reply, if it did not accept the mail."""
     by_name: bool = False
-    """It is this address that was refused, whatever became of the others."""
+    """Whether the refusal is about this address itself, independent of the other mails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A mail that was rendered once, with a mark where each recipient's own link belongs."""
+    """A mail that is rendered once, with a mark in the place of each recipient's own link."""
 
     subject: str
     text: str
@@ -75,8 +75,8 @@ class Letter:
 
     @classmethod
     def render(cls, template: str, context: dict[str, Any]) -> Letter:
-        """From ``<template>.subject.txt``, ``.txt`` and ``.html``, which get the link as ``unsubscribe``."""
-        # Nobody who writes a post can guess it.
+        """Render ``<template>.subject.txt``, ``.txt`` and ``.html``, which get the link as ``unsubscribe``."""
+        # The mark is random, so that the author of a post cannot guess it.
         mark = f"[[{secrets.token_hex(16)}]]"
         context = {**context, "unsubscribe": mark}
         subject = rendered_line(f"{template}.subject.txt", context)
@@ -84,19 +84,20 @@ class Letter:
 
 
 def batch_size() -> int:
-    """How many mails go by one call of the provider, or over one connection to the mail server."""
+    """Return how many mails go into one call of the provider, or over one connection to the mail server."""
     return BATCH_SIZES.get(settings.EMAIL_BACKEND, 100)
 
 
 def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Iterator[list[Outcome]]:
-    """Send the letter to batches of ``batch_size()`` people, and tell what became of each as soon as it is known.
+    """Send the letter to batches of ``batch_size()`` recipients. Yield outcomes as soon as they are known.
 
-    Told in the order of the batches: all who come before the last one told of have been told of too. A refusal is
-    believed where the letter was taken for somebody; else it may be the server's fault, and it is told as put off.
-    Raises MailUnavailable when the server takes no mail now: who has not been told of by then has got none or, where
-    the connection broke, may have. NoneTaken is the one such error that may be the addresses' fault as well.
+    Outcomes come in the order of the batches without gaps. A refusal counts as one only if the server has accepted the
+    letter for somebody. Otherwise the fault may be the server's, and the outcome is "put off".
+
+    Raises MailUnavailable if the server accepts no mail now. A recipient without an outcome got no mail, or may have
+    got it if the connection broke. NoneTaken is the only such error that the addresses may have caused.
     """
-    # Not before they are needed: they load requests.
+    # Imported here because they load requests.
     from anymail.exceptions import AnymailError
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -108,16 +109,16 @@ def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Iterator[
                 streak += outcomes
                 if any(outcome.verdict == "taken" for outcome in outcomes):
                     believed = True
-                    # As one: who stops here must not have a mail that was taken and not told of.
+                    # Yield them together: a caller that stops here must know of every mail that was accepted.
                     yield streak
                     streak = []
                 elif sum(not outcome.by_name for outcome in streak) >= NONE_TAKEN:
                     yield [_in_doubt(outcome) for outcome in streak]
                     raise NoneTaken(f"{NONE_TAKEN} mails or more in a row were not taken: {streak[-1].reason}")
             if streak:
-                # Of a short list too: to ask a dead address again costs little, to lose a good one to a bad relay much.
+                # This includes short lists: retrying a dead address is cheap, losing a good one to a bad relay is not.
                 yield streak if believed else [_in_doubt(outcome) for outcome in streak]
-    except (OSError, AnymailError, BotoCoreError, ClientError) as error:  # smtplib's are OSErrors
+    except (OSError, AnymailError, BotoCoreError, ClientError) as error:  # smtplib's errors are OSErrors
         raise MailUnavailable(str(error)) from error
 
 
@@ -126,7 +127,7 @@ def _in_doubt(outcome: Outcome) -> Outcome:
 
 
 def _sent(letter: Letter, batches: Iterable[list[Recipient]]) -> Iterator[Iterable[list[Outcome]]]:
-    """For each batch what became of its people, in their order."""
+    """Yield for each batch the outcomes of its recipients, in their order."""
     if settings.EMAIL_BACKEND not in BATCH_SIZES:
         for batch in batches:
             with get_connection() as connection:
@@ -135,27 +136,27 @@ def _sent(letter: Letter, batches: Iterable[list[Recipient]]) -> Iterator[Iterab
     by_provider = _by_sendgrid if settings.EMAIL_BACKEND == SENDGRID else _by_ses
     with get_connection() as connection:
         for batch in batches:
-            # One address that is none would have the whole batch refused.
+            # One invalid address would make the provider refuse the whole batch.
             invalid = [outcome for outcome in map(_invalid, batch) if outcome]
             bad = {outcome.recipient.id for outcome in invalid}
             valid = [recipient for recipient in batch if recipient.id not in bad]
-            told = {outcome.recipient.id: outcome for outcome in [*invalid, *by_provider(letter, valid, connection)]}
-            yield [[told[recipient.id] for recipient in batch]]
+            known = {outcome.recipient.id: outcome for outcome in [*invalid, *by_provider(letter, valid, connection)]}
+            yield [[known[recipient.id] for recipient in batch]]
 
 
 def _invalid(recipient: Recipient) -> Outcome | None:
-    """The refusal of an address that no server needs to be asked about."""
+    """Return a refusal if the address is invalid, so that no server needs to be asked, else None."""
     try:
         validate_email(recipient.email)
-        # What passes that may still have no form in DNS: a label that is too long, a letter that is not allowed.
+        # A valid address may still have no form in DNS, because a label is too long or has a forbidden letter.
         sanitize_address(recipient.email, "utf-8")
     except ValidationError as error:
         return Outcome(recipient, "refused", " ".join(error.messages), by_name=True)
     except ValueError as error:
         return Outcome(recipient, "refused", str(error), by_name=True)
-    # Django's pattern, which ignores case, takes the few letters whose other case is ASCII, as in "\u017f".
+    # Django's pattern ignores case, so it accepts the few letters whose other case is ASCII, like "\u017f".
     if not recipient.email.rpartition("@")[0].isascii():
-        return Outcome(recipient, "refused", "What is before the @ is not ASCII.", by_name=True)
+        return Outcome(recipient, "refused", "The part before the @ is not ASCII.", by_name=True)
     return None
 
 
@@ -187,7 +188,7 @@ def _own_headers(recipient: Recipient) -> dict[str, str]:
 
 
 def _ascii(email: str) -> str:
-    """The address with its domain as DNS has it: anymail finds a recipient's own data by that form."""
+    """Return the address with its domain in DNS form, by which anymail finds the data of a recipient."""
     local, _, domain = email.rpartition("@")
     return email if domain.isascii() else f"{local}@{domain.encode('idna').decode()}"
 
@@ -196,7 +197,7 @@ def _ascii(email: str) -> str:
 
 
 def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> list[Outcome]:
-    """All are taken, or none is and the answer names who is to be left out."""
+    """Send a batch. SendGrid accepts all mails of a call, or none and names the addresses to leave out."""
     from anymail.exceptions import AnymailRequestsAPIError
 
     outcomes: list[Outcome] = []
@@ -215,7 +216,7 @@ def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailB
 
 
 def _sendgrid_message(letter: Letter, people: list[Recipient], connection: BaseEmailBackend) -> EmailMultiAlternatives:
-    # Any: anymail's additions to Django's message.
+    # Any, because anymail adds attributes to Django's message.
     message: Any = EmailMultiAlternatives(
         letter.subject, letter.text, to=[_ascii(recipient.email) for recipient in people], headers=ONE_CLICK,
         connection=connection,
@@ -230,7 +231,7 @@ def _sendgrid_message(letter: Letter, people: list[Recipient], connection: BaseE
 
 
 def _named_by_sendgrid(error: AnymailRequestsAPIError) -> dict[int, str]:
-    """Of a refused batch, the places that the answer complains of, each with what it says."""
+    """Return the places of the recipients that the answer complains about, with its messages."""
     if error.status_code != 400:
         return {}
     try:
@@ -247,13 +248,13 @@ def _named_by_sendgrid(error: AnymailRequestsAPIError) -> dict[int, str]:
 # ---- Amazon SES: SendBulkEmail of API v2, 50 entries a call ----------------------------------------------------------
 
 SES_REFUSED = ("MESSAGE_REJECTED", "INVALID_PARAMETER")
-"""Statuses that are about the one mail. All others are about the account, or pass."""
+"""Statuses that concern one mail. All others concern the account or are temporary."""
 
 
 def _by_ses(letter: Letter, people: list[Recipient], connection: Any) -> list[Outcome]:
     if not people:
         return []
-    # By anymail's client and settings, but not by its message: that knows templates that are stored at SES alone.
+    # Uses anymail's client and settings, but not its message, which supports only templates stored at SES.
     answer = connection.client.send_bulk_email(
         FromEmailAddress=sanitize_address(settings.DEFAULT_FROM_EMAIL, "utf-8"),
         DefaultContent={
@@ -275,7 +276,7 @@ def _by_ses(letter: Letter, people: list[Recipient], connection: Any) -> list[Ou
 
 
 def _handlebars(text: str, mark: str) -> str:
-    """SES reads templates as Handlebars: what a post has of braces is data, not code."""
+    """Escape braces, because SES reads templates as Handlebars and a post must not contain code."""
     return text.replace("{", "{{{brace}}}").replace(mark, "{{{unsubscribe}}}")
 
 

@@ -1,4 +1,4 @@
-"""Mail: composing one from templates, sending one, and the backend that writes one file a mail."""
+"""Mail: composing and sending single mails, and a backend that writes each mail to a file."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from django.template.loader import render_to_string
 from pressroom.text import carried
 
 SERVICE_CLOSING = 421
-"""The one reply to a recipient that is about the server, RFC 5321, 3.8."""
+"""The only reply to a recipient that concerns the whole server (RFC 5321, 3.8)."""
 
 
 class MailUnavailable(Exception):
-    """The server or provider takes no mail now, or none from us: this mail and others are to be tried later."""
+    """The server or provider accepts no mail now, or none from us. Try this mail and others later."""
 
 
 class MailRefused(Exception):
-    """This mail was refused for good; others may be taken."""
+    """The server refused this mail permanently. It may accept others."""
 
 
 class MailPutOff(Exception):
-    """This mail was refused for now; others may be taken."""
+    """The server refused this mail temporarily. It may accept others."""
 
 
 def message_id(key: str) -> str:
-    """The Message-ID of the mail that ``key`` names, in the sender's domain."""
+    """Return the Message-ID of the mail with this ``key``, in the sender's domain."""
     return f"<{key}@{_domain(settings.DEFAULT_FROM_EMAIL)}>"
 
 
@@ -46,12 +46,12 @@ def _domain(sender: str) -> str:
 
 
 def rendered(template: str, context: dict[str, Any]) -> str:
-    """What a template says, as a mail can carry it: of what was stored before it was refused."""
+    """Render a template. Replaces characters that a mail cannot carry, from text stored before they were refused."""
     return carried(render_to_string(template, context))
 
 
 def rendered_line(template: str, context: dict[str, Any]) -> str:
-    """The same on one line, as a subject is."""
+    """Render a template to one line, as for a subject."""
     return " ".join(rendered(template, context).split())
 
 
@@ -64,9 +64,10 @@ def compose(
     headers: dict[str, str] | None = None,
     connection: BaseEmailBackend | None = None,
 ) -> EmailMultiAlternatives:
-    """A mail in text and HTML from ``<template>.subject.txt``, ``.txt`` and ``.html``.
+    """Compose a mail in text and HTML from ``<template>.subject.txt``, ``.txt`` and ``.html``.
 
-    ``key`` becomes the Message-ID: the same mail sent twice is known as one. ``connection`` is one to share.
+    ``key`` becomes the Message-ID, by which mail programs recognize a mail that was sent twice. ``connection`` is an
+    open connection to share.
     """
     message = EmailMultiAlternatives(
         subject=rendered_line(f"{template}.subject.txt", context),
@@ -80,7 +81,7 @@ def compose(
 
 
 def send(message: EmailMessage) -> None:
-    """Send a mail to one recipient. Raises MailUnavailable, MailPutOff or MailRefused, with the server's words."""
+    """Send a mail to one recipient. Raises MailUnavailable, MailPutOff or MailRefused with the server's reply."""
     from anymail.exceptions import AnymailError, AnymailInvalidAddress  # loads requests, which few processes need
 
     try:
@@ -100,14 +101,14 @@ def _verdict(code: int, text: bytes | str) -> Exception:
     said = f"{code} {text.decode(errors='replace') if isinstance(text, bytes) else text}"
     if code == SERVICE_CLOSING:
         return MailUnavailable(said)
-    return (MailRefused if code >= 500 else MailPutOff)(said)
+    return MailRefused(said) if code >= 500 else MailPutOff(said)
 
 
 class FileBackend(BaseEmailBackend):
-    """Writes each mail to a file of its own in EMAIL_FILE_PATH, whole or not at all."""
+    """Writes each mail to its own file in EMAIL_FILE_PATH, completely or not at all."""
 
     def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
-        """Returns how many were written. Raises OSError unless ``fail_silently``."""
+        """Write the mails. Returns how many were written. Raises OSError unless ``fail_silently``."""
         folder = Path(settings.EMAIL_FILE_PATH)
         written = 0
         for message in email_messages:

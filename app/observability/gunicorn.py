@@ -1,4 +1,4 @@
-"""What gunicorn's settings (``gunicorn.conf.py``) name: its log lines in the format of all others, and its metrics."""
+"""The hooks that ``gunicorn.conf.py`` uses: gunicorn's log in the common format, and the metrics endpoint."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Logger(GunicornLogger):  # type: ignore[misc]  # without types
-    """gunicorn's, without handlers of its own: what it says goes where the settings say."""
+    """gunicorn's logger without handlers of its own, so that the LOGGING setting applies."""
 
     def setup(self, cfg: Any) -> None:
-        """Called in the master at its start, before any worker has set Django up."""
+        """Configure logging. gunicorn calls this in the master at start, before any worker has set up Django."""
         super().setup(cfg)
         logging.config.dictConfig(settings.LOGGING)
         for log in (self.error_log, self.access_log):
@@ -32,10 +32,10 @@ class Logger(GunicornLogger):  # type: ignore[misc]  # without types
 
 
 def when_ready(server: Any) -> None:
-    """The master serves what its processes count, on a port of its own: no route of the site leads there."""
+    """Serve the metrics of all processes from the master, on a separate port that no route of the site leads to."""
     if not settings.METRICS_PORT:
         return
-    # Of an earlier start, whose process ids may come again.
+    # Delete the files of an earlier start, because its process ids may be reused.
     for file in Path(os.environ[FOLDER]).glob("*.db"):
         file.unlink()
     metrics = MetricsServer(settings.METRICS_PORT, _route)
@@ -44,31 +44,31 @@ def when_ready(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Once the application is loaded, before each process."""
+    """Share the memory of the loaded application. gunicorn calls this before it forks each process."""
     share()
 
 
 def post_worker_init(worker: Any) -> None:
-    """Streams of events end when their process is told to: it would wait for them."""
-    from pressroom.http import event_stream  # needs Django, which the application has set up by now
+    """Make event streams end when their process is asked to stop. Otherwise it would wait for them."""
+    from pressroom.http import event_stream  # needs Django, which is set up by now
 
     event_stream.stopping = lambda: not worker.alive
 
 
 def pre_request(worker: Any, request: Any) -> None:
-    """Let the application close the connection: its own header ``Connection`` is not heeded, as PEP 3333 has it."""
+    """Let the application close the connection. gunicorn ignores its ``Connection`` header, as PEP 3333 requires."""
     if request.body is not None:
         request.body.force_close = request.force_close
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """What a process counted stays; what it was just doing does not."""
+    """Keep the counters of a process that has exited, but remove its live gauges."""
     if settings.METRICS_PORT:
         mark_process_dead(worker.pid)
 
 
 def on_exit(server: Any) -> None:
-    """Nobody asks any more."""
+    """Delete the metrics files."""
     if settings.METRICS_PORT:
         for file in Path(os.environ[FOLDER]).glob("*.db"):
             file.unlink(missing_ok=True)

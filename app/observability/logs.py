@@ -1,7 +1,7 @@
-"""Logs: one line an event, as JSON or in colours, with the request's id and the task's on every line between.
+"""Logging: one line an event, as JSON or in colours. Each line carries the ids of its request and task.
 
-django-structlog gives a request its id and carries it in the header of each task that the request starts. Logging
-calls stay the standard library's. A line holds ids and no personal data; `mask` is the net below that rule.
+django-structlog assigns the request id and passes it on in the header of each task that the request starts. Code logs
+with the standard library. Log lines hold ids and no personal data; `mask` is the safety net.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ FORMATS = ("json", "console")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 SECRET_PARTS = ("token",)
-"""Names of URL parts whose value gives a right to whoever has it."""
+"""Names of URL parts whose value grants a right to everybody who knows it."""
 PERSONAL = re.compile(
-    r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(\.[\w-]+)+)"  # the name in an e-mail address, the password in a URL
-    r"|(?<=://)[^\s/@:]*+:[^\s/@]++(?=@)"  # a name and its password in a URL, whatever the host
+    r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(\.[\w-]+)+)"  # the local part of an e-mail address, the password in a URL
+    r"|(?<=://)[^\s/@:]*+:[^\s/@]++(?=@)"  # user name and password in a URL with any host
     r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # a JSON Web Token
     r"|\b(?:sk|rk|whsec)_\w+"  # Stripe's keys
 )
 
 
 def logging_config(log_format: str, level: str) -> dict[str, Any]:
-    """Django's LOGGING for lines in one of FORMATS on standard error, from one of LEVELS up; sets structlog up, too.
+    """Configure structlog and return Django's LOGGING: lines in one of FORMATS on stderr, from one of LEVELS up.
 
-    For others it takes JSON and INFO: the system checks tell.
+    An unknown format means JSON and an unknown level means INFO. The system checks report them.
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -84,14 +84,14 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["console"], "level": level if level in LEVELS else "INFO"},
         "loggers": {
-            # django-structlog says the same, with the ids.
+            # django-structlog logs the same, with the ids.
             "django.request": {"level": "CRITICAL"},
             "celery.app.trace": {"level": "CRITICAL"},
             "celery.worker.strategy": {"level": "WARNING"},
-            # A line for each call: the address with what is secret in it, which ours has not.
+            # These would log the URL of every call, including its secrets. Our own lines leave them out.
             "httpx": {"level": "WARNING"},
             "slack_sdk": {"level": "WARNING"},
-            # Others wait for its word that it is ready, at any level.
+            # Supervisors wait for its line that a process is ready, so it must appear at any level.
             "pressroom.management": {"level": "INFO"},
         },
     }
@@ -102,8 +102,8 @@ def _colours() -> bool:
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """The event, exceptions included, without what is personal or secret in its texts, or moves a terminal's cursor."""
-    # Others' loggers give an error as "exception", where the renderer wants text.
+    """Mask personal and secret text in the event and its exceptions, and remove terminal control characters."""
+    # Some libraries put an exception object under "exception", where the renderer expects text.
     return {
         name: PERSONAL.sub("***", carried(value)) if isinstance(value, str) or name == "exception" else value
         for name, value in event.items()
@@ -114,17 +114,17 @@ def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 class RequestLogMiddleware(RequestMiddleware):
-    """One line a request, when it is answered; its id is the client's, if sane, and goes back in ``X-Request-ID``."""
+    """Logs one line per answered request. Takes a well-formed id from ``X-Request-ID`` and returns it there."""
 
     def prepare(self, request: HttpRequest) -> None:
-        """Settle the id before anything is logged."""
+        """Set the request id before anything is logged."""
         if not SANE_ID.fullmatch(request.META.get("HTTP_X_REQUEST_ID", "")):
             request.META["HTTP_X_REQUEST_ID"] = str(uuid.uuid4())
         request.META["pressroom.began"] = time.monotonic()
         super().prepare(request)
 
     def handle_response(self, request: HttpRequest, response: HttpResponse) -> None:
-        """Tell the client the id, and log how it went."""
+        """Return the id to the client and log the outcome."""
         response["X-Request-ID"] = request.META["HTTP_X_REQUEST_ID"]
         took = time.monotonic() - request.META["pressroom.began"]
         structlog.contextvars.bind_contextvars(duration_ms=round(took * 1000))
@@ -132,7 +132,7 @@ class RequestLogMiddleware(RequestMiddleware):
 
     @staticmethod
     def format_request(request: HttpRequest) -> str:
-        """Method and path, without the query, and without what in the path is secret."""
+        """Return method and path, without the query and without secrets in the path."""
         path = request.path
         try:
             match = request.resolver_match or resolve(request.path_info)
@@ -150,18 +150,18 @@ _receivers: list[CeleryReceiver] = []
 
 
 def follow_tasks() -> None:
-    """Log what becomes of tasks, and carry the ids into them. In every process, once Django is set up."""
+    """Log the end of each task and pass the ids on to tasks. Every process calls this once Django is set up."""
     from django_structlog.celery.receivers import CeleryReceiver
     from django_structlog.celery.signals import bind_extra_task_metadata, modify_context_before_task_publish
 
     logging.captureWarnings(True)
     receiver = CeleryReceiver()
     receiver.connect_worker_signals()
-    _receivers.append(receiver)  # signals hold it weakly
+    _receivers.append(receiver)  # Signals hold it only weakly.
     modify_context_before_task_publish.connect(_ids_only, dispatch_uid="pressroom.logs")
     bind_extra_task_metadata.connect(_bind_name, dispatch_uid="pressroom.logs")
     signals.task_postrun.connect(_forget, dispatch_uid="pressroom.logs")
-    # Whoever is connected here keeps Celery from setting up formats of its own.
+    # A receiver of this signal keeps Celery from configuring its own log formats.
     signals.setup_logging.connect(_set_level, dispatch_uid="pressroom.logs")
 
 
@@ -179,7 +179,7 @@ def _forget(**_: object) -> None:
 
 
 def _set_level(loglevel: int | None = None, **_: object) -> None:
-    """The level of ``-l``, as with plain Celery; else that of the settings, not the default of ``-l``."""
+    """Set the level that ``-l`` gives, as with plain Celery. Without ``-l``, keep the level of the settings."""
     context = click.get_current_context(silent=True)
     is_given = context is None or context.get_parameter_source("loglevel") is not ParameterSource.DEFAULT
     if loglevel and is_given:

@@ -1,7 +1,7 @@
-"""Errors to Sentry, where SENTRY_DSN is set: one event for each request that failed and each run that was given up.
+"""Error reports to Sentry, if SENTRY_DSN is set: one event for each failed request and each dead letter.
 
-What is retried is none. An event holds no personal data: ids, the traceback without its variables, and a task's
-arguments, which are ids by the house's rule; the request's address and body are left out.
+A retry is not reported. An event holds no personal data: it has ids, the traceback without variables, and the arguments
+of a task, which are ids by convention. The URL and the body of a request are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def start(*, dsn: str, environment: str, release: str, traces_sample_rate: float) -> None:
-    """Report from this process and its children. Before Celery's worker builds its tasks' tracers."""
+    """Report errors of this process and its children. Call this before Celery's worker builds its tasks' tracers."""
     sentry_sdk.init(
         dsn=dsn,
         environment=environment,
@@ -37,14 +37,14 @@ def start(*, dsn: str, environment: str, release: str, traces_sample_rate: float
         send_default_pii=False,
         include_local_variables=False,
         max_request_body_size="never",
-        max_breadcrumbs=0,  # the log has them, by the request's id
+        max_breadcrumbs=0,  # the log has the same information, by request id
         event_scrubber=EventScrubber(recursive=True),
         before_send=_hide,
         before_send_transaction=_hide,
         auto_enabling_integrations=False,
         integrations=[
             DjangoIntegration(middleware_spans=False),
-            # Trace headers make each stored call longer: only where they are of use.
+            # Trace headers make each stored call longer, so they are sent only if tracing is on.
             CeleryIntegration(propagate_traces=traces_sample_rate > 0),
             LoggingIntegration(level=None, event_level=None),
             AtexitIntegration(callback=lambda pending, timeout: None),
@@ -62,7 +62,7 @@ def _report_lost(name: str, celery_id: str, args: Any, kwargs: Any, error: Excep
 
 
 def _describe(event: Event, hint: Hint) -> Event:
-    """Add what leads to the log and to the run."""
+    """Add the ids that lead to the log lines and to the run."""
     tags: Any = event.setdefault("tags", {})
     ids = structlog.contextvars.get_contextvars()
     tags.update({name: ids[name] for name in ("request_id", "task_id") if name in ids})
@@ -75,7 +75,7 @@ def _describe(event: Event, hint: Hint) -> Event:
 
 
 def _masked(value: Any) -> Any:
-    """Arguments without what is personal or secret in their texts, a URL's query included."""
+    """Return arguments with personal and secret text masked, including the query of a URL."""
     if isinstance(value, str):
         return PERSONAL.sub("***", QUERY.sub(r"\1?***", value))
     if isinstance(value, dict):
@@ -84,7 +84,7 @@ def _masked(value: Any) -> Any:
 
 
 def _hide(event: Event, hint: Hint) -> Event:
-    """Take out what may be personal: last, for the integrations add to an event after us."""
+    """Remove what may be personal. This runs last, because the integrations add to an event after ``_describe``."""
     event.pop("request", None)
     event.get("contexts", {}).get("trace", {}).pop("data", None)  # the query
     for exception in event.get("exception", {}).get("values", ()):

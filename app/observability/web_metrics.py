@@ -1,4 +1,4 @@
-"""What the web processes count. gunicorn's master sums it up and serves it: see ``app.observability.gunicorn``."""
+"""Metrics of the web processes. gunicorn's master sums and serves them: see ``app.observability.gunicorn``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DURATION = Histogram("pressroom_http_request_duration_seconds", "Time to the ans
 IN_FLIGHT = Gauge(
     "pressroom_http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum", registry=REGISTRY
 )
-# /api/posts/<pk>/, also where the route is a regular expression.
+# Turns a route into a template like /api/posts/<pk>/, even if the route is a regular expression.
 template = cache(simplify_regex)
 METHODS = frozenset(method.value for method in HTTPMethod)
 OTHER = "other"
 
 
 class MetricsMiddleware:
-    """Outermost of all. Routes are told by their template, so neither ids nor made-up paths become labels."""
+    """Counts requests by route template, so that ids and invented paths do not become labels. Comes outermost."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

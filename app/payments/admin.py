@@ -1,4 +1,4 @@
-"""Orders in the admin: to be looked at."""
+"""Orders in the admin, read-only."""
 
 from django.contrib import admin
 

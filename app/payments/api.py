@@ -1,4 +1,4 @@
-"""Orders over HTTP, and what Stripe tells us."""
+"""The API for orders, and Stripe's webhook."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BOUGHT = {
     "created_at": "2026-03-02T09:00:00.397714+09:00",
     "paid_at": None,
 }
-# As Stripe sends it, but for most of it: https://docs.stripe.com/api/events/object
+# An excerpt of an event as Stripe sends it: https://docs.stripe.com/api/events/object
 EVENT = {
     "id": "evt_1",
     "object": "event",
@@ -54,7 +54,7 @@ EVENT = {
 
 @extend_schema_serializer(examples=examples(request={"plan": "monthly"}, response=BOUGHT))
 class OrderSerializer(serializers.ModelSerializer[Order]):
-    """An order; its amount is in the currency's smallest unit."""
+    """An order. Its amount is in the smallest unit of the currency."""
 
     url = serializers.HyperlinkedIdentityField(view_name="order-detail", lookup_field="pk")
     plan = serializers.ChoiceField(choices=sorted(PLANS))
@@ -63,17 +63,18 @@ class OrderSerializer(serializers.ModelSerializer[Order]):
         model = Order
         fields = ("id", "url", "plan", "amount", "currency", "status", "failure", "created_at", "paid_at")
         read_only_fields = ("id", "url", "amount", "currency", "status", "failure", "created_at", "paid_at")
+        extra_kwargs = {"failure": {"help_text": "Why the payment failed or stopped, or empty."}}
 
 
 @extend_schema_serializer(examples=examples(request={"payment_method": "pm_card_visa"}))
 class PaySerializer(serializers.Serializer[Order]):
-    """How to pay: Stripe's id of what its form in the browser has made. No card number ever comes here."""
+    """The payment method, as the id that Stripe's form in the browser has created. The site never sees card numbers."""
 
     payment_method = serializers.RegexField(r"\A(pm|card|src)_[A-Za-z0-9_]{1,200}\Z")
 
 
 class OrderFilterSerializer(serializers.Serializer[Order]):
-    """What a list of orders may be narrowed to."""
+    """The filters of the list of orders."""
 
     status = serializers.ChoiceField(choices=Order.Status.choices, required=False)
 
@@ -82,17 +83,17 @@ tasks_about("order", "order-detail", process_payment)
 
 
 class OrderPagination(NewestFirst):
-    """Ids are random here, so the time comes first."""
+    """Orders by time first, because the ids are random."""
 
     ordering = ("-created_at", "-id")  # type: ignore[assignment]  # DRF takes both
 
 
-@extend_schema_view(list=extend_schema(summary="List orders"), retrieve=extend_schema(summary="Read an order"))
+@extend_schema_view(list=extend_schema(summary="List orders"), retrieve=extend_schema(summary="Retrieve an order"))
 class OrderViewSet(
     ConditionalMixin, mixins.CreateModelMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin,
     viewsets.GenericViewSet[Order],
 ):  # fmt: skip
-    """Your orders; with the permission to view orders, everybody's."""
+    """Your orders. Users with the permission to view orders see all orders."""
 
     serializer_class = OrderSerializer
     filter_serializer_class = OrderFilterSerializer
@@ -105,7 +106,7 @@ class OrderViewSet(
         return [ScopedRateThrottle()] if self.action in ("create", "pay") else []
 
     def get_queryset(self) -> QuerySet[Order]:
-        """What the user may see; the rest is not found."""
+        """Return the orders that the user may see. All others get 404."""
         if getattr(self, "swagger_fake_view", False):
             return Order.objects.none()
         orders = Order.objects.all()
@@ -113,7 +114,7 @@ class OrderViewSet(
 
     @idempotent
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Order a plan, at today's price. It is not paid yet."""
+        """Order a plan at its current price. The order is not paid yet."""
         return super().create(request, *args, **kwargs)
 
     def perform_create(self, serializer: serializers.BaseSerializer[Order]) -> None:
@@ -123,15 +124,16 @@ class OrderViewSet(
     @action(detail=True, methods=["post"])
     @idempotent
     def pay(self, request: Request, pk: Any = None) -> Response:
-        """Pay an order, once. Asked again while it is being paid, the answer is the same task. Paid or declined: 409.
+        """Pay an order. While it is being paid, a repeated request returns the same task.
 
-        One that is `interrupted` (its task was cancelled or given up) may be paid again, and is charged once.
+        A paid or failed order gets 409. An order that is `interrupted`, because its task was cancelled or became a dead
+        letter, can be paid again. It is charged only once.
         """
         serializer = PaySerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         order = self.get_object()
         if not settings.STRIPE_SECRET_KEY:
-            raise Conflict("Payments are not set up here.")
+            raise Conflict("This site does not accept payments.")
         method = serializer.validated_data["payment_method"]
         with transaction.atomic():
             if services.order_begin_payment(order_id=order.pk, payment_method=method):
@@ -139,19 +141,19 @@ class OrderViewSet(
                 Order.objects.filter(pk=order.pk).update(task_id=started.id)
         order.refresh_from_db()
         if order.status != Order.Status.PROCESSING:
-            raise Conflict(f"The order is {order.status} already.")
+            raise Conflict(f"The order is already {order.status}.")
         if order.payment_method != method:
-            raise Conflict("The order is being paid by another payment method.")
+            raise Conflict("The order is being paid with another payment method.")
         try:
             [run] = run_payloads([AsyncResult(order.task_id)], request)
         except TaskRun.DoesNotExist as error:
-            raise Conflict("The order is being paid; its task is no longer kept.") from error
+            raise Conflict("The order is being paid, but its task has been deleted.") from error
         headers = {"Location": run["url"], "Retry-After": str(POLL_AFTER)}
         return Response(run, status=status.HTTP_202_ACCEPTED, headers=headers)
 
 
 class WebhookView(APIView):
-    """Stripe's events. Whatever comes twice, late or in another order changes nothing that is done."""
+    """Receives Stripe's events. Events that are repeated, late or out of order do not undo what is done."""
 
     permission_classes = (permissions.AllowAny,)
     authentication_classes = ()
@@ -163,12 +165,12 @@ class WebhookView(APIView):
         examples=examples(request=EVENT),
     )
     def post(self, request: Request) -> Response:
-        """Take an event of Stripe's. Signed with STRIPE_WEBHOOK_SECRET, not older than 5 minutes."""
+        """Receive an event from Stripe. It must be signed with STRIPE_WEBHOOK_SECRET and at most 5 minutes old."""
         if not settings.STRIPE_WEBHOOK_SECRET:
-            raise serializers.ValidationError("No signature can be checked here: STRIPE_WEBHOOK_SECRET is not set.")
+            raise serializers.ValidationError("STRIPE_WEBHOOK_SECRET is not set, so the signature cannot be checked.")
         try:
             event = services.event_verify(payload=request.body, signature=request.headers.get("Stripe-Signature", ""))
         except (ValueError, stripe.SignatureVerificationError) as error:
-            raise serializers.ValidationError("This is not a fresh event signed by Stripe.") from error
+            raise serializers.ValidationError("This is not a recent event signed by Stripe.") from error
         services.event_handle(event=event)
         return Response(status=status.HTTP_204_NO_CONTENT)

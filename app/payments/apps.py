@@ -1,4 +1,4 @@
-"""Orders, and their payment by Stripe."""
+"""Payments: orders and their payment through Stripe."""
 
 from django.apps import AppConfig
 

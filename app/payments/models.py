@@ -1,4 +1,4 @@
-"""Orders: what was bought for how much, and whether it is paid."""
+"""Orders: what was bought, its price and whether it is paid."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from django.db import models
 
 
 class Order(models.Model):
-    """One purchase. Its status only goes forward, each step by one conditional UPDATE (see services)."""
+    """A purchase. Each change of its status is one conditional UPDATE (see services). A paid order stays paid."""
 
     class Status(models.TextChoices):
         PENDING = "pending"
         PROCESSING = "processing"
         INTERRUPTED = "interrupted"
-        """Its task ended and left no answer (cancelled, given up): it may be paid again, and is charged once."""
+        """The task ended without an answer. The order can be paid again, and is charged only once."""
         PAID = "paid"
         FAILED = "failed"
 
-    # Stripe's idempotency keys are made of it: a number would come again in a database begun anew.
+    # Stripe's idempotency keys contain this id. Numbers would repeat after a new database is created.
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="orders")
     plan = models.TextField(help_text="What was bought.")

@@ -1,4 +1,4 @@
-"""What can be bought, and for how much. A client names a plan, never an amount."""
+"""The plans and their prices. A client names a plan, never an amount."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Price:
-    """An amount in the currency's smallest unit: the won has none below itself, a dollar is 100 cents."""
+    """An amount in the smallest unit of the currency. The won has no smaller unit; a dollar is 100 cents."""
 
     amount: int
     currency: str
-    """ISO 4217, in lower case as Stripe has it."""
+    """ISO 4217 code, in lower case as in Stripe's API."""
 
 
 PLANS = {

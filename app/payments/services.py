@@ -1,8 +1,8 @@
-"""What is done with orders. Knows nothing of HTTP and nothing of Celery.
+"""The business logic of orders. It knows neither HTTP nor Celery.
 
-Money moves at most once: the payment is made at Stripe and its id stored before it is confirmed, and Stripe confirms
-a payment once. Idempotency keys spare a second payment where an answer was lost; nothing rests on them alone, for
-Stripe forgets them after a day.
+Money moves at most once: the service creates the payment at Stripe and stores its id before it confirms the payment,
+and Stripe confirms a payment only once. Idempotency keys avoid a second payment object when an answer is lost, but
+correctness does not depend on them, because Stripe forgets them after a day.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from app.payments.prices import PLANS
 from app.payments.transitions import move
 
 TIMEOUT = 20.0
-"""Seconds for an answer of Stripe."""
+"""Seconds to wait for an answer from Stripe."""
 
 
 class Unavailable(Exception):
-    """Stripe did not answer, or not as it should: how the payment stands is not known, and asked again later."""
+    """Stripe did not answer or answered with an error. The state of the payment is unknown; ask again later."""
 
 
 def order_create(*, owner: Any, plan: str) -> Order:
-    """An order at today's price. Raises KeyError for a plan that there is not."""
+    """Create an order at the current price. Raises KeyError for an unknown plan."""
     price = PLANS[plan]
     return Order.objects.create(owner=owner, plan=plan, amount=price.amount, currency=price.currency)
 
 
 def order_begin_payment(*, order_id: UUID, payment_method: str) -> bool:
-    """Move an order on that is pending or interrupted, to be charged to ``payment_method``. False for any other.
+    """Start the payment of a pending or interrupted order with ``payment_method``. Returns False for any other order.
 
-    An interrupted one keeps its payment at Stripe, which is charged once; the call that confirms it is another one.
+    An interrupted order keeps its payment at Stripe, which is charged only once. Its next confirmation uses a new
+    idempotency key.
     """
     begun: dict[str, Any] = {"status": Order.Status.PROCESSING, "payment_method": payment_method, "failure": ""}
     another_call = {"refused_calls": F("refused_calls") + 1}
@@ -47,10 +48,10 @@ def order_begin_payment(*, order_id: UUID, payment_method: str) -> bool:
 
 
 def order_charge(*, order_id: UUID) -> str:
-    """Charge an order that is processing, once, however often this is called. Returns the order's status.
+    """Charge an order that is processing. Returns the order's status. Repeated calls charge it only once.
 
-    A payment that is declined is an outcome: the order has failed. Raises Order.DoesNotExist, Unavailable, and
-    stripe.StripeError for what is wrong with us and not with the payment (a key, a parameter).
+    A declined payment is a result: the order becomes failed. Raises Order.DoesNotExist, Unavailable, and
+    stripe.StripeError for errors of this site and not of the payment (a bad key or parameter).
     """
     order = Order.objects.get(pk=order_id)
     if order.status != Order.Status.PROCESSING:
@@ -62,10 +63,10 @@ def order_charge(*, order_id: UUID) -> str:
     except stripe.InvalidRequestError as error:
         if error.param != "payment_method":
             raise
-        _fail(order.pk, "The payment method is not known.")
+        _fail(order.pk, "The payment method is unknown.")
     except (stripe.APIConnectionError, stripe.RateLimitError, stripe.APIError) as error:
         if (error.http_status or 0) >= 500:
-            # Stripe gives the same answer to the same key again: the next call needs a new one.
+            # Stripe repeats its answer to a repeated key, so the next call needs a new key.
             Order.objects.filter(pk=order.pk).update(refused_calls=F("refused_calls") + 1)
         raise Unavailable(f"Stripe: {type(error).__name__} {error.http_status or ''}".rstrip()) from error
     order.refresh_from_db(fields=["status"])
@@ -85,11 +86,11 @@ def _confirmed(order: Order) -> stripe.PaymentIntent:
             },
             {"idempotency_key": _key(order, "create")},
         )
-        # Before any money moves. Where another was faster, its payment is the one.
+        # Store the id before any money moves. If a concurrent call was faster, use its payment.
         Order.objects.filter(pk=order.pk, payment_intent="").update(payment_intent=made.id)
         order.refresh_from_db(fields=["payment_intent"])
     try:
-        # Nobody sits before a screen: what would ask the customer is a decline.
+        # Nobody is present to answer a question, so Stripe must decline a payment that would ask the customer.
         return intents.confirm(
             order.payment_intent,
             {"payment_method": order.payment_method, "error_on_requires_action": True},
@@ -106,10 +107,10 @@ def _key(order: Order, step: str) -> str:
 
 
 def order_settle(*, intent: stripe.PaymentIntent) -> bool:
-    """Bring the order of a payment to where Stripe says it is. False where nothing changed.
+    """Set the order of a payment to the status that Stripe reports. Returns False if nothing changed.
 
-    In any order and any number of times: paid is the end, whatever was told before, and nothing that is told later
-    undoes it; an order that is not known is another's.
+    Calls may come in any order and any number of times. A paid order stays paid, whatever earlier or later events say.
+    A payment without an order here is ignored, because it belongs to somebody else.
     """
     orders = Order.objects.filter(payment_intent=intent.id).exclude(payment_intent="")
     if intent.status == "succeeded":
@@ -117,28 +118,29 @@ def order_settle(*, intent: stripe.PaymentIntent) -> bool:
         return bool(unpaid.update(status=Order.Status.PAID, paid_at=timezone.now(), failure=""))
     if intent.status in ("requires_payment_method", "canceled"):
         error = getattr(intent, "last_payment_error", None)
-        reason = getattr(error, "message", None) or "The payment did not go through."
+        reason = getattr(error, "message", None) or "The payment did not succeed."
         return any(_fail(pk, reason) for pk in orders.values_list("pk", flat=True))
     return False
 
 
 def event_verify(*, payload: bytes, signature: str) -> stripe.Event:
-    """A webhook's event. Raises ValueError for a body that is none, stripe.SignatureVerificationError for a forged
-    or old signature.
+    """Verify and return a webhook's event.
+
+    Raises ValueError for an invalid body and stripe.SignatureVerificationError for a forged or old signature.
     """
     try:
         event: stripe.Event = stripe.Webhook.construct_event(payload, signature, settings.STRIPE_WEBHOOK_SECRET)
-        event.type, event.data.object  # noqa: B018 - read, so that their absence is told here
+        event.type, event.data.object  # noqa: B018 - raises AttributeError if the body lacks them
     except AttributeError as error:
-        raise ValueError("signed, but no event") from error
+        raise ValueError("the body is signed but is not an event") from error
     return event
 
 
 def event_handle(*, event: stripe.Event) -> bool:
-    """What Stripe says happened. False where it changes nothing."""
+    """Apply an event to its order. Returns False if nothing changed."""
     if event.type not in ("payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled"):
         return False
-    return order_settle(intent=event.data.object)  # type: ignore[arg-type]  # a payment, by the event's type
+    return order_settle(intent=event.data.object)  # type: ignore[arg-type]  # These event types carry a PaymentIntent.
 
 
 def _fail(order_id: UUID, reason: str) -> bool:
@@ -147,7 +149,7 @@ def _fail(order_id: UUID, reason: str) -> bool:
 
 
 def client() -> stripe.StripeClient:
-    """Stripe's API with our key; it tries nothing again by itself, for that is the task's to do."""
+    """Return a client of Stripe's API. It does not retry, because the task does."""
     return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE)
 
 

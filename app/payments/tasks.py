@@ -1,4 +1,4 @@
-"""Payment of orders. A task fetches by id and calls a service."""
+"""The task that pays orders. It loads the order by id and calls a service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pressroom.execution.end_hooks import End, Outcome
 
 
 def payment_ended(end: End) -> None:
-    """An order that its task has left unpaid may be paid again, by its owner or by running the task again."""
+    """Record that a task left its order unpaid, or that it runs again. The order can then be paid again."""
     order_id = UUID(end.args[0])
     if end.outcome is Outcome.RESTARTED:
         transitions.order_resume(order_id=order_id, task_id=end.celery_id)
@@ -21,10 +21,10 @@ def payment_ended(end: End) -> None:
         transitions.order_interrupt(order_id=order_id, task_id=end.celery_id, reason=reason)
 
 
-STOPPED = "The payment did not come to an end. Pay again: you are charged once."
+STOPPED = "The payment was not completed. You can pay again. You will be charged only once."
 REASONS = {
-    Outcome.CANCELLED: "The payment was cancelled. Pay again if you want it: you are charged once.",
-    Outcome.EXPIRED: "The payment was not begun in time. Pay again: you are charged once.",
+    Outcome.CANCELLED: "The payment was cancelled. You can pay again. You will be charged only once.",
+    Outcome.EXPIRED: "The payment did not start in time. You can pay again. You will be charged only once.",
 }
 
 
@@ -33,10 +33,11 @@ ORDERED: dict[str, Any] = {"on_end": payment_ended, "owner_may_cancel": True}
 
 @shared_task(bind=True, queue="default", **ORDERED)
 def process_payment(self: Any, order_id: str) -> str:
-    """Charge an order. Returns its status: a declined payment is an outcome, not a failure of this task.
+    """Charge an order. Returns its status. A declined payment is a result, not a failure of this task.
 
-    Where Stripe does not answer it is asked again, three times, a minute apart. Given up, the order is `interrupted`,
-    for nobody knows: its owner pays again, somebody runs the dead letter again, or Stripe's webhook tells.
+    If Stripe does not answer, the task retries three times, a minute apart. If it then becomes a dead letter, the order
+    is `interrupted`, because the state of the payment is unknown. It can be settled in three ways: the owner pays
+    again, an operator runs the dead letter again, or Stripe's webhook reports the payment.
     """
     from app.payments import services  # loads Stripe's client, which few processes need
 

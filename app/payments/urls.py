@@ -1,4 +1,4 @@
-"""Orders, and Stripe's webhook."""
+"""Routes of orders and of Stripe's webhook."""
 
 from django.urls import path
 from rest_framework.routers import SimpleRouter

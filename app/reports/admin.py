@@ -1,4 +1,4 @@
-"""Reports in the admin: looked at, never edited."""
+"""Reports in the admin, read-only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ReportAdmin(ReadOnly, admin.ModelAdmin[Report]):
               "created_at", "finished_at")  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Report]:
-        """What the API shows of them, too; with who asks, of whom columns are not told."""
+        """Return the reports that the API would show to the user, annotated with the user's id for the columns."""
         return services.reports_seen_by(user=request.user).annotate(reader=Value(request.user.pk))
 
     @admin.display(description="task")

@@ -1,4 +1,4 @@
-"""Reports over HTTP: ordered, watched, downloaded by a link that expires."""
+"""The API for reports: ordering, progress, and download by a link that expires."""
 
 from __future__ import annotations
 
@@ -56,10 +56,12 @@ CONTENT_TYPES = {"pdf": "application/pdf", "csv": "text/csv; charset=utf-8"}
 
 @extend_schema_serializer(examples=examples(request=ORDER))
 class ReportOrderSerializer(serializers.Serializer[Report]):
-    """What a report is to be about."""
+    """Type, period and format of the report."""
 
-    type = serializers.ChoiceField(choices=Report.Kind.choices, help_text="Of subscribers: with a permission only.")
-    period = serializers.CharField(max_length=21, help_text="2026, 2026-01, 2026-01-31 or 2026-01-01/2026-03-31.")
+    type = serializers.ChoiceField(choices=Report.Kind.choices, help_text="`subscribers` requires a permission.")
+    period = serializers.CharField(
+        max_length=21, help_text="A year, month, day or range: 2026, 2026-01, 2026-01-31 or 2026-01-01/2026-03-31."
+    )
     format = serializers.ChoiceField(choices=Report.Format.choices, default=Report.Format.PDF)
 
     def validate_period(self, text: str) -> Period:
@@ -71,10 +73,10 @@ class ReportOrderSerializer(serializers.Serializer[Report]):
 
 @extend_schema_serializer(examples=examples(response=READY))
 class ReportSerializer(serializers.ModelSerializer[Report]):
-    """A report, and where its file is to be had."""
+    """A report with its progress and, once it is ready, a link to its file."""
 
     class ReportProgressSerializer(serializers.Serializer[Report]):
-        """How many of its sections are computed."""
+        """The number of sections that have been computed, and of all sections."""
 
         current = serializers.IntegerField(source="sections_done")
         total = serializers.IntegerField(source="sections_total")
@@ -83,7 +85,7 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
     type = serializers.ChoiceField(source="kind", choices=Report.Kind.choices)
     period = serializers.CharField()
     progress = ReportProgressSerializer(source="*", read_only=True)
-    error = serializers.CharField(help_text="Why it failed; else empty.")
+    error = serializers.CharField(help_text="Why the report failed, or empty.")
     task = serializers.SerializerMethodField()
     download = serializers.SerializerMethodField()
 
@@ -94,12 +96,17 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
             "created_at", "finished_at", "download",
         )  # fmt: skip
         read_only_fields = fields
+        extra_kwargs = {"size": {"help_text": "Size of the file in bytes."}}
 
     @extend_schema_field(serializers.URLField())
     def get_task(self, report: Report) -> str:
         return reverse("task-detail", args=[report.task], request=self.context["request"])
 
-    @extend_schema_field(serializers.URLField(allow_null=True, help_text="Good for a while, for whoever has it."))
+    @extend_schema_field(
+        serializers.URLField(
+            allow_null=True, help_text="Link to the file. It expires, and everybody who has it can use it until then."
+        )
+    )
     def get_download(self, report: Report) -> str | None:
         if report.status != Report.Status.READY:
             return None
@@ -110,7 +117,7 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
 
 @extend_schema_serializer(examples=examples(response={**ORDERED, "report": REPORT_URL}))
 class OrderedReportSerializer(TaskRunSerializer):
-    """The task that makes the report, and the report's address."""
+    """The task that makes the report, and the URL of the report."""
 
     report = serializers.URLField(read_only=True)
 
@@ -119,7 +126,7 @@ class OrderedReportSerializer(TaskRunSerializer):
 
 
 class ReportFilterSerializer(serializers.Serializer[Report]):
-    """What a list of reports may be narrowed to."""
+    """The filters of the list of reports."""
 
     status = serializers.ChoiceField(choices=Report.Status.choices, required=False)
     type = serializers.ChoiceField(source="kind", choices=Report.Kind.choices, required=False)
@@ -135,7 +142,7 @@ tasks_about(
 
 
 class NewestReports(NewestFirst):
-    """Their keys are random."""
+    """Newest first by time, because the keys are random."""
 
     ordering = "-created_at"
 
@@ -145,7 +152,7 @@ class ReportViewSet(
     ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, mixins.DestroyModelMixin,
     viewsets.GenericViewSet[Report],
 ):  # fmt: skip
-    """Your reports; with the permission to view reports, everybody's."""
+    """Your reports. Users with the permission to view reports see all reports."""
 
     serializer_class = ReportSerializer
     filter_serializer_class = ReportFilterSerializer
@@ -158,18 +165,18 @@ class ReportViewSet(
         return [ScopedRateThrottle()] if self.action in ("create", "retry") else []
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Links that open files are in the answers: no cache keeps them."""
+        """Keep the answers out of all caches, because they contain links that open files."""
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = "private, no-store"
         return response
 
     def etag(self, data: dict[str, Any]) -> str:
-        """The link to the file is a new one each time: it counts as the same while half of its life is left."""
+        """Treat the download link, which differs in every answer, as unchanged for half of its lifetime."""
         link = data["download"] and time.time() // (settings.REPORT_LINK_LIFETIME / 2)
         return super().etag(data | {"download": link})
 
     def get_queryset(self) -> QuerySet[Report]:
-        """What the user may see: whatever else there is, is not found."""
+        """Return the reports that the user may see. All others get 404."""
         if getattr(self, "swagger_fake_view", False):
             return Report.objects.none()
         reports = services.reports_seen_by(user=self.request.user)
@@ -181,7 +188,7 @@ class ReportViewSet(
     )
     @idempotent
     def create(self, request: Request) -> Response:
-        """Order a report. The task tells how far it is; once it is done, its ``result_url`` is the report's address."""
+        """Order a report. The task shows the progress. When it is done, its `result_url` is the URL of the report."""
         order = ReportOrderSerializer(data=request.data)
         order.is_valid(raise_exception=True)
         wanted = order.validated_data
@@ -200,12 +207,12 @@ class ReportViewSet(
     @action(detail=True, methods=["post"])
     @idempotent
     def retry(self, request: Request, pk: Any = None) -> Response:
-        """Make a failed report again. So may one be whose task was cancelled. Any other: 409."""
+        """Retry a report that has failed or whose task was cancelled. Any other report gets 409."""
         report = self.get_object()
         with transaction.atomic():
             [task] = run_payloads([build_report.delay(str(report.pk))], request)
             if not services.report_restart(report_id=report.pk, task_id=uuid.UUID(task["id"])):
-                raise Conflict("Only a report that has failed can be tried again.")
+                raise Conflict("Only a report that has failed can be retried.")
         return self._accepted(request, report.pk, task)
 
     def _accepted(self, request: Request, report_id: uuid.UUID, task: dict[str, Any]) -> Response:
@@ -214,11 +221,11 @@ class ReportViewSet(
         return Response({**task, "report": url}, status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Read a report. How far it is; once it is ready, a link to its file."""
+        """Retrieve a report. It shows the progress and, once the report is ready, a link to the file."""
         return super().retrieve(request, *args, **kwargs)
 
     def destroy(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Delete a report and its file. One that is being made is not made."""
+        """Delete a report and its file. A report that is being made is not completed."""
         return super().destroy(request, *args, **kwargs)
 
 
@@ -227,7 +234,7 @@ class DownloadFile(FileResponse):
 
 
 class ReportDownloadView(APIView):
-    """The file of a report, for whoever has the link while it is good."""
+    """Serves the file of a report to everybody who has a valid link."""
 
     also_answers = (403,)
     permission_classes = (permissions.AllowAny,)
@@ -239,11 +246,11 @@ class ReportDownloadView(APIView):
     )
     @response_headers("Content-Disposition", "Cache-Control")
     def get(self, request: Request, token: str) -> DownloadFile:
-        """Download a report's file."""
+        """Download the file of a report."""
         try:
             report = services.link_open(token=token)
         except services.LinkExpired as error:
-            raise exceptions.PermissionDenied("The link has expired: the report's address has a new one.") from error
+            raise exceptions.PermissionDenied("The link has expired. Retrieve the report to get a new one.") from error
         if report is None:
             raise exceptions.NotFound
         try:

@@ -1,4 +1,4 @@
-"""Reports: figures of a period as a file to hand out, and the daily summary."""
+"""Reports: statistics of a period as a file to download, and the daily summary by mail."""
 
 from django.apps import AppConfig
 

@@ -1,4 +1,4 @@
-"""A report as CSV: its sections one below the other, for spreadsheets."""
+"""Writes a report as CSV: its sections one below the other, for spreadsheets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from app.reports.sections import Section
 from pressroom.text import carried
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so is a formula to spreadsheets, and its text may be anybody's."""
+"""Spreadsheets take a cell that starts with one of these as a formula. Its text may come from anybody."""
 
 
 def write_csv(file: IO[bytes], *, titles: Sequence[str], sections: Iterable[Section]) -> None:
-    """Write to ``file`` as UTF-8 with a byte order mark, without which Excel takes Korean for something else."""
+    """Write the sections to ``file`` as UTF-8 with a byte order mark, without which Excel misreads Korean."""
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
     out = csv.writer(text)
     for number, (title, section) in enumerate(zip(titles, sections, strict=True), 1):

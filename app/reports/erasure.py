@@ -1,4 +1,4 @@
-"""Of a deleted account: its reports go, with their files."""
+"""Erasure of a user's reports, with their files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from app.reports.models import Report, SummaryMail
 
 
 def erase(user: Any) -> None:
-    """Call it in a transaction."""
+    """Delete the user's data. Call this in a transaction."""
     Report.objects.filter(owner_id=user.pk).delete()
     SummaryMail.objects.filter(recipient_id=user.pk).delete()

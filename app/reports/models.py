@@ -1,4 +1,4 @@
-"""A report that somebody ordered, and its sections."""
+"""Reports, their sections, and the mails of the daily summary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.reports.periods import Period
 
 
 class Report(models.Model):
-    """A file of figures. It is made of sections, which are computed in parallel and then put together."""
+    """A file of statistics. Tasks compute its sections in parallel; another task then assembles them."""
 
     class Kind(models.TextChoices):
         ACTIVITY = "activity"
@@ -63,7 +63,7 @@ class Report(models.Model):
 
 
 class ReportSection(models.Model):
-    """A part of a report: computed by a task of its own, kept as a file until the report is put together."""
+    """A section of a report. A task computes it and stores it as a file until the report is assembled."""
 
     report = models.ForeignKey(Report, on_delete=models.CASCADE, related_name="sections")
     position = models.PositiveSmallIntegerField()
@@ -80,7 +80,7 @@ class ReportSection(models.Model):
 
 
 class SummaryMail(models.Model):
-    """Somebody was sent a day's summary: recorded as soon as the mail server has taken the mail, or refused it."""
+    """The record that a daily summary was accepted or refused, written as soon as the mail server has answered."""
 
     day = models.DateField()
     recipient = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")

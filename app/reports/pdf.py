@@ -1,12 +1,13 @@
-"""A report as PDF: title page, contents, and a page or more for each section.
+"""Writes a report as PDF: a title page, the contents, and at least one page for each section.
 
-Drawn page by page on reportlab's canvas instead of built from its flowables, which are all in memory at once: a table
-of any length takes a page's memory, and its finished pages. Everything is vectors and text; fonts are embedded.
+The pages are drawn one by one on reportlab's canvas. Its flowables would all be in memory at once; this way a table of
+any length needs the memory of one page and of the finished pages. All output is vectors and text, with embedded fonts.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,17 +34,17 @@ WIDTH, HEIGHT = A4
 LEFT, RIGHT = 20 * mm, WIDTH - 20 * mm
 TOP, BOTTOM = HEIGHT - 28 * mm, 22 * mm
 ROW, CELL = 6 * mm, 2 * mm
-"""Height of a table's row; space between a cell's edge and its text."""
+"""Height of a table row; space between the edge of a cell and its text."""
 LARGEST_LABELS = 16
-"""Labels under a chart at most: more would run into each other."""
+"""Maximum number of labels under a chart. More would overlap."""
 
 
 @functools.cache
 def set_up() -> None:
-    """Make NanumGothic, which has Latin and Korean, known to reportlab; once a process."""
-    # Streams as bytes, not as text of base 85, which takes a quarter more.
+    """Register NanumGothic, which has Latin and Korean letters, with reportlab. Runs once per process."""
+    # Write streams as bytes. As base-85 text they would be a quarter larger.
     rl_config.useA85 = 0
-    # Only its files are wanted: importing the package would import matplotlib.
+    # Only the font files are needed. Importing the package would import matplotlib.
     spec = find_spec("koreanize_matplotlib")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -61,8 +62,9 @@ def write_pdf(
     titles: Sequence[str],
     sections: Iterable[Section],
 ) -> None:
-    """Write a report to ``file``. ``made`` says by whom and when; ``sections`` are read one by one, as ``titles`` names
-    them.
+    """Write a report to ``file``.
+
+    ``made`` says for whom and when the report was made. ``sections`` are read one by one, in the order of ``titles``.
     """
     set_up()
     book = _Book(file, title, period)
@@ -74,7 +76,7 @@ def write_pdf(
 
 
 class _Book:
-    """The canvas, and how far down the page it is written on."""
+    """The canvas with the current position on the page."""
 
     def __init__(self, file: IO[bytes], title: str, period: str) -> None:
         self.canvas = Canvas(file, pagesize=A4, pageCompression=1, lang="en")
@@ -97,7 +99,8 @@ class _Book:
     ) -> None:
         self.canvas.setFont(font, size)
         self.canvas.setFillColor(color)
-        (self.canvas.drawRightString if right else self.canvas.drawString)(x, y, text)
+        draw = self.canvas.drawRightString if right else self.canvas.drawString
+        draw(x, y, text)
 
     # ---- Pages ----
 
@@ -112,7 +115,7 @@ class _Book:
         canvas.showPage()
 
     def contents_page(self, titles: Sequence[str]) -> None:
-        """Page numbers are not known as yet: they are a form, drawn here and filled in by ``close``."""
+        """Draw the contents. The page numbers are still unknown, so they go into a form that ``close`` fills in."""
         self.furniture()
         self.heading("Contents")
         for title in titles:
@@ -142,7 +145,7 @@ class _Book:
         self.canvas.save()
 
     def furniture(self) -> None:
-        """What stands on every page but the first, and the pen at its top."""
+        """Draw the header and footer of every page except the first, and move to the top."""
         number = self.canvas.getPageNumber()
         head, foot = HEIGHT - 15 * mm, 12 * mm
         self.text(LEFT, head, self.title, size=8, color=GREY)
@@ -170,7 +173,7 @@ class _Book:
     # ---- Sections ----
 
     def section(self, title: str, section: Section) -> None:
-        """Begins on a page of its own."""
+        """Draw a section, starting on a new page."""
         self.starts.append((title, self.canvas.getPageNumber()))
         self.furniture()
         self.canvas.bookmarkPage(self.key(title))
@@ -185,7 +188,7 @@ class _Book:
         self.canvas.showPage()
 
     def facts(self, facts: Sequence[tuple[str, int]]) -> None:
-        """Cards, three in a line."""
+        """Draw the facts as cards, three in a row."""
         gap, height = 4 * mm, 22 * mm
         width = (RIGHT - LEFT - 2 * gap) / 3
         for number, (name, value) in enumerate(facts):
@@ -213,7 +216,7 @@ class _Book:
         self.y -= height + 12 * mm
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-        """A row a line, what is too long cut with an ellipsis; its head again on every page."""
+        """Draw a table, one line per row. Long text is cut with an ellipsis. The head is repeated on every page."""
         self.head(columns)
         empty = True
         for number, row in enumerate(rows):
@@ -250,7 +253,7 @@ class _Book:
 
 
 def fit(text: str, font: str, size: float, width: float) -> str:
-    """The text on one line of at most ``width`` points, with an ellipsis where it is cut."""
+    """Return the text on one line of at most ``width`` points, cut with an ellipsis if it is too long."""
     text = " ".join(carried(text).split())
     if pdfmetrics.stringWidth(text, font, size) <= width:
         return text
@@ -271,12 +274,12 @@ def _bars(chart: Chart, width: float, height: float) -> VerticalBarChart:
     bars.bars[0].fillColor = ACCENT
     bars.bars.strokeColor = None
     bars.barWidth, bars.groupSpacing = 10, 4
-    every = -(-len(chart.labels) // LARGEST_LABELS)
+    every = math.ceil(len(chart.labels) / LARGEST_LABELS)
     bars.categoryAxis.categoryNames = [label if n % every == 0 else "" for n, label in enumerate(chart.labels)]
     step = _step(max(chart.values))
     bars.valueAxis.valueMin = 0
     bars.valueAxis.valueStep = step
-    bars.valueAxis.valueMax = step * -(-max(chart.values) // step)
+    bars.valueAxis.valueMax = step * math.ceil(max(chart.values) / step)
     bars.valueAxis.labelTextFormat = lambda value: f"{value:,.0f}"
     bars.valueAxis.visibleGrid = True
     bars.valueAxis.gridStrokeColor, bars.valueAxis.gridStrokeWidth = RULE, 0.5
@@ -288,7 +291,7 @@ def _bars(chart: Chart, width: float, height: float) -> VerticalBarChart:
 
 
 def _step(largest: int) -> int:
-    """Of the value axis: 1, 2 or 5 times a power of ten, for at most five steps."""
+    """Return the step of the value axis: 1, 2 or 5 times a power of ten, for at most five steps."""
     power = 1
     while True:
         for factor in (1, 2, 5):

@@ -1,4 +1,4 @@
-"""When reports are tidied up, and when the summary of the day before is sent."""
+"""The schedules for cleaning up reports and for sending the summary of the day before."""
 
 from celery.schedules import crontab
 

@@ -1,4 +1,4 @@
-"""What a report may be made of: each section asks the other apps' services for figures, and knows no format."""
+"""The sections of reports. A section gets its data from the other apps' services and does not know the file format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from app.reports.periods import Period
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: its share of the width, and where its text stands."""
+    """A column of a table: its title, its share of the width and its alignment."""
 
     title: str
     share: float
@@ -30,7 +30,7 @@ class Column:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chart:
-    """Bars, one for each label."""
+    """A bar chart with one bar per label."""
 
     title: str
     labels: list[str]
@@ -39,7 +39,7 @@ class Chart:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Section:
-    """Figures with their names, a chart and a table, of which each may be missing. Rows are had once, one by one."""
+    """Facts with names, a chart and a table, each optional. The rows can be iterated only once."""
 
     facts: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     chart: Chart | None = None
@@ -47,7 +47,10 @@ class Section:
     rows: Iterable[list[str]] = ()
 
     def save(self, file: IO[bytes]) -> None:
-        """As JSON lines under gzip: first all but the rows, then a row a line. Constant memory."""
+        """Write the section as gzipped JSON lines: first everything except the rows, then one row a line.
+
+        Runs in constant memory.
+        """
         head = {
             "facts": self.facts,
             "chart": self.chart and dataclasses.asdict(self.chart),
@@ -59,7 +62,7 @@ class Section:
 
     @classmethod
     def load(cls, file: IO[bytes]) -> Section:
-        """What ``save`` wrote; the rows are read from the file as they are asked for."""
+        """Read what ``save`` wrote. The rows are read from the file during iteration."""
         lines = io.TextIOWrapper(gzip.GzipFile(fileobj=file), encoding="utf-8")
         head: dict[str, Any] = json.loads(next(lines))
         return cls(
@@ -75,7 +78,7 @@ def _moment(value: datetime) -> str:
 
 
 def overview(period: Period) -> Section:
-    """A period in six figures."""
+    """Six totals of the period."""
     figures = blog.activity_figures(start=period.first, end=period.last)
     return Section(
         facts=[
@@ -90,7 +93,7 @@ def overview(period: Period) -> Section:
 
 
 def views(period: Period) -> Section:
-    """How often posts were read, and which most."""
+    """Views of posts by day, and the most read posts."""
     figures = blog.activity_figures(start=period.first, end=period.last)
     return Section(
         chart=Chart("Views", *period.series(figures.views_per_day)),
@@ -100,7 +103,7 @@ def views(period: Period) -> Section:
 
 
 def posts(period: Period) -> Section:
-    """The posts of the period, with how many were told of each."""
+    """The posts of the period, with the number of mails about each."""
     published = blog.posts_published(start=period.start, end=period.end)
     return Section(
         columns=[
@@ -123,7 +126,7 @@ def mails(period: Period) -> Section:
 
 
 def growth(period: Period) -> Section:
-    """How many subscribe, and how many came in the period."""
+    """The number of subscribers, and the new ones of the period."""
     new = blog.subscriptions_by_day(start=period.start, end=period.end)
     active, left = blog.subscribers_count(before=period.end)
     return Section(
@@ -133,7 +136,7 @@ def growth(period: Period) -> Section:
 
 
 def subscriber_list(period: Period) -> Section:
-    """Everybody who had subscribed by the end of the period."""
+    """All addresses that had subscribed by the end of the period."""
     listed = blog.subscribers_listed(before=period.end)
     return Section(
         columns=[Column("Address", 0.58), Column("Since", 0.24), Column("State", 0.18)],
@@ -143,7 +146,7 @@ def subscriber_list(period: Period) -> Section:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Maker:
-    """A section by its title and what makes it."""
+    """The title of a section and the function that makes it."""
 
     title: str
     make: Callable[[Period], Section]
@@ -159,17 +162,17 @@ SECTIONS: dict[str, Maker] = {
 }
 
 BY_REPORT: dict[str, tuple[str, ...]] = {
-    # Two sections or more: a chord of one is a chain to Celery, which calls errbacks in another way.
+    # At least two sections: Celery turns a chord of one into a chain, which calls errbacks in another way.
     Report.Kind.ACTIVITY: ("overview", "views", "posts", "mails", "growth"),
     Report.Kind.SUBSCRIBERS: ("growth", "subscriber_list"),
 }
 
 
 def titled(names: Iterable[str]) -> list[str]:
-    """The titles of sections."""
+    """Return the titles of sections."""
     return [SECTIONS[name].title for name in names]
 
 
 def made(names: Iterable[str], period: Period) -> Iterator[Section]:
-    """Sections, each computed when it is asked for."""
+    """Return an iterator of sections, each computed when it is requested."""
     return (SECTIONS[name].make(period) for name in names)

@@ -1,4 +1,4 @@
-"""What is done with reports. Knows nothing of HTTP and nothing of Celery."""
+"""The business logic of reports. It knows neither HTTP nor Celery."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from app.reports.periods import Period
 from app.reports.sections import BY_REPORT, SECTIONS, Section, titled
 
 BATCH = 100
-"""Reports deleted at a time."""
+"""Reports deleted per batch."""
 LINKS = signing.TimestampSigner(salt="app.reports.download")
 PERMISSIONS: dict[str, str | None] = {
     Report.Kind.ACTIVITY: None,
     Report.Kind.SUBSCRIBERS: "reports.order_subscribers",
 }
-"""What it takes to order a report of a kind, and to read one, one's own included; None for an account alone."""
+"""The permission to order and read a kind of report, including one's own. None: every signed-in user may."""
 
 Progress = Callable[[int, int, str], None]
 
 
 class LinkExpired(Exception):
-    """The link was good once."""
+    """The link was valid but has expired."""
 
 
 def report_create(
     *, report_id: uuid.UUID, task_id: uuid.UUID, owner: Any, kind: str, period: Period, file_format: str
 ) -> Report:
-    """A report that the run ``task_id`` is to make, with its sections; call it in the transaction of that run."""
+    """Create a report with its sections. The run ``task_id`` makes it; call this in the transaction of that call."""
     report = Report.objects.create(
         pk=report_id, task=task_id, owner=owner, kind=kind, format=file_format,
         first_day=period.first, last_day=period.last,
@@ -55,20 +55,20 @@ def report_create(
 
 
 def kinds_open_to(*, user: Any) -> list[str]:
-    """The kinds of reports that the user may order and read."""
+    """Return the kinds of reports that the user may order and read."""
     return [kind for kind, permission in PERMISSIONS.items() if permission is None or user.has_perm(permission)]
 
 
 def reports_seen_by(*, user: Any) -> QuerySet[Report]:
-    """The user's own, everybody's for who may view reports; of the kinds that are open to the user alone."""
+    """Return the user's own reports, or all reports if they may view reports. Limited to the kinds they may read."""
     reports = Report.objects.filter(kind__in=kinds_open_to(user=user))
     return reports if may(user, "view", Report) else reports.filter(owner=user.pk)
 
 
 def report_restart(*, report_id: uuid.UUID, task_id: uuid.UUID) -> bool:
-    """A report that has failed is to be made after all, by the run ``task_id``. False where it has not failed.
+    """Mark a failed report as queued again, to be made by the run ``task_id``. Returns False if it has not failed.
 
-    What sections were computed are not computed again.
+    Sections that are already computed are not computed again.
     """
     return bool(
         Report.objects.filter(pk=report_id, status=Report.Status.FAILED).update(
@@ -78,13 +78,13 @@ def report_restart(*, report_id: uuid.UUID, task_id: uuid.UUID) -> bool:
 
 
 def report_start(*, report: Report) -> list[int]:
-    """The report is being made. Returns its sections' keys."""
+    """Mark the report as running. Returns the keys of its sections."""
     Report.objects.filter(pk=report.pk, status=Report.Status.QUEUED).update(status=Report.Status.RUNNING)
     return list(report.sections.values_list("pk", flat=True))
 
 
 def section_build(*, section: ReportSection, progress: Progress) -> None:
-    """Compute a section and keep it as a file, once. Calls ``progress(done, total, unit)`` for the whole report."""
+    """Compute a section once and store it as a file. Calls ``progress(done, total, unit)`` for the whole report."""
     name = f"reports/{section.report_id}/{section.position}.jsonl.gz"
     if section.done_at is None:
         made = SECTIONS[section.name].make(section.report.period)
@@ -93,7 +93,7 @@ def section_build(*, section: ReportSection, progress: Progress) -> None:
             file.seek(0)
             section.file = default_storage.save(name, File(file))
     with transaction.atomic():
-        # One section after the other, so that the last one to tell how many are done has counted all.
+        # The lock serializes the sections, so that the last one counts all of them as done.
         if not Report.objects.select_for_update().filter(pk=section.report_id):
             default_storage.delete(name)
             return
@@ -104,9 +104,9 @@ def section_build(*, section: ReportSection, progress: Progress) -> None:
 
 
 def report_assemble(*, report: Report, progress: Progress) -> None:
-    """Put the sections together and store the file; the sections' own files are not needed any more.
+    """Assemble the sections, store the file and delete the sections' own files.
 
-    Once: a report that is ready stays as it is. Raises FileTooLarge.
+    A report that is ready stays as it is. Raises FileTooLarge.
     """
     sections = list(report.sections.all())
     if report.status != Report.Status.READY:
@@ -119,7 +119,7 @@ def report_assemble(*, report: Report, progress: Progress) -> None:
         if not Report.objects.filter(pk=report.pk).update(
             status=Report.Status.READY, error="", file=name, size=size, finished_at=timezone.now()
         ):
-            # Deleted meanwhile.
+            # The report has been deleted.
             default_storage.delete(name)
             return
     for section in sections:
@@ -149,7 +149,7 @@ def _stored(sections: Sequence[ReportSection]) -> Iterator[Section]:
 def pdf_write(
     file: IO[bytes], *, title: str, period: Period, titles: Sequence[str], sections: Iterator[Section], reader: str
 ) -> None:
-    """A PDF of these sections, with title page and contents."""
+    """Write the sections as a PDF with title page and contents."""
     from app.reports.pdf import write_pdf  # loads reportlab, which few processes need
 
     now = date_format(timezone.localtime(), "j F Y, H:i T")
@@ -159,13 +159,13 @@ def pdf_write(
 
 
 def report_fail(*, report_id: uuid.UUID, reason: str) -> bool:
-    """The report will not be made; its sections' files are kept with it. False where that is known, or it is ready."""
+    """Mark the report as failed and keep its sections' files. Returns False if it has failed already or is ready."""
     unfinished = Report.objects.filter(pk=report_id, status__in=(Report.Status.QUEUED, Report.Status.RUNNING))
     return bool(unfinished.update(status=Report.Status.FAILED, error=reason, finished_at=timezone.now()))
 
 
 def reports_cleanup() -> int:
-    """Delete reports older than REPORT_RETENTION days, in batches; their files follow. Returns how many."""
+    """Delete reports older than REPORT_RETENTION days in batches. Their files follow. Returns how many."""
     old = Report.objects.filter(created_at__lt=timezone.now() - timedelta(days=settings.REPORT_RETENTION))
     deleted = 0
     while batch := list(old.values_list("pk", flat=True)[:BATCH]):
@@ -175,14 +175,14 @@ def reports_cleanup() -> int:
 
 
 def link_token(*, report: Report, user_id: int) -> str:
-    """What opens the report's file for REPORT_LINK_LIFETIME seconds; it ends with the user it was given to."""
+    """Return a token that opens the file for REPORT_LINK_LIFETIME seconds, as long as the user may see the report."""
     return LINKS.sign_object([str(report.pk), user_id], compress=False)
 
 
 def link_open(*, token: str) -> Report | None:
-    """The report that the token opens; None where it is forged, or the user is gone or may not see the report any more.
+    """Return the report that the token opens.
 
-    Raises LinkExpired.
+    Returns None if the token is forged, or if its user is gone or may no longer see the report. Raises LinkExpired.
     """
     try:
         report_id, user_id = LINKS.unsign_object(token, max_age=settings.REPORT_LINK_LIFETIME)

@@ -1,4 +1,4 @@
-"""The daily summary: yesterday's figures, mailed to the staff with the report as PDF."""
+"""The daily summary: yesterday's statistics, mailed to the staff with the report as PDF."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from app.reports.services import pdf_write
 
 
 def yesterday() -> date:
-    """The site's, by TIME_ZONE."""
+    """Return yesterday's date in the time zone of the site."""
     return timezone.localdate() - timedelta(days=1)
 
 
 def summary_send(*, day: date) -> int:
-    """Mail the day's summary to every active member of staff who has an address and was not sent it yet.
+    """Mail the day's summary to all active staff who have an address and have not received it. Returns how many.
 
-    Returns how many it was sent to now. Who was mailed is recorded once the mail server has taken the mail: killed in
-    between, that one mail is sent again, with the same Message-ID. Raises MailUnavailable when the server takes no mail
-    now, or put off some; the others have theirs.
+    A mail is recorded once the mail server has accepted it. If the worker dies in between, that one mail is sent again,
+    with the same Message-ID. Raises MailUnavailable if the server accepts no mail now or has put off some; the other
+    recipients have then received theirs.
     """
     told = SummaryMail.objects.filter(day=day).values("recipient")
     recipients = list(accounts.staff_to_mail().exclude(pk__in=told))

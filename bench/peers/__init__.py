@@ -1,7 +1,7 @@
-"""Task queues side by side: one small file each, with a ``PEER`` that says how it is called and how its workers run.
+"""Task queues to compare: one small module each, whose ``PEER`` says how to call it and how to run its workers.
 
-Each is used as its own documentation says for production, with two worker processes, its own defaults where this
-says nothing else, and the same task: one that notes its number and the time outside of the framework.
+Each is used as its own documentation recommends for production, with two worker processes and otherwise its own
+defaults. All run the same task, which records its number and the time outside of the framework.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SETTINGS = {
     "huey": BARE, "procrastinate": "bench.peers.procrastinate_settings", "pressroom": "app.settings",
     "pressroom_bundles": "app.settings", "pressroom_plain": "app.settings",
 }  # fmt: skip
-"""The modules in the order of the table, and Django's settings of each."""
+"""The modules in the order of the table, with the Django settings of each."""
 
 PYTHON = sys.executable
 RECORD = struct.Struct("<qd")
@@ -28,27 +28,27 @@ RECORD = struct.Struct("<qd")
 
 @dataclass(frozen=True)
 class Peer:
-    """A task queue. ``call`` and the others take the task's number and its payload."""
+    """A task queue. ``call`` and ``call_many`` take the number of a task and its payload."""
 
     title: str
     distributions: tuple[str, ...]
-    """Whose versions are told."""
+    """The distributions whose versions the page shows."""
     workers: tuple[tuple[str, ...], ...]
-    """The commands that are two worker processes together."""
+    """The commands that together run two worker processes."""
     call: Callable[[int, str], object]
-    """One task, due now."""
+    """Calls one task that is due now."""
     transactional: bool = False
-    """Whether a call is a part of Django's transaction around it; others are made once it is committed."""
+    """Whether a call belongs to the surrounding transaction. If not, it is made after the commit."""
     call_many: Callable[[Iterable[int], str], object] | None = None
-    """Many, within Django's transaction around it; None where the framework has no way to do that."""
+    """Makes many calls within a transaction, or None if the framework has no way to do that."""
     beside: tuple[tuple[str, ...], ...] = ()
-    """Commands of what runs beside the workers, always."""
+    """The commands that always run beside the workers."""
     beside_ready: str = ""
-    """What each of these says when it is ready."""
+    """The text that each of these commands prints when it is ready."""
 
 
 def effect(number: int) -> None:
-    """Note outside of every framework that the task has begun: one appended record, whole whoever else appends."""
+    """Record that the task has begun, outside of every framework: one record, appended atomically."""
     descriptor = os.open(os.environ["BENCH_EFFECTS"], os.O_WRONLY | os.O_APPEND)
     try:
         os.write(descriptor, RECORD.pack(number, time.monotonic()))
@@ -57,7 +57,7 @@ def effect(number: int) -> None:
 
 
 class Effects:
-    """What was noted since this was made: numbers, and seconds of the clock that all processes share."""
+    """The effects since this object was made: numbers, and seconds of the clock that all processes share."""
 
     def __init__(self) -> None:
         self.path = Path(os.environ["BENCH_EFFECTS"])

@@ -1,19 +1,19 @@
-"""``make bench``: task queues side by side, on one Valkey and one Postgres, two worker processes each.
+"""``make bench``: compares task queues on one Valkey and one Postgres, with two worker processes each.
 
-Each queue has a database of its own in the same Postgres, and the same Valkey to itself, emptied before; it is
-measured by a process of its own (bench.measure says how), and one that fails is told of in its row. The task does
-nothing but append its number and the time to a file, outside of every framework; its payload is 1 KB.
+Each queue has its own database in the same Postgres, and the same Valkey, emptied, to itself. A process of its own
+measures it (see bench.measure); if that fails, its row shows the error. The task only appends its number to a file,
+with the time, outside of every framework. Its payload is 1 KB.
 
-- ``drained/s``: effects per second from the first to the last, the workers having been started when all tasks were
-  waiting; ``with the start`` counts from the start of the workers' commands.
+- ``drained/s``: effects per second from the first to the last, with all tasks waiting when the workers start. ``with
+  the start`` counts from the start of the workers' commands.
 - ``idle`` and ``half load``: from the moment after COMMIT to the first line of the task, at 20 calls a second and at
-  half of ``drained/s``. Queues that know nothing of transactions are called by ``transaction.on_commit``.
-- CPU: from the first effect to the last; ``others'``: of all processors, what anything else took meanwhile. Memory:
-  PSS, of the workers and their children.
-- ``not done``: tasks without an effect when nothing had happened for ``--settle`` seconds after the last SIGKILL.
-  Some queues hold on to them and would do them later, or when somebody asks: what is late by so much counts here.
+  half of ``drained/s``. Queues without support for transactions are called by ``transaction.on_commit``.
+- CPU: from the first effect to the last. ``others'``: the share of all processors that other processes took meanwhile.
+  Memory: PSS of the workers and their children.
+- ``not done``: tasks without an effect when nothing has happened for ``--settle`` seconds after the last SIGKILL. Some
+  queues keep these tasks and run them later, or on request; tasks that are this late count here.
 
-Exit code 1 when a queue could not be measured, or Pressroom left a task undone; speed is told, not judged.
+The exit code is 1 if a queue could not be measured or Pressroom left a task undone. Speed is printed, not judged.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from bench.stack import services
 from bench.trees import kill
 
 POSTS = "posts"
-"""The request's side, by bench.posts."""
+"""The measurement of requests, by bench.posts."""
 OTHERS = re.compile(r"^(CELERY|TASKRUNS|DRAMATIQ|HUEY|RQ|PROCRASTINATE)_|_URL$")
-"""Settings of the shell's that would change what is measured."""
+"""Variables of the shell that would change the results."""
 LONGEST = 3600.0
-"""Seconds that one queue is measured, at most."""
+"""Maximum number of seconds for one queue."""
 
 
 def environment(folder: Path, name: str, settings: str, database_url: str, valkey: Valkey) -> dict[str, str]:
-    """For the process that measures, and those it starts."""
+    """Return the environment of the process that measures and of its children."""
     effects = folder / f"{name}.effects"
     effects.touch()
     kept = {key: value for key, value in os.environ.items() if not OTHERS.search(key)}
@@ -62,7 +62,7 @@ def environment(folder: Path, name: str, settings: str, database_url: str, valke
 
 
 def apart(command: Sequence[str], env: dict[str, str], log: Path) -> str:
-    """Run it in a process of its own that leaves none behind. Returns what went wrong, or nothing."""
+    """Run a command in its own process and leave no children behind. Returns what went wrong, or ""."""
     with log.open("w") as output:
         popen = subprocess.Popen([sys.executable, "-m", *command], cwd=PROJECT, env=env, stdout=output, stderr=output)
     try:
@@ -82,7 +82,7 @@ def apart(command: Sequence[str], env: dict[str, str], log: Path) -> str:
 
 @contextmanager
 def database(name: str, postgres: Postgres, valkey: Valkey) -> Iterator[str]:
-    """The URL of one that is new, and an empty Valkey."""
+    """Yield the URL of a new database, with an empty Valkey."""
     valkey.client(socket_timeout=30.0).flushall()
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE bench_{name}")
@@ -91,7 +91,7 @@ def database(name: str, postgres: Postgres, valkey: Valkey) -> Iterator[str]:
 
 
 def measure(name: str, folder: Path, postgres: Postgres, valkey: Valkey, options: argparse.Namespace) -> Figures:
-    """An error is told in the figures, beside what was measured before it."""
+    """Measure one queue. The results contain the error, if any, besides what was measured before it."""
     file = folder / f"{name}.json"
     command = [
         "bench.measure", name, str(file), f"--tasks={options.tasks}", f"--kills={options.kills}",
@@ -102,14 +102,14 @@ def measure(name: str, folder: Path, postgres: Postgres, valkey: Valkey, options
         env = environment(folder, name, SETTINGS[name], url, valkey)
         error = apart(command, env, folder / f"{name}.log")
     figures = Figures(title=name)
-    with suppress(FileNotFoundError, ValueError):  # it failed before it wrote any
+    with suppress(FileNotFoundError, ValueError):  # it failed before it wrote any results
         figures = Figures(**json.loads(file.read_text()))
     figures.error = error
     return figures
 
 
 def measure_posts(folder: Path, postgres: Postgres, valkey: Valkey, requests: int) -> list[Posts]:
-    """The request's side; empty where it could not be measured, or there are no posts."""
+    """Measure the requests. Returns [] if they could not be measured or the blog is not installed."""
     if not (PROJECT / "app" / "blog").is_dir():
         return []
     file = folder / "posts.json"
@@ -122,7 +122,7 @@ def measure_posts(folder: Path, postgres: Postgres, valkey: Valkey, requests: in
 
 
 def context(options: argparse.Namespace, measured: list[Figures], services_versions: dict[str, str]) -> str:
-    """When, where and with what this was measured."""
+    """Return when, where and with what the results were measured."""
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {options.tasks:,} tasks of 1 KB, {options.kills} kills, {page.machine()}, "
         f"load of {options.load:.1f} before and {psutil.getloadavg()[0]:.1f} after. "
@@ -135,18 +135,18 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.peers")
     parser.add_argument("--tasks", type=lambda text: int(re.sub(r"[_,]", "", text)), default=10_000)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of calls at each rate")
-    parser.add_argument("--settle", type=float, default=90.0, help="seconds without effect after which it is over")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds of calls at each rate")
+    parser.add_argument("--settle", type=float, default=90.0, help="seconds without an effect that end a measurement")
     parser.add_argument("--only", type=lambda text: text.split(","), default=known, help=",".join(known))
     parser.add_argument("--page", type=Path, default=PROJECT / "docs" / "performance.md")
     options = parser.parse_args()
     if options.tasks < 100:
-        parser.error("at least 100 tasks: of fewer nothing can be told")
+        parser.error("at least 100 tasks are needed for meaningful results")
     if unknown := set(options.only) - set(known):
-        parser.error(f"{', '.join(unknown)}: not of {', '.join(known)}")
+        parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
     try:
         page.around(options.page)
-    except ValueError as error:  # rather now than after all is measured
+    except ValueError as error:  # fail now rather than after all measurements
         parser.error(str(error))
     options.load = psutil.getloadavg()[0]
     return options
@@ -154,7 +154,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as Ctrl-C: what was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the children, like Ctrl-C
     measured: dict[str, Figures] = {}
     with services() as (folder, postgres, valkey):
         for name in (name for name in options.only if name in SETTINGS):

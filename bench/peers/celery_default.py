@@ -1,4 +1,4 @@
-"""Celery as it comes."""
+"""Celery with its defaults."""
 
 from bench.peers.stock import stock
 

@@ -1,4 +1,4 @@
-"""Dramatiq on its Redis broker."""
+"""Dramatiq with its Redis broker."""
 
 import os
 

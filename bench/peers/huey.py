@@ -1,4 +1,4 @@
-"""Huey on Redis."""
+"""Huey with Redis."""
 
 import os
 

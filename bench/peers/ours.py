@@ -1,4 +1,4 @@
-"""Pressroom, the whole application: relay and worker as deployed."""
+"""Pressroom as a whole application: relay and worker as deployed."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def bundled(number: int, payload: str) -> None:
     effect(number)
 
 
-# Nor is its result kept, as of the application's own tasks of this kind.
+# Its result is not kept either, like those of the application's own non-durable tasks.
 @shared_task(name="bench.plain", durable=False, ignore_result=True)
 def plain(number: int, payload: str) -> None:
     effect(number)
 
 
 def counting() -> tuple[str, str]:
-    """In front of a command: it serves its metrics, as in a pod."""
+    """Return the prefix of a command that makes it serve its metrics, as in a pod."""
     return "env", f"METRICS_PORT={free_port()}"
 
 
 def ours(title: str, delay: Callable[[int, str], object]) -> Peer:
-    """The stack with the one kind of calls or the other."""
+    """Return Pressroom as a peer that makes its calls with ``delay``."""
 
     def call_many(numbers: Iterable[int], payload: str) -> None:
         for number in numbers:

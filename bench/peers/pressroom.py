@@ -1,4 +1,4 @@
-"""Pressroom as it comes: every call is a row."""
+"""Pressroom with its defaults: every call is a row."""
 
 from bench.peers.ours import durable, ours
 

@@ -1,4 +1,4 @@
-"""Pressroom with a task that may go in bundles: several are claimed and ended together."""
+"""Pressroom with a task that allows bundles: a slot claims and finishes several runs together."""
 
 from bench.peers.ours import bundled, ours
 

@@ -1,4 +1,4 @@
-"""Pressroom with tasks that may be lost: no row, straight to Redis after the commit."""
+"""Pressroom with tasks that may be lost: they have no row and go straight to Redis after the commit."""
 
 from bench.peers.ours import ours, plain
 

@@ -1,4 +1,4 @@
-"""Procrastinate, in Postgres alone, by its own Django app."""
+"""Procrastinate with its own Django app, in Postgres only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peers' settings with Procrastinate's app, which has tables."""
+"""The peers' settings plus Procrastinate's app, which has tables."""
 
 from bench.peers.settings import *  # noqa: F403
 

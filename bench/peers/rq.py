@@ -1,4 +1,4 @@
-"""RQ, with a worker class or another."""
+"""RQ with a choice of worker class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def noop(number: int, payload: str) -> None:
 
 
 def rq(title: str, worker_class: str) -> Peer:
-    """Two workers of the class: of processes of its own RQ's worker has but one at a time."""
+    """Return a peer with two workers of the class, because RQ's worker runs only one job at a time."""
     worker = (PYTHON, "-m", "rq.cli", "worker", "--worker-class", worker_class)
     return Peer(
         title=title,

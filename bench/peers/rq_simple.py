@@ -1,4 +1,4 @@
-"""RQ without the fork: a job that crashes takes its worker along."""
+"""RQ without a fork per job: a job that crashes ends its worker."""
 
 from bench.peers.rq import rq
 

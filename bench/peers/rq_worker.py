@@ -1,4 +1,4 @@
-"""RQ as it comes: a fork a job."""
+"""RQ with its defaults: one fork per job."""
 
 from bench.peers.rq import rq
 

@@ -1,4 +1,4 @@
-"""Django's settings for the peers: the database alone. What Pressroom loads besides is not theirs to pay for."""
+"""Django settings for the peers: only a database, so that they do not pay for what Pressroom loads."""
 
 import environ
 

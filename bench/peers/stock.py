@@ -1,4 +1,4 @@
-"""Stock Celery in a Django project: ``delay_on_commit()`` is its way to call in a transaction."""
+"""Plain Celery in a Django project. ``delay_on_commit()`` is its way to call a task in a transaction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.peers import PYTHON, Peer, effect
 
 
 def stock(module: str, title: str, **settings: Any) -> tuple[Celery, Peer]:
-    """The application of ``module``, for ``celery -A``, with these settings; no results are asked for, none kept."""
+    """Return the application of ``module``, for ``celery -A``, and its peer. Results are neither requested nor kept."""
     app = Celery("stock", broker=f"{os.environ['REDIS_URL']}/0")
     app.conf.update(broker_connection_retry_on_startup=True, **settings)
 

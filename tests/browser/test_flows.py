@@ -47,7 +47,7 @@ def test_a_forgotten_password_is_replaced_by_way_of_a_mail(dataset: Dataset, bro
     page.goto("/account/password/")
     page.get_by_label("E-mail address").fill(user.email)
     page.get_by_role("button", name="Send a link").click()
-    expect(page.get_by_role("heading", name="Look into your mail")).to_be_visible()
+    expect(page.get_by_role("heading", name="Check your mail")).to_be_visible()
 
     found: list[str] = []
 

@@ -12,5 +12,5 @@ def test_fan_out() -> None:
     command = [sys.executable, "-m", "bench.fanout", "2_500"]
     done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2,500 mails by 3 calls; missed 0, told twice 0" in done.stdout
-    assert "50 mails by 50 calls; missed 0, told twice 0" in done.stdout
+    assert "2,500 mails by 3 calls; missed 0, mailed twice 0" in done.stdout
+    assert "50 mails by 50 calls; missed 0, mailed twice 0" in done.stdout

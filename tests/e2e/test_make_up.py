@@ -175,8 +175,8 @@ def test_the_table_of_faults_can_be_tried(up: Up) -> None:
     for name in killed:
         os.kill(pids[name], signal.SIGKILL)
     for name in killed:
-        up.wait_for(f"{name} ended (SIGKILL): it starts again in 1 s")
-        up.wait_for(f"{name} starts again (process ")
+        up.wait_for(f"{name} ended (SIGKILL), restarting in 1 s")
+        up.wait_for(f"{name} restarted (process ")
     until(up.site_answers, "the site answers again")
     call = "from pressroom.tasks import prune; print(prune.delay().get(timeout=120))"
     up.beside(*make, "shell", text=call)
@@ -195,7 +195,7 @@ def test_nothing_outlives_a_killed_manager_and_the_next_start_works(up: Up, var:
         [sys.executable, "-m", "app.local.beside", "shell"],
         cwd=ROOT, env=up.env, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (gone.returncode, "no `make up` is ready here" in gone.stderr) == (1, True)
+    assert (gone.returncode, "no `make up` is running here" in gone.stderr) == (1, True)
 
     again = Up(var, free_port())
     try:

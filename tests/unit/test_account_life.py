@@ -69,7 +69,7 @@ class TestForgottenPassword:
         assert b'href="/account/password/"' in client.get("/admin/login/").content
         assert client.get("/account/password/").status_code == 200
         asked = client.post("/account/password/", {"email": "READER@example.com"})
-        assert b"Look into your mail" in asked.content
+        assert b"Check your mail" in asked.content
         [link] = links("reader@example.com")
         page = client.get(link)
         assert b"Set a new password for reader" in page.content

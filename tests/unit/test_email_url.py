@@ -47,14 +47,14 @@ def test_ses() -> None:
 WRONG = [
     ("sendgrid://", "no API key"),
     ("sendgrid://secret@", "no API key"),
-    ("sendgrid+https://:secret@", "none of the schemes"),
+    ("sendgrid+https://:secret@", "not a known scheme"),
     ("ses://", "no region"),
     ("ses://secret@?region=ap-northeast-2", "half of its credentials"),
     ("ses://:secret@?region=ap-northeast-2", "half of its credentials"),
     ("smtp+tls://", "no host"),
     ("smtp://user:secret/secret@mail.example:25", "%2F"),
-    ("mailgun://:secret@", "none of the schemes"),
-    ("secret", "none of the schemes"),
+    ("mailgun://:secret@", "not a known scheme"),
+    ("secret", "not a known scheme"),
 ]
 
 

@@ -90,7 +90,7 @@ def test_a_migration_steps_back_from_a_locked_table(patience: float) -> None:
         other.execute("SELECT 1 FROM taskruns_taskrun")
         other.execute("LOCK TABLE taskruns_taskrun IN ACCESS EXCLUSIVE MODE")
         release = threading.Thread(
-            target=lambda: (until(lambda: "once more" in told.getvalue(), "it stepped back"), other.rollback())
+            target=lambda: (until(lambda: "trying again" in told.getvalue(), "it stepped back"), other.rollback())
         )
         refused = pytest.raises(CommandError, match="stayed locked") if not patience else nullcontext()
         try:
@@ -98,7 +98,7 @@ def test_a_migration_steps_back_from_a_locked_table(patience: float) -> None:
                 release.start()
             with refused:
                 call_command("migrate", "taskruns", wait=patience, lock_timeout=0.1, verbosity=0, stderr=told)
-            assert ("once more" in told.getvalue()) == bool(patience)
+            assert ("trying again" in told.getvalue()) == bool(patience)
         finally:
             if patience:
                 release.join()

@@ -101,7 +101,7 @@ class TestPorts:
             with pytest.raises(up.Refused) as refused:
                 up.wanted_ports(**ports)
         for name, port in ports.items():
-            assert f"port {port} is not free (Address already in use): `make up {name}=…` takes another" in str(
+            assert f"port {port} is not free (Address already in use): choose another with `make up {name}=…`" in str(
                 refused.value
             )
 
@@ -112,7 +112,7 @@ class TestPorts:
 
     def test_one_port_is_not_for_two(self) -> None:
         port = str(up.free_port())
-        with pytest.raises(up.Refused, match=f"EXPORTER_PORT={port}: the same as another's"):
+        with pytest.raises(up.Refused, match=f"EXPORTER_PORT={port} is already used by another variable"):
             up.wanted_ports(PORT=port, EXPORTER_PORT=port)
 
     def test_free_ones_are_taken(self) -> None:
@@ -154,5 +154,5 @@ class TestBeside:
 
     def test_without_a_make_up_it_says_so(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("VAR_DIR", str(tmp_path))
-        with pytest.raises(SystemExit, match="make shell: no `make up` is ready here"):
+        with pytest.raises(SystemExit, match="make shell: no `make up` is running here"):
             beside.main("shell", [])

@@ -188,8 +188,8 @@ def test_what_dies_later_is_named_and_started_again(managed: type, number: signa
     dead = next(pid for pid in before if os.getpgid(pid) == pid)
     os.kill(dead, number)
     how = "SIGKILL" if number == signal.SIGKILL else "exit code 0"
-    manager.read_until(f" ended ({how}): it starts again in 0 s")
-    manager.read_until("starts again (process ")
+    manager.read_until(f" ended ({how}), restarting in 0 s")
+    manager.read_until("restarted (process ")
     until(lambda: len(manager.pids()) == 6, "a new one has a child, too")
     until(lambda: sum(map(gone, before)) == 2, "of the old ones the family of the dead is gone")
 

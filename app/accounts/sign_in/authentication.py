@@ -1,4 +1,4 @@
-"""Who a bearer token stands for."""
+"""Authentication of API requests by bearer token."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from app.accounts.sign_in.tokens import token_user
 
 
 class BearerAuthentication(JWTAuthentication):
-    """simplejwt's, and the token must not have ended: by a new password, signing out, or a stolen refresh token."""
+    """simplejwt's authentication, which also refuses tokens that a new password, a sign-out or a theft has ended."""
 
     def get_user(self, validated_token: Any) -> Any:
-        """Raises InvalidToken."""
+        """Return the user of the token. Raises InvalidToken."""
         return token_user(validated_token)
 
 
 class BearerScheme(SimpleJWTScheme):  # type: ignore[no-untyped-call]  # its metaclass has no types
-    """For the OpenAPI description."""
+    """Describes the authentication in the OpenAPI schema."""
 
     target_class = "app.accounts.sign_in.authentication.BearerAuthentication"

@@ -1,4 +1,4 @@
-"""The one door: every sign-in, by a page or by the API, passes here."""
+"""The authentication backend that limits sign-ins. Every sign-in, by a page or by the API, passes through it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from app.accounts.sign_in.limits import Attempt
 
 
 class LimitedBackend(ModelBackend):
-    """Django's, for so many attempts."""
+    """Django's backend with a limit on the number of attempts."""
 
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **kwargs: Any
     ) -> Any:
-        """The user, or None. Raises rest_framework.exceptions.Throttled, the password being right or wrong."""
+        """Return the user or None. Raises rest_framework.exceptions.Throttled, even if the password is right."""
         name = username if username is not None else kwargs.get(User.USERNAME_FIELD)
         if name is None or password is None:
             return None

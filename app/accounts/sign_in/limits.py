@@ -1,8 +1,8 @@
-"""How often somebody may try: counted in Postgres, so that it holds while the cache is away.
+"""Rate limits of sign-ins and account mails. Postgres counts, so that the limits hold while the cache is down.
 
-A limit such as "10/hour" is a bucket that holds ten and loses one every six minutes. One row and one statement each:
-however many come at once, ten get through. What is refused is not counted, so that nobody is locked out for longer by
-trying on. Keys are HMACs: who mistypes the password into the field of the name leaves no trace of it.
+A limit of "10/hour" is a bucket that holds ten and loses one every six minutes. Each bucket is one row, changed by one
+statement: ten concurrent requests get through, however many arrive. Refused requests are not counted, so trying on does
+not prolong a lock-out. Keys are HMACs: a password that somebody types into the name field leaves no trace.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ GIVE_BACK = "UPDATE accounts_limit SET until = until - %(step)s WHERE key = %(ke
 
 @dataclass(frozen=True)
 class Bucket:
-    """One thing that is counted."""
+    """A counter with a rate."""
 
     key: str
     rate: str
@@ -54,7 +54,7 @@ class Bucket:
         return {"key": self.key, "period": period, "step": period / count}
 
     def take(self) -> float | None:
-        """Count one more. None, or the seconds to wait where it is full and nothing was counted."""
+        """Count one action. Returns None, or, if the bucket is full, the seconds to wait without counting anything."""
         with connection.cursor() as cursor:
             cursor.execute(TAKE, self._parameters)
             if cursor.fetchone():
@@ -64,28 +64,28 @@ class Bucket:
         return max(float(row[0]), 1.0) if row else 1.0
 
     def give_back(self) -> None:
-        """Count one less."""
+        """Take back one counted action."""
         with connection.cursor() as cursor:
             cursor.execute(GIVE_BACK, self._parameters)
 
 
 def bucket(kind: str, *parts: str) -> Bucket:
-    """The bucket of this kind (a name in LIMITS) for what the parts name."""
+    """Return the bucket of this kind (a name in LIMITS) for the given parts."""
     key = salted_hmac("app.accounts.sign_in.limits", "\0".join((kind, *parts)), algorithm="sha256").hexdigest()
     return Bucket(key, settings.LIMITS[kind])
 
 
 def take_all(buckets: list[Bucket], detail: str) -> None:
-    """Count one in each, or in none. Raises Throttled, with the seconds to wait, where one is full."""
+    """Count one action in every bucket, or in none. Raises Throttled with the seconds to wait if a bucket is full."""
     with transaction.atomic():
-        # In one order everywhere: two at once never wait for each other.
+        # Every caller takes the locks in the same order, so that two of them cannot deadlock.
         for one in sorted(buckets, key=lambda each: each.key):
             if (wait := one.take()) is not None:
                 raise Throttled(wait=wait, detail=detail)
 
 
 def client_address(request: HttpRequest | None) -> str:
-    """The client's address behind NUM_PROXIES: of IPv6 the network, /64, that one customer has. Empty where unknown."""
+    """Return the client's address behind NUM_PROXIES, or "" if it is unknown. For IPv6 it is the customer's /64."""
     text = (BaseThrottle().get_ident(request) or "") if request is not None else ""  # type: ignore[arg-type]  # reads META
     try:
         address = ip_address(text.strip())
@@ -97,10 +97,10 @@ def client_address(request: HttpRequest | None) -> str:
 
 
 class Attempt:
-    """One try to sign in, counted before the password is looked at."""
+    """One attempt to sign in, counted before the password is checked."""
 
     def __init__(self, username: str, request: HttpRequest | None) -> None:
-        """Raises Throttled where this account, this address or both have seen too many."""
+        """Raises Throttled if this account, this address or the pair of both has had too many attempts."""
         name, address = fold(username), client_address(request)
         self._address = address
         self._pair = bucket("lockout_login", name, address)
@@ -109,13 +109,13 @@ class Attempt:
         counted = [self._pair, *self._failures]
         if address:
             counted.append(bucket("login", address))
-        # Else strangers could keep a user out for ever, from wherever.
+        # Without this exception, strangers could lock a user out for ever, from anywhere.
         if not (address and _is_known(username, address)):
             counted.append(self._account)
         take_all(counted, "Too many attempts to sign in.")
 
     def succeeded(self, user: Any) -> None:
-        """The password was right."""
+        """Reset the counters, because the password was right."""
         Limit.objects.filter(key__in=[self._pair.key, self._account.key]).delete()
         for one in self._failures:
             one.give_back()
@@ -124,7 +124,7 @@ class Attempt:
 
 
 def forgive(user: User, request: HttpRequest | None) -> None:
-    """End the account's lock-out, here for good: its owner has proved by mail who they are."""
+    """End the account's lock-out, for this client address permanently. The owner has proved their identity by mail."""
     name, address = fold(user.username), client_address(request)
     Limit.objects.filter(
         key__in=[bucket("lockout_login", name, address).key, bucket("lockout_account", name).key]
@@ -134,7 +134,7 @@ def forgive(user: User, request: HttpRequest | None) -> None:
 
 
 def remember_address(user: Any, address: str) -> None:
-    """The user was here."""
+    """Record that the user has signed in from this address."""
     KnownAddress.objects.update_or_create(user=user, address=_hmac(address), defaults={"seen_at": timezone.now()})
 
 
@@ -148,18 +148,18 @@ def _hmac(address: str) -> str:
 
 
 def mail_allowed(email: str) -> None:
-    """Count a mail that somebody has an address sent. Raises Throttled where it has had enough of them."""
+    """Count a mail that somebody requests for an address. Raises Throttled if the address has received too many."""
     take_all([bucket("account_mail", fold(email))], "Too many mails to this address.")
 
 
 def reset_allowed(email: str, request: HttpRequest) -> None:
-    """The same for a forgotten password, by who asks, too. Raises Throttled, known address or not."""
+    """Count a request for a reset mail, by address and by client. Raises Throttled for unknown addresses as well."""
     asked = [bucket("account_mail", fold(email)), bucket("password_reset", client_address(request))]
     take_all(asked, "Too many mails for a forgotten password.")
 
 
 def limits_cleanup() -> int:
-    """Delete what no longer counts, and addresses not seen for 90 days, in batches. Returns how many rows."""
+    """Delete expired limits and addresses not seen for 90 days, in batches. Returns the number of deleted rows."""
     now = timezone.now()
     deleted = 0
     old: tuple[QuerySet[Any], ...] = (

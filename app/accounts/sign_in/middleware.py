@@ -1,4 +1,4 @@
-"""What a page of Django's answers where too many tries were made; the API's views do so by themselves."""
+"""The page that Django's own views answer with after too many attempts. The API's views answer by themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rest_framework.exceptions import Throttled
 
 
 class ThrottledPageMiddleware:
-    """429 with ``Retry-After``, as a page, for ``Throttled`` that a view raised: the admin's sign-in, for one."""
+    """Turns ``Throttled`` from a view, as the admin's sign-in raises it, into a page with 429 and ``Retry-After``."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

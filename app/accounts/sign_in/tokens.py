@@ -1,7 +1,7 @@
-"""The API's tokens: an access token for minutes, a refresh token that is good for one refresh.
+"""The API's tokens: an access token that lives for minutes, and a refresh token that works once.
 
-Both carry ``key``, the user's ``token_key()``, so that a new password ends them, and ``sid``, the sign-in that they
-come from. A spent refresh token that comes again was stolen, before or after it was spent: its sign-in ends.
+Both carry ``key``, the user's ``token_key()``, so that a new password ends them, and ``sid``, the sign-in they belong
+to. If a spent refresh token is used again, somebody has stolen it, before or after it was spent, so its sign-in ends.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from app.accounts.models import SignIn, User
 
 
 class SpentToken(TokenError):
-    """A refresh token that was used before."""
+    """The refresh token has been used before."""
 
     def __init__(self, sign_in: Any) -> None:
-        super().__init__("This refresh token was used before: sign in again.")
+        super().__init__("This refresh token has already been used. Sign in again.")
         self.sign_in = sign_in
 
 
 class AccessToken(tokens.AccessToken):
-    """simplejwt's, of no sign-in where it is made by hand."""
+    """simplejwt's access token with ``key``. If code creates it directly, it belongs to no sign-in."""
 
     @classmethod
     def for_user(cls, user: Any) -> Any:
@@ -36,7 +36,7 @@ class AccessToken(tokens.AccessToken):
 
 
 class RefreshToken(tokens.RefreshToken):
-    """simplejwt's; ``for_user`` begins a sign-in."""
+    """simplejwt's refresh token. ``for_user`` starts a sign-in."""
 
     access_token_class = AccessToken
 
@@ -48,36 +48,36 @@ class RefreshToken(tokens.RefreshToken):
         return token
 
     def check_blacklist(self) -> None:
-        """Raises SpentToken."""
+        """Raises SpentToken if the token has been used."""
         try:
             super().check_blacklist()
         except TokenError as error:
             raise SpentToken(self.get("sid")) from error
 
     def spend(self) -> None:
-        """Of all that try at once one succeeds. Raises SpentToken for the others; call it in a transaction."""
-        found: Any = self.blacklist()  # annotated as the row alone
+        """Mark the token as used, in a transaction. Of concurrent callers one succeeds; the others get SpentToken."""
+        found: Any = self.blacklist()  # The annotation names only the row, but this returns (row, created).
         if not found[1]:
             raise SpentToken(self.get("sid"))
 
 
 def token_user(token: Any) -> User:
-    """The user that a verified token stands for. Raises InvalidToken where it is good no more."""
+    """Return the user of a verified token. Raises InvalidToken if the token is no longer valid."""
     users = User.objects.filter(is_active=True)
     try:
         if "sid" in token:
             users = users.filter(sign_ins=token["sid"])
         user = users.filter(pk=token["user_id"]).first()
     except (KeyError, ValueError, TypeError, OverflowError, ValidationError) as error:
-        raise InvalidToken("The token's user is none.") from error
+        raise InvalidToken("The token names no valid user.") from error
     if user is None or not constant_time_compare(str(token.get("key", "")), user.token_key()):
-        raise InvalidToken("The token has ended: sign in again.")
+        raise InvalidToken("The token has been revoked. Sign in again.")
     return user
 
 
 def sign_in_end(sign_in: Any) -> None:
-    """End the tokens of a sign-in, given by a token's ``sid``."""
+    """End all tokens of a sign-in, given as the ``sid`` of a token."""
     try:
         SignIn.objects.filter(pk=sign_in).delete()
     except (ValidationError, ValueError, TypeError):
-        return  # signed by us, but before tokens had one
+        return  # The token dates from before tokens had a ``sid``.

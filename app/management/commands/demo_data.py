@@ -12,15 +12,15 @@ from pressroom.plugins import parts
 
 
 class Command(BaseCommand):
-    help = "An admin, an author, and what each app's `demo.py` makes for them, to try things with. Does nothing twice."
+    help = "Create an admin, an author and the demo data of each app's `demo.py`. Existing data is not created again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--force", action="store_true", help="outside local mode, too: the passwords are public")
+        parser.add_argument("--force", action="store_true", help="run outside local mode although passwords are public")
 
     @transaction.atomic
     def handle(self, *args: Any, force: bool = False, **options: Any) -> None:
         if not (settings.LOCAL or force):
-            raise CommandError("demo users have passwords that everybody knows: --force if you mean it")
+            raise CommandError("the passwords of the demo users are public: use --force if you really want them")
         users = get_user_model().objects
         if not users.filter(username="admin").exists():
             users.create_superuser("admin", "admin@example.com", "admin-demo-1")

@@ -1,4 +1,4 @@
-"""``manage.py migrate``: Django's, for a Job that starts together with its database and while others use it."""
+"""``manage.py migrate``: Django's command for a Job that starts with its database or while others use the database."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class Command(DjangoCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "--wait", type=float, default=0.0, metavar="SECONDS", help="how long to wait for a database that is not up"
+            "--wait", type=float, default=0.0, metavar="SECONDS", help="how long to wait for the database to come up"
         )
         parser.add_argument(
             "--lock-timeout", type=float, default=0.0, metavar="SECONDS",
-            help="how long a migration may wait for a lock, while it holds up whoever comes after it; then it steps "
-            "back and tries again, for as long as --wait says",
+            help="how long a migration may wait for a lock, during which it blocks later queries; it then gives way "
+            "and tries again, for as long as --wait allows",
         )  # fmt: skip
 
     def get_check_kwargs(self, options: dict[str, Any]) -> Any:
-        """Django's. What asks for it are the checks of the models, which ask the database for its version."""
+        """Wait for the database first, because the checks of the models ask it for its version."""
         self._wait_for_database(options["database"], time.monotonic() + options["wait"])
         return super().get_check_kwargs(options)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Django's. Raises CommandError when a table stays locked for longer than ``--wait``."""
+        """Run the migrations. Raises CommandError if a table stays locked for longer than ``--wait``."""
         deadline = time.monotonic() + options["wait"]
         self._wait_for_database(options["database"], deadline)
         while True:
@@ -46,8 +46,10 @@ class Command(DjangoCommand):
                 if not isinstance(error.__cause__, LockNotAvailable):
                     raise
                 if time.monotonic() > deadline:
-                    raise CommandError("a table stayed locked: see pg_stat_activity for who holds it") from error
-                self.stderr.write("a table is locked: once more")
+                    raise CommandError(
+                        "a table stayed locked: pg_stat_activity shows which session holds it"
+                    ) from error
+                self.stderr.write("a table is locked: trying again")
                 time.sleep(PAUSE)
             else:
                 return

@@ -1,4 +1,4 @@
-"""``manage.py smoke_test URL``: what ``helm test`` runs in a pod of its own."""
+"""``manage.py smoke_test URL``: the test that ``helm test`` runs in a pod."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FINAL = {"succeeded", "failed", "cancelled", "expired"}
 
 
 class Command(BaseCommand):
-    help = "As a user of its own: a task that is followed over HTTP, and what each app's `smoke.py` tries besides."
+    help = "As a temporary user, run a task and follow it over HTTP, then run the tests in each app's `smoke.py`."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("url", help="of web, for example http://press-web.default.svc")
+        parser.add_argument("url", help="URL of the web service, for example http://press-web.default.svc")
         parser.add_argument("--timeout", type=float, default=120.0, help="seconds that each task may take")
 
     def handle(self, *args: Any, url: str, timeout: float, **options: Any) -> None:
-        """Leaves nothing behind. Raises CommandError, which says in a line what does not work."""
+        """Run the tests and delete the user. Raises CommandError, which says in one line what does not work."""
         if (why := readiness.missing()) is not None:
             raise CommandError(why)
         name, password = f"smoke-test-{secrets.token_hex(4)}", secrets.token_urlsafe(16)
@@ -54,7 +54,7 @@ class Command(BaseCommand):
 
     def _run(self, client: httpx.Client, user: Any, timeout: float) -> None:
         def follow(url: str) -> None:
-            """Until the task of this address has succeeded. Raises CommandError."""
+            """Wait until the task at this URL has succeeded. Raises CommandError."""
             deadline = time.monotonic() + timeout
             while (task := client.get(url).json())["status"] not in FINAL:
                 if time.monotonic() > deadline:

@@ -1,14 +1,14 @@
 "use strict";
-// What Swagger UI and ReDoc leave undone for screen readers and for dark screens.
+// Accessibility fixes for Swagger UI and ReDoc: screen readers and dark mode.
 
-// The reader's scheme of colours, for Swagger UI, which knows a dark one but does not ask.
+// Swagger UI has a dark scheme but does not follow the system's preference.
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const followScheme = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
 dark.addEventListener("change", followScheme);
 followScheme();
 
-// An operation's path is a link within the button that opens it. The button does the same: the link becomes text.
-// And what is said of the whole stands in a landmark, as the operations do.
+// Swagger UI nests the link with an operation's path in the button that opens the operation. The button does the same,
+// so the link becomes text. The description of the API gets a landmark, as the operations have.
 const forScreenReaders = () => ({
   wrapComponents: {
     InfoContainer: (Original, system) => (props) =>
@@ -20,7 +20,7 @@ const forScreenReaders = () => ({
   },
 });
 
-// Headings without gaps in their levels, and a name for each choice.
+// Give headings levels without gaps, and a name to each select of examples.
 const mend = () => {
   for (const select of document.querySelectorAll("select.examples-select-element:not([aria-label])")) select.ariaLabel = "Example";
   let before = 0;

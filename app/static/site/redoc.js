@@ -1,5 +1,5 @@
 "use strict";
-// Its styles are made while it runs: they carry the nonce that the page's policy names.
+// ReDoc creates styles at run time. They must carry the nonce that the page's policy allows.
 (() => {
   const place = document.getElementById("redoc");
   const options = JSON.parse(place.dataset.options);

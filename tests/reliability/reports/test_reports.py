@@ -152,7 +152,7 @@ def test_a_section_that_fails_fails_the_report_with_its_reason(client: APIClient
         return document if document["status"] == "failed" else None
 
     report = until(told, "the report has failed, too")
-    assert report["error"] == "It could not be made; the task has the reason."
+    assert report["error"] == "It could not be made. The task shows the reason."
     assert (report["download"], report["progress"]["current"]) == (None, 1)
     until(done, "nothing is left to do")
     # Each was tried four times before it was given up.

@@ -85,10 +85,10 @@ def test_nobody_listens() -> None:
         (lambda exchange, asked: exchange.reply(404), "/", "answered with 404"),
         (lambda exchange, asked: exchange.reply(401), "/", "answered with 401"),
         (lambda exchange, asked: exchange.reply(304), "/", "answered with 304"),
-        (lambda exchange, asked: exchange.reply(200, b"x" * 70_000), "/", "more than 65536 bytes"),
-        (endless, "/", "more than 65536 bytes"),
-        (endless, "/redirect", "more than 65536 bytes"),
-        (endless_head, "/", "more than 65536 bytes"),
+        (lambda exchange, asked: exchange.reply(200, b"x" * 70_000), "/", "larger than 65536 bytes"),
+        (endless, "/", "larger than 65536 bytes"),
+        (endless, "/redirect", "larger than 65536 bytes"),
+        (endless_head, "/", "larger than 65536 bytes"),
     ],
 )
 def test_what_will_not_work_later_either(server: Web, fault: Callable[..., None], path: str, reason: str) -> None:
@@ -193,7 +193,7 @@ def test_pings_are_noted_and_those_no_longer_wanted_forgotten(server: Web, setti
     assert found[up].latency_ms is not None
     assert (found[down].status, found[down].error) == (503, "")
     assert found[forbidden].status is None
-    assert "no public address" in found[forbidden].error
+    assert "not a public address" in found[forbidden].error
 
     server.answer = lambda exchange, asked: exchange.reply(503)
     settings.PING_URLS = [up]

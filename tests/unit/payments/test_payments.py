@@ -65,7 +65,7 @@ def test_what_is_not_processing_is_left_alone(author: User, stripe: Stripe, stat
     [
         ("pm_card_chargeDeclined", "Your card was declined."),
         ("pm_card_authenticationRequired", "Your card requires authentication."),
-        ("pm_unknown", "The payment method is not known."),
+        ("pm_unknown", "The payment method is unknown."),
     ],
 )
 def test_a_decline_is_an_outcome(author: User, stripe: Stripe, method: str, reason: str) -> None:
@@ -177,7 +177,7 @@ def test_pay_with_a_key_is_answered_the_same_after_the_end(as_author: APIClient,
     first = as_author.post(url, VISA, headers=key)
     Order.objects.update(status="paid")
     assert as_author.post(url, VISA, headers=key).content == first.content
-    assert as_author.post(url, VISA).json()["detail"] == "The order is paid already."
+    assert as_author.post(url, VISA).json()["detail"] == "The order is already paid."
 
 
 @pytest.mark.parametrize("body", [{}, {"payment_method": ""}, {"payment_method": "4242424242424242"},
@@ -189,7 +189,7 @@ def test_pay_with_what_is_no_payment_method(as_author: APIClient, stripe: Stripe
 
 def test_pay_where_payments_are_not_set_up(as_author: APIClient) -> None:
     answer = as_author.post(f"{ORDERS}{ordered(as_author)['id']}/pay/", VISA)
-    assert (answer.status_code, answer.json()["detail"]) == (409, "Payments are not set up here.")
+    assert (answer.status_code, answer.json()["detail"]) == (409, "This site does not accept payments.")
     assert not TaskRun.objects.exists()
     assert as_author.post(f"{ORDERS}{uuid.uuid4()}/pay/", VISA).status_code == 404
 

@@ -66,7 +66,7 @@ def send(payload: bytes, signature: str | None = None) -> Any:
         (["succeeded", "succeeded"], "paid", ""),
         (["payment_failed"], "failed", "Your card was declined."),
         (["payment_failed", "payment_failed"], "failed", "Your card was declined."),
-        (["canceled"], "failed", "The payment did not go through."),
+        (["canceled"], "failed", "The payment did not succeed."),
         # Out of order: paid is the end, whenever it is told.
         (["succeeded", "payment_failed"], "paid", ""),
         (["payment_failed", "succeeded"], "paid", ""),
