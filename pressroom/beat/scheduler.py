@@ -142,7 +142,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
             pause = float(super().tick(*args, **kwargs))
             self.ticker.tick()
         except Exception as error:  # noqa: BLE001 - a schedule's own errors are set aside below; this is not one
-            self._warn("no tick: Postgres gave no answer" if is_no_answer(error) else "no tick", error)
+            self._warn("no tick: Postgres did not answer" if is_no_answer(error) else "no tick", error)
             self._read_again()
             return PAUSE
         self._warned = ""

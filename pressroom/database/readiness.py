@@ -27,7 +27,7 @@ def missing() -> str | None:
     try:
         applied = set(MigrationRecorder(connection).applied_migrations())
     except (DatabaseError, InterfaceError) as error:
-        return f"Postgres gave no answer: {str(error).strip().splitlines()[0]}"
+        return f"Postgres did not answer: {str(error).strip().splitlines()[0]}"
     waiting = [f"{app}.{name}" for app, name in sorted(_written() - applied)]
     if not waiting:
         return None

@@ -201,7 +201,7 @@ def _in_one_transaction(attempt: Attempt) -> None:
             # The rollback undid its work, but the failure still has to be written.
             write_end(running, outcome)
         elif was_cut or _is_no_answer(error) or is_passing(error):
-            logger.warning("%s[%s] Postgres gave no answer to the commit: %s", running.task.name, claim.run_id, error)
+            logger.warning("%s[%s] Postgres did not answer to the commit: %s", running.task.name, claim.run_id, error)
             undone = describe(error)
 
             def write() -> None:
@@ -304,5 +304,5 @@ def until_written(write: Callable[[], T]) -> T:
             if not may_pass and (is_fresh or not isinstance(error, DatabaseError)):
                 raise
             is_fresh = True
-            logger.warning("Postgres gave no answer; trying again: %s", error)
+            logger.warning("Postgres did not answer; trying again: %s", error)
         pause = min(max(pause * 2, 0.1), LONGEST_PAUSE)

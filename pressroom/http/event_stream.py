@@ -100,7 +100,7 @@ def events(read: Callable[[], dict[str, Any] | None], is_live: Callable[[dict[st
             try:
                 state = read()
             except (OperationalError, InterfaceError) as error:
-                logger.warning("a stream of events ends because Postgres gave no answer: %s", str(error).strip())
+                logger.warning("a stream of events ends because Postgres did not answer: %s", str(error).strip())
                 return
             if state is None:
                 return

@@ -83,7 +83,7 @@ class Relay:
     def _explained(self, error: Exception) -> bool:
         """Log that Postgres or Redis is away, if it is, and return whether. Logs the absence of Redis once."""
         if is_no_answer(error):
-            logger.warning("Postgres gave no answer: %s", str(error).strip())
+            logger.warning("Postgres did not answer: %s", str(error).strip())
             connection.close()
             return True
         if not is_away(error):

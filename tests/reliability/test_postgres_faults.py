@@ -189,7 +189,7 @@ def test_out_of_connections(faults: Database, stack: Stack, effects: str) -> Non
     until(lambda: faults.cut() == 0, "no session is left")
     assert web.get() == 503
     until(lambda: "could not write the heartbeat" in worker.output(), "the worker notices")
-    until(lambda: "Postgres gave no answer" in relay.output(), "the relay notices")
+    until(lambda: "Postgres did not answer" in relay.output(), "the relay notices")
     faults.admin("ALTER ROLE {role} CONNECTION LIMIT -1")
     faults.reconnect()
     back_again(effects, web)

@@ -61,7 +61,7 @@ def test_without_postgres_it_says_so(monkeypatch: pytest.MonkeyPatch, db: None) 
     nowhere = connection.copy()
     nowhere.settings_dict = nowhere.settings_dict | {"PORT": 1}
     monkeypatch.setattr(readiness, "connection", nowhere)
-    assert str(readiness.missing()).startswith("Postgres gave no answer: connection failed")
+    assert str(readiness.missing()).startswith("Postgres did not answer: connection failed")
 
 
 def test_waiting_ends_when_told(behind: Any, caplog: pytest.LogCaptureFixture) -> None:
