@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,13 +10,14 @@ from typing import Any, TypeVar
 from celery import states
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, trace_ok_t
-from celery.exceptions import Reject, SoftTimeLimitExceeded
-from django.db import DatabaseError, connection, transaction
+from celery.exceptions import Reject
+from django.db import connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
 
 from pressroom.context import executing
+from pressroom.database.backoff import outcome_is_unknown, until_written
 from pressroom.database.connections import give_back, prepare_connection
-from pressroom.database.errors import is_no_answer, is_passing
+from pressroom.database.errors import is_passing
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks, settle
 from pressroom.execution.execution import Execution
@@ -31,10 +31,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DROPPED = "dropped: the run is done, running elsewhere, expired or not due"
-LONGEST_PAUSE = 5.0
-"""Most seconds between two tries to reach Postgres."""
-MOST_PASSING = 8
-"""Tries of a statement that Postgres answers but cannot execute just now; they take a quarter of a minute."""
 
 
 class ClaimLost(Exception):
@@ -200,7 +196,7 @@ def _in_one_transaction(attempt: Attempt) -> None:
         if outcome is not None and outcome.failure is not None and not was_cut:
             # The rollback undid its work, but the failure still has to be written.
             write_end(running, outcome)
-        elif was_cut or _is_no_answer(error) or is_passing(error):
+        elif was_cut or outcome_is_unknown(error) or is_passing(error):
             logger.warning("%s[%s] Postgres did not answer to the commit: %s", running.task.name, claim.run_id, error)
             undone = describe(error)
 
@@ -280,29 +276,3 @@ def log_lost(running: Execution) -> None:
         "%s[%s] attempt %s ended after another worker got the run: its outcome was not written",
         running.task.name, running.claim.run_id, running.claim.attempt,
     )  # fmt: skip
-
-
-def _is_no_answer(error: Exception) -> bool:
-    """Return whether the error leaves open if the statement took effect. The caller repeats it or looks it up."""
-    return isinstance(error, SoftTimeLimitExceeded) or is_no_answer(error)
-
-
-def until_written(write: Callable[[], T]) -> T:
-    """Repeat a fenced statement, which is safe to repeat, until Postgres has answered it. Returns its result."""
-    pause, passing, is_fresh = 0.0, 0, False
-    while True:
-        # The sleep is inside, because a soft time limit most often hits while we wait.
-        try:
-            if pause:
-                connection.close()
-                time.sleep(pause)
-            return write()
-        except Exception as error:
-            passing += is_passing(error)
-            may_pass = (is_passing(error) and passing <= MOST_PASSING) or _is_no_answer(error)
-            # Try any database error once more on a new connection: the task may have changed session settings.
-            if not may_pass and (is_fresh or not isinstance(error, DatabaseError)):
-                raise
-            is_fresh = True
-            logger.warning("Postgres did not answer; trying again: %s", error)
-        pause = min(max(pause * 2, 0.1), LONGEST_PAUSE)

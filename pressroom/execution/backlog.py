@@ -19,10 +19,11 @@ from django.db import connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
 from kombu.utils.json import loads
 
+from pressroom.database.backoff import until_written
 from pressroom.database.connections import give_back, prepare_connection
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import settle
-from pressroom.execution.attempt import Attempt, log_lost, perform, until_written, write_end
+from pressroom.execution.attempt import Attempt, log_lost, perform, write_end
 from pressroom.execution.execution import Execution
 from pressroom.execution.outcome import AttemptOutcome
 from pressroom.execution.slot_report import ExecutedRun, SlotReport
@@ -140,7 +141,9 @@ class Bundle:
         def write() -> tuple[set[uuid.UUID], list[backlog.ClaimedRun]]:
             now = time.monotonic()
             successes = [one.as_success(now) for one in held]
-            return backlog.exchange(self._first, self._worker_id, successes, names, self._revoked, self._limits, most)
+            return backlog.finish_and_claim(
+                self._first, self._worker_id, successes, names, self._revoked, self._limits, most
+            )
 
         try:
             ended, taken = until_written(write)

@@ -23,7 +23,7 @@ from pressroom.database.errors import is_no_answer
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks
 from pressroom.signals import run_lost
-from pressroom.sql import backlog, ends, failed_dispatches, runs
+from pressroom.sql import backlog, ends, failed_dispatches, lost_attempts, runs
 from pressroom.sql.runs import Claim, Failure, SettledRun
 from pressroom.text import carried
 
@@ -32,17 +32,17 @@ logger = logging.getLogger(__name__)
 
 def record_lost_attempt(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = runs.LOST) -> int:
     """Record the loss of an attempt. Returns 1, or 0 if the attempt has ended otherwise."""
-    return len(_settle(lambda: ends.lose_claim(run_id, token, failure)))
+    return len(_settle(lambda: lost_attempts.lose_claim(run_id, token, failure)))
 
 
 def record_lost_bundle(worker_id: int, token: uuid.UUID, failure: Failure = runs.LOST) -> list[SettledRun]:
     """Record the loss of every attempt under a claim token. Returns their runs as they are now."""
-    return _settle(lambda: ends.lose_bundle(worker_id, token, failure))
+    return _settle(lambda: lost_attempts.lose_bundle(worker_id, token, failure))
 
 
 def rescue_orphans() -> int:
     """Record the loss of every attempt whose worker is dead. Returns how many."""
-    return len(_settle(ends.lose_orphans))
+    return len(_settle(lost_attempts.lose_orphans))
 
 
 def expire_overdue() -> int:

@@ -6,4 +6,4 @@ from pressroom.sql import functions
 class Migration(migrations.Migration):
     dependencies = [("taskruns", "0001_initial")]
 
-    operations = [functions.create(name) for name in ("insert", "claim", "succeed", "take_due", "exchange")]
+    operations = [functions.create(name) for name in ("insert", "claim", "succeed", "take_due", "finish_and_claim")]

@@ -54,17 +54,17 @@ class FinishedRun:
 
 # psycopg needs much longer for a list than for a text. A single run is therefore passed as plain values, and names and
 # revoked ids as one text each.
-_EXCHANGE_ONE = """
-    SELECT * FROM taskruns_exchange_1(%s, %s, %s, ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[],
+_ONE = """
+    SELECT * FROM taskruns_finish_and_claim_1(%s, %s, %s, ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[],
         ARRAY[%s]::float8[], ARRAY[%s]::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
-_EXCHANGE_MANY = """
-    SELECT * FROM taskruns_exchange_1(%s, %s, %s, %s::uuid[], %s::text[], %s::text[],
+_MANY = """
+    SELECT * FROM taskruns_finish_and_claim_1(%s, %s, %s, %s::uuid[], %s::text[], %s::text[],
         %s::float8[], %s::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
 
 
-def exchange(
+def finish_and_claim(
     first: Claim,
     worker_id: int,
     successes: Sequence[SuccessToWrite],
@@ -92,9 +92,9 @@ def exchange(
         [one.ended for one in successes],
     ]
     if len(successes) == 1:
-        statement, ends = _EXCHANGE_ONE, [column[0] for column in columns]
+        statement, ends = _ONE, [column[0] for column in columns]
     else:
-        statement, ends = _EXCHANGE_MANY, columns
+        statement, ends = _MANY, columns
     with connection.cursor() as cursor:
         cursor.execute(
             statement,

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from typing import Any
 
 from django.db import connection
 
-from pressroom.conf import declared_queues
 from pressroom.sql.runs import (
-    ATTEMPT_RECORD,
     ENDED_COLUMNS,
-    LOST,
     WAITING,
     Claim,
     Failure,
@@ -84,59 +80,6 @@ def fail(claim: Claim, failure: Failure, result: str | None, children: str | Non
         [result, children, *dataclasses.astuple(failure)],
         claim,
         attempt=("failed", failure),
-    )
-
-
-def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
-    """Record the loss of the attempt under this claim. Returns an empty list if it had ended before."""
-    return _lose("t.claim = %s AND t.id = %s", [token, run_id], failure)
-
-
-def lose_bundle(worker_id: int, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
-    """Record the loss of every attempt under the token that has not ended."""
-    return _lose("t.worker_id = %s AND t.claim = %s", [worker_id, token], failure)
-
-
-def lose_orphans() -> list[SettledRun]:
-    """Record the loss of every attempt whose worker is dead."""
-    # The next pass looks again at rows that are locked now.
-    return _lose("t.worker_id IN (SELECT id FROM taskruns_worker WHERE dead_at IS NOT NULL)", [], LOST, "SKIP LOCKED")
-
-
-def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> list[SettledRun]:
-    """Count a loss for the running rows that match ``where``, and return them.
-
-    Each becomes due again, or a dead letter after the queue's ``max_attempts``, or cancelled if that was requested.
-    ``run_at`` stays, so that a lost run does not wait behind the runs that came after it.
-    """
-    limits = ", ".join("(%s, %s::int)" for _ in declared_queues())
-    return rows_ended(
-        f"""
-        WITH limits (queue, max_attempts) AS (VALUES {limits}),
-        gone AS (
-            SELECT t.id, t.losses + 1 >= l.max_attempts AS dead, t.cancel_requested_at IS NOT NULL AS cancelled
-            FROM taskruns_taskrun t LEFT JOIN limits l ON l.queue = t.queue
-            WHERE t.status = 'running' AND {where} FOR UPDATE OF t {locked}
-        ),
-        changed AS (
-            UPDATE taskruns_taskrun t
-            SET losses = losses + 1, claim = NULL, published_at = NULL,
-                status = CASE WHEN gone.cancelled THEN 'cancelled' WHEN gone.dead THEN 'dead' ELSE 'queued' END,
-                finished_at = CASE WHEN gone.cancelled OR gone.dead THEN clock_timestamp() END,
-                error_type = %s, error = %s, traceback = %s
-            FROM gone WHERE t.id = gone.id
-            RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status, t.attempt, t.worker_id, t.started_at
-        ),
-        noted AS ({ATTEMPT_RECORD})
-        SELECT {ENDED_COLUMNS} FROM changed
-        """,
-        [
-            *(item for queue in declared_queues().values() for item in (queue.name, queue.max_attempts)),
-            *values,
-            *dataclasses.astuple(failure),
-            "lost",
-            *dataclasses.astuple(failure),
-        ],
     )
 
 

@@ -11,7 +11,7 @@ from django_celery_beat.models import (
 )  # fmt: skip
 
 from pressroom.beat.scheduler import LedgerScheduler
-from tests.unit.beat.schedules import TABLE, a_round, fired, marks, row, sql
+from tests.unit.pressroom.beat.schedules import TABLE, a_round, fired, marks, row, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -38,7 +38,7 @@ class Slot:
         self, most: int, *ended: backlog.SuccessToWrite, revoked: Sequence[str] = ()
     ) -> tuple[set[uuid.UUID], list[backlog.ClaimedRun]]:
         names = ["probe.effect", "probe.hold"]
-        return backlog.exchange(self.first, self.worker, ended, names, revoked, self.limits, most)
+        return backlog.finish_and_claim(self.first, self.worker, ended, names, revoked, self.limits, most)
 
     def take(self, most: int = 100, revoked: Sequence[str] = ()) -> list[backlog.ClaimedRun]:
         return self.exchange(most, revoked=revoked)[1]

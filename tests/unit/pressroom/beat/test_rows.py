@@ -15,7 +15,7 @@ from django_celery_beat.models import (
 from app.celery import app
 from pressroom.beat.scheduler import LedgerScheduler
 from pressroom.models import BrokenSchedule
-from tests.unit.beat.schedules import ARGS, TABLE, a_round, fired, marks, row, sql
+from tests.unit.pressroom.beat.schedules import ARGS, TABLE, a_round, fired, marks, row, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,7 +15,7 @@ from app.celery import app
 from pressroom.beat.entry import read_schedules
 from pressroom.beat.scheduler import LedgerScheduler
 from pressroom.models import TaskRun
-from tests.unit.beat.schedules import LONG_AGO, TABLE, a_round, fired, marks, row, sql
+from tests.unit.pressroom.beat.schedules import LONG_AGO, TABLE, a_round, fired, marks, row, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -28,7 +28,7 @@ from pressroom import conf
 from pressroom.enqueue.argument_repr import flat_repr
 from pressroom.enqueue.ownership import OwnershipMiddleware, owned_by
 from pressroom.models import Status, TaskRun
-from pressroom.sql import dispatch, ends, runs, workers
+from pressroom.sql import dispatch, ends, lost_attempts, runs, workers
 from pressroom.uuid7 import uuid7
 from tests.support.probes import tasks
 
@@ -307,7 +307,7 @@ class TestClaimAndFinish:
     def test_a_finish_by_who_has_lost_the_claim_writes_nothing(self, worker_id: int) -> None:
         old = claimed(worker_id)
         workers.end([worker_id])
-        assert len(ends.lose_orphans()) == 1
+        assert len(lost_attempts.lose_orphans()) == 1
         new = runs.claim(old.run_id, uuid.uuid4(), workers.register("other@here", "[]", 1))
         assert new is not None
         assert new.attempt == 2
@@ -315,7 +315,7 @@ class TestClaimAndFinish:
         assert not ends.succeed(old, '"stale"')
         assert not ends.fail(old, runs.LOST, None)
         assert not runs.progress(old, 1, 2, "stale")
-        assert ends.lose_claim(old.run_id, old.token) == []
+        assert lost_attempts.lose_claim(old.run_id, old.token) == []
         assert not runs.ended(old)
         assert ends.succeed(new, '"fresh"')
         assert runs.ended(new)
@@ -329,7 +329,7 @@ class TestClaimAndFinish:
         assert workers.claims(worker_id, 60) == ({retried.token, lost.token}, set())
         assert workers.claims(worker_id, -1)[1] == {retried.token, lost.token}
         assert len(ends.cancel_claim(retried.run_id, retried.token, only_if_requested=True)) == 1
-        assert [row.status for row in ends.lose_claim(lost.run_id, lost.token)] == ["cancelled"]
+        assert [row.status for row in lost_attempts.lose_claim(lost.run_id, lost.token)] == ["cancelled"]
         assert {run.status for run in TaskRun.objects.all()} == {Status.CANCELLED}
         assert all(run.finished_at for run in TaskRun.objects.all())
 
@@ -340,14 +340,14 @@ class TestClaimAndFinish:
             claim = runs.claim(run.pk, uuid.uuid4(), worker_id)
             assert claim is not None
             assert claim.attempt == attempt
-            assert len(ends.lose_claim(run.pk, claim.token)) == 1
+            assert len(lost_attempts.lose_claim(run.pk, claim.token)) == 1
         run.refresh_from_db()
         assert (run.status, run.losses, run.attempts.count()) == (Status.DEAD, most, most)
 
     def test_what_was_lost_goes_before_what_came_after_it(self, worker_id: int) -> None:
         lost = claimed(worker_id)
         tasks.effect.delay("a", "later")
-        assert ends.lose_claim(lost.run_id, lost.token)
+        assert lost_attempts.lose_claim(lost.run_id, lost.token)
         assert [row.run_id for row in dispatch.take_due({"default": 1})] == [lost.run_id]
 
     def test_what_a_leaving_worker_gives_up_is_not_counted(self, worker_id: int) -> None:

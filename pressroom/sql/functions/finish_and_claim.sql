@@ -1,12 +1,12 @@
 -- Ends a slot's finished runs and claims the next ones of a backlog, in one round trip. Called by
--- pressroom.sql.backlog.exchange; why: docs/decisions/0016-the-next-run-comes-from-the-ledger.md.
+-- pressroom.sql.backlog.finish_and_claim; why: docs/decisions/0016-the-next-run-comes-from-the-ledger.md.
 --
 -- `first` is the run of the message that the slot had, and `token` its claim, under which everything here happens.
 -- `ids`, `results`, `called`, `began` and `ended` have one element per success: its run, its result and children as
 -- JSON, and how many seconds ago it began and ended. `names` are the tasks that the slot may run, `revoked` the Celery
 -- ids that it must leave alone, `limits` the time limits as they stand in the headers, `most` how many runs to claim.
 -- Returns the ended runs (is_ended) and the claimed ones, with those of an earlier call whose answer was lost.
-CREATE OR REPLACE FUNCTION taskruns_exchange_1(
+CREATE OR REPLACE FUNCTION taskruns_finish_and_claim_1(
     first uuid, token uuid, by_worker bigint, ids uuid[], results text[], called text[], began float8[],
     ended float8[], names text[], revoked text[], limits text, most integer
 ) RETURNS TABLE (

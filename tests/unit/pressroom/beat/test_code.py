@@ -18,7 +18,7 @@ from app.celery import app
 from pressroom.beat.scheduler import LedgerScheduler
 from pressroom.models import TaskRun
 from tests.support.probes import tasks
-from tests.unit.beat.schedules import LONG_AGO, a_round, entry, fired, marks, row
+from tests.unit.pressroom.beat.schedules import LONG_AGO, a_round, entry, fired, marks, row
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
