@@ -7,7 +7,7 @@ from django.apps import AppConfig
 
 from pressroom import conf
 
-# Lets ModelAdmin[TaskRun] be written, which the type checker wants and Django does not know.
+# Allow ModelAdmin[TaskRun], which the type checker requires and Django does not support.
 django_stubs_ext.monkeypatch()
 
 

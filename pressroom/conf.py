@@ -38,6 +38,16 @@ DEFAULTS: dict[str, object] = {
     "EVENT_STREAM_LIFETIME": 30.0,
     "DOMAIN_APPS": [],
     "CELERY_BROKER_TRANSPORT_OPTIONS": {},
+    "CELERY_RESULT_BACKEND": "pressroom.celery_app.result_backend:LedgerBackend",
+    "CELERY_WORKER_CONSUMER": "pressroom.worker.consumer:LedgerConsumer",
+    "CELERY_WORKER_DISABLE_PREFETCH": True,
+    "CELERY_WORKER_PREFETCH_MULTIPLIER": 1,
+    "CELERY_BEAT_SCHEDULER": "pressroom.beat.scheduler:LedgerScheduler",
+    "CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP": True,
+    "CELERY_BROKER_CHANNEL_ERROR_RETRY": True,
+    "CELERY_BROKER_CONNECTION_MAX_RETRIES": None,
+    "CELERY_TASK_TRACK_STARTED": True,
+    "CELERY_TASK_CREATE_MISSING_QUEUES": False,
     "CELERY_TASK_SEND_SENT_EVENT": False,
     "CELERY_BEAT_SCHEDULE": {},
 }
@@ -45,7 +55,14 @@ DEFAULTS: dict[str, object] = {
 
 
 def set_defaults() -> None:
-    """Give the project's settings each default that they lack."""
+    """Give the project's settings each default that they lack. Celery's queues are the declared ones."""
     for name, value in DEFAULTS.items():
-        if not hasattr(settings, name):
-            setattr(settings, name, value)
+        _set_default(name, value)
+    names = list(declared_queues())
+    _set_default("CELERY_TASK_QUEUES", {name: {"exchange": name, "routing_key": name} for name in names})
+    _set_default("CELERY_TASK_DEFAULT_QUEUE", names[0])
+
+
+def _set_default(name: str, value: object) -> None:
+    if not hasattr(settings, name):
+        setattr(settings, name, value)

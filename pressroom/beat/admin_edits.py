@@ -18,9 +18,9 @@ BEATS = ("last_run_at", "total_run_count")
 
 def connect() -> None:
     """Connect the signal handlers in this process."""
-    post_init.connect(_note, sender=PeriodicTask, dispatch_uid="taskruns.beat_saves")
-    pre_save.connect(_leave, sender=PeriodicTask, dispatch_uid="taskruns.beat_saves")
-    post_save.connect(_put_back, sender=PeriodicTask, dispatch_uid="taskruns.beat_saves")
+    post_init.connect(_note, sender=PeriodicTask, dispatch_uid="pressroom.admin_edits")
+    pre_save.connect(_leave, sender=PeriodicTask, dispatch_uid="pressroom.admin_edits")
+    post_save.connect(_put_back, sender=PeriodicTask, dispatch_uid="pressroom.admin_edits")
 
 
 def _note(instance: Any, **_: object) -> None:

@@ -93,7 +93,7 @@ class Bundle:
     def run(self) -> None:
         """Execute runs until there are no more or the time is up."""
         try:
-            while taken := self._exchange(self._room()):
+            while taken := self._finish_and_claim(self._room()):
                 for index, one in enumerate(taken):
                     if index:
                         if time.monotonic() >= self._began + LONGEST:
@@ -119,7 +119,7 @@ class Bundle:
 
     def _leave(self, but: uuid.UUID | None = None) -> None:
         """Write the runs that have ended and release all others, except ``but``."""
-        self._exchange(0)
+        self._finish_and_claim(0)
 
         def release() -> None:
             with transaction.atomic():
@@ -130,7 +130,7 @@ class Bundle:
 
         until_written(release)
 
-    def _exchange(self, most: int) -> list[backlog.ClaimedRun]:
+    def _finish_and_claim(self, most: int) -> list[backlog.ClaimedRun]:
         """Write the ends that were held back, and claim up to ``most`` other runs."""
         held, self._held = self._held, []
         if not held and not most:
@@ -156,7 +156,7 @@ class Bundle:
         # A body may be slow and need no connection, as in `attempt.execute`.
         give_back()
         if taken:
-            kill_points.reach("worker.exchanged")
+            kill_points.reach("worker.claimed_next")
         for one in held:
             claim = one.running.claim
             # If the answer to the first try was lost, ask the ledger.

@@ -11,6 +11,7 @@ import uuid
 
 from django.db import connection
 
+from pressroom.sql import runs
 from pressroom.sql.runs import (
     ENDED_COLUMNS,
     WAITING,
@@ -19,7 +20,6 @@ from pressroom.sql.runs import (
     Message,
     SettledRun,
     rows_ended,
-    update_held,
 )
 
 MOST_AT_ONCE = 1_000
@@ -39,7 +39,7 @@ def ignore(claim: Claim) -> bool:
 
     A run whose cancellation was requested is not ended either.
     """
-    return update_held("status = 'replaced', finished_at = clock_timestamp()", [], claim, unless_cancelled=True)
+    return runs.update_held("status = 'replaced', finished_at = clock_timestamp()", [], claim, unless_cancelled=True)
 
 
 def reschedule(claim: Claim, message: Message, failure: Failure | None, result: str | None = None) -> bool:
@@ -47,7 +47,7 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None, result: 
 
     With ``failure`` it is a retry. ``result`` is the error that caused the retry, as the result backend stores it.
     """
-    return update_held(
+    return runs.update_held(
         f"""status = %s, name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
             run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL, misses = 0, result = %s,
             error_type = %s, error = %s, traceback = %s""",
@@ -74,7 +74,7 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None, result: 
 
 def fail(claim: Claim, failure: Failure, result: str | None, children: str | None = None) -> bool:
     """End a run as a dead letter. Returns False if the claim is no longer held."""
-    return update_held(
+    return runs.update_held(
         """status = 'dead', result = %s, children = %s, finished_at = clock_timestamp(),
            error_type = %s, error = %s, traceback = %s""",
         [result, children, *dataclasses.astuple(failure)],

@@ -1,7 +1,8 @@
-"""The statements of the ledger: together with ``ends`` they hold every change of a run's status.
+"""The statements about runs: store, claim, release and repeat them, and read where they stand.
 
-Each function runs one statement on the default connection, in the caller's transaction if there is one. Times are the
-database's clock. The statements that every run needs are functions in the database: see migration 0009.
+`ends`, `lost_attempts`, `failed_dispatches` and `backlog` hold the other statements that change a run's status. Each
+function runs one statement on the default connection, in the caller's transaction if there is one. Times are those of
+the database's clock. The statements that every task needs are database functions: see `pressroom.sql.functions`.
 """
 
 from __future__ import annotations

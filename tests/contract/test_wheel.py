@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +18,15 @@ import pytest
 from django.db import connection
 
 from app.local.servers import PROJECT
+
+
+def python_in_readme(number: int) -> str:
+    """One of the files that the library's README says to write."""
+    blocks = re.findall(
+        r"^ *```python\n(.*?)```", (PROJECT / "pressroom" / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    return textwrap.dedent(blocks[1 + number])
+
 
 SETTINGS = """
 import os
@@ -47,23 +58,11 @@ STATIC_URL = "static/"
 USE_TZ = True
 TASKRUNS_QUEUES = [Queue("default", "prefork", 1, 300, 360, max_attempts=3, max_wait=60)]
 CELERY_BROKER_URL = os.environ["BROKER"]
-CELERY_RESULT_BACKEND = "pressroom.celery_app.result_backend:LedgerBackend"
-CELERY_WORKER_CONSUMER = "pressroom.worker.consumer:LedgerConsumer"
-CELERY_BEAT_SCHEDULER = "pressroom.beat.scheduler:LedgerScheduler"
-CELERY_TASK_DEFAULT_QUEUE = "default"
 """
 FILES = {
-    "shop/__init__.py": "from shop.celery import app as celery_app\n",
+    "shop/__init__.py": python_in_readme(1).replace("yourproject", "shop"),
     "shop/settings.py": SETTINGS,
-    "shop/celery.py": """
-import os
-from pressroom.celery_app.app import LedgerCelery
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-app = LedgerCelery("shop")
-app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks()
-""",
+    "shop/celery.py": python_in_readme(0).replace("yourproject", "shop"),
     "shop/tasks.py": """
 from celery import shared_task
 
@@ -156,6 +155,12 @@ def test_it_imports_migrates_and_runs_a_task_in_an_empty_project(project: Projec
     project.run("manage.py", "check")
     project.run("manage.py", "makemigrations", "--check", "--dry-run")
     project.run("manage.py", "migrate", "--verbosity=0")
+    misspelt = "from shop.tasks import add; add.apply_async((2, 3), queue='defualt')"
+    refused = subprocess.run(
+        project.command("manage.py", "shell", "--no-imports", "-c", misspelt), cwd=project.folder, env=project.env,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "TASKRUNS_QUEUES declares default" in refused.stderr
     project.run("manage.py", "shell", "--no-imports", "-c", EACH_MODULE.format(folder=str(wheel)))
     started = [
         subprocess.Popen(project.command(*arguments), cwd=project.folder, env=project.env)

@@ -92,7 +92,7 @@ def test_ends_of_every_kind(stack: Stack, effects: str, include: str) -> None:
 
 @both
 @pytest.mark.parametrize("child_only", [True, False], ids=["child", "worker"])
-@pytest.mark.parametrize(("point", "time"), [("worker.exchanged", 2), ("worker.ran", 5), ("worker.finished", 5)])
+@pytest.mark.parametrize(("point", "time"), [("worker.claimed_next", 2), ("worker.ran", 5), ("worker.finished", 5)])
 def test_killed_in_the_middle(
     stack: Stack, effects: str, tmp_path: Path, point: str, time: int, child_only: bool, include: str
 ) -> None:

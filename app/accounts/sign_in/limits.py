@@ -71,7 +71,7 @@ class Bucket:
 
 def bucket(kind: str, *parts: str) -> Bucket:
     """Return the bucket of this kind (a name in LIMITS) for the given parts."""
-    key = salted_hmac("app.accounts.sign_in.limits", "\0".join((kind, *parts)), algorithm="sha256").hexdigest()
+    key = salted_hmac("app.accounts.limits", "\0".join((kind, *parts)), algorithm="sha256").hexdigest()
     return Bucket(key, settings.LIMITS[kind])
 
 

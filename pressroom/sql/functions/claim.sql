@@ -10,7 +10,7 @@ LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
-    -- Not waited for on the disk: what a crash of Postgres undoes of this is done again.
+    -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
     UPDATE taskruns_taskrun t

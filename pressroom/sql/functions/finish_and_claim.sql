@@ -22,7 +22,7 @@ DECLARE
     more_urgent smallint;
 BEGIN
     IF ids = '{}' THEN
-        -- Not waited for on the disk: what a crash of Postgres undoes of this is done again.
+        -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
     UPDATE taskruns_taskrun t
@@ -31,15 +31,16 @@ BEGIN
         finished_at = clock_timestamp() - make_interval(secs => m.ended)
     FROM unnest(ids, results, called, began, ended) AS m (id, result, children, began, ended)
     WHERE t.id = m.id AND t.claim = token AND t.status = 'running';
-    -- Also those that an earlier call ended whose answer was lost.
+    -- Return also what an earlier call ended whose answer was lost.
     RETURN QUERY
-    SELECT t.id, true, t.run_at, NULL::integer, NULL::bigint, NULL::timestamptz, NULL::float8, NULL, NULL, NULL, NULL, NULL
+    SELECT t.id, true, t.run_at, NULL::integer, NULL::bigint, NULL::timestamptz, NULL::float8,
+        NULL, NULL, NULL, NULL, NULL
     FROM unnest(ids) AS m (id) JOIN taskruns_taskrun t ON t.id = m.id
     WHERE t.claim = token AND t.status = 'succeeded';
     IF most = 0 THEN
         RETURN;
     END IF;
-    -- The same of what it claimed: all that is ours by now.
+    -- If an earlier call claimed runs and its answer was lost, return those.
     RETURN QUERY
     SELECT t.id, false, t.run_at, t.attempt, t.owner_id::bigint, t.expires_at,
         extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, t.headers, t.body, t.properties
@@ -48,16 +49,23 @@ BEGIN
         RETURN;
     END IF;
     SELECT t.queue, t.priority INTO its_queue, its_priority FROM taskruns_taskrun t WHERE t.id = first;
-    SELECT min(t.priority) INTO more_urgent FROM taskruns_taskrun t WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority < its_priority;
+    -- A run that is more urgent and due goes first.
+    SELECT min(t.priority) INTO more_urgent FROM taskruns_taskrun t
+    WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+      AND t.priority < its_priority;
     WHILE more_urgent IS NOT NULL LOOP
-        IF EXISTS (SELECT FROM taskruns_taskrun t WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority = more_urgent AND
-    t.run_at <= statement_timestamp() AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
-) THEN
+        IF EXISTS (
+            SELECT FROM taskruns_taskrun t
+            WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+              AND t.priority = more_urgent AND t.run_at <= statement_timestamp()
+              AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
+        ) THEN
             its_priority := more_urgent;
             EXIT;
         END IF;
         SELECT min(t.priority) INTO more_urgent FROM taskruns_taskrun t
-        WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority > more_urgent AND t.priority < its_priority;
+        WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+          AND t.priority > more_urgent AND t.priority < its_priority;
     END LOOP;
     RETURN QUERY
     UPDATE taskruns_taskrun t
@@ -65,10 +73,11 @@ BEGIN
         published_at = clock_timestamp(), attempt = t.attempt + 1, progress_message = '', unknown_since = NULL
     FROM (
         SELECT head.id FROM (
+            -- Not clock_timestamp(), which an index cannot be asked for: it would read each run that is due later.
             SELECT t.id, t.name, t.losses, t.headers, t.celery_id FROM taskruns_taskrun t
-            WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority = its_priority AND
-    t.run_at <= statement_timestamp() AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
-
+            WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+              AND t.priority = its_priority AND t.run_at <= statement_timestamp()
+              AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
             ORDER BY t.run_at LIMIT most FOR UPDATE SKIP LOCKED
         ) head
         WHERE head.name = ANY(names) AND head.losses = 0 AND strpos(head.headers, limits) > 0

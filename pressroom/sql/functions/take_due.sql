@@ -10,7 +10,7 @@ LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
-    -- Not waited for on the disk: what a crash of Postgres undoes of this is done again.
+    -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
     WITH q AS (SELECT * FROM unnest(names, windows) AS q (name, places)),
@@ -25,20 +25,25 @@ BEGIN
     ),
     due AS (
         SELECT d.id FROM room CROSS JOIN LATERAL (
-            -- The index gives the due ones of one priority, so each is asked by itself.
+            -- The index gives the due runs of one priority, so each priority is asked by itself.
             WITH RECURSIVE p (priority) AS (
-                SELECT min(t.priority) FROM taskruns_taskrun t WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+                SELECT min(t.priority) FROM taskruns_taskrun t
+                WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
                 UNION ALL
-                SELECT (SELECT min(t.priority) FROM taskruns_taskrun t
-                        WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.priority > p.priority)
+                SELECT (
+                    SELECT min(t.priority) FROM taskruns_taskrun t
+                    WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+                      AND t.priority > p.priority
+                )
                 FROM p WHERE p.priority IS NOT NULL
             )
             SELECT one.id FROM p CROSS JOIN LATERAL (
-
-    SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
-    WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.run_at <= statement_timestamp()
-      AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
- AND t.priority = p.priority AND t.losses < 2
+                -- Not clock_timestamp(), which an index cannot be asked for: it would read each run that is due later.
+                SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
+                WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+                  AND t.run_at <= statement_timestamp()
+                  AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
+                  AND t.priority = p.priority AND t.losses < 2
                 ORDER BY t.run_at LIMIT greatest(room.places, 0) FOR UPDATE SKIP LOCKED
             ) one
             ORDER BY one.priority, one.run_at LIMIT greatest(room.places, 0)
@@ -46,11 +51,11 @@ BEGIN
     ),
     suspect AS (
         SELECT d.id FROM room CROSS JOIN LATERAL (
-
-    SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
-    WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL AND t.run_at <= statement_timestamp()
-      AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
- AND t.losses >= 2
+            SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
+            WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+              AND t.run_at <= statement_timestamp()
+              AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
+              AND t.losses >= 2
             ORDER BY t.priority, t.run_at LIMIT room.suspects FOR UPDATE SKIP LOCKED
         ) d
     )

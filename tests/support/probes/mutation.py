@@ -14,6 +14,14 @@ def switch_off(function: Callable[..., Any], line: str, instead: str) -> None:
     source = inspect.getsource(function)
     assert source.count(line) == 1, f"{line!r} is not once in {function.__qualname__}: what is the guard now?"
     code = compile(f"from __future__ import annotations\n{source.replace(line, instead)}", "mutation", "exec")
+    holders = [
+        name
+        for name, module in list(sys.modules.items())
+        if name.startswith("pressroom.")
+        and vars(module).get(function.__name__) is function
+        and name != function.__module__
+    ]
+    assert holders == [], f"{holders} would go on with the guard: import the module there, not the function"
     exec(code, vars(sys.modules[function.__module__]))  # noqa: S102 - our own source
 
 
