@@ -32,9 +32,8 @@ class PostAdmin(admin.ModelAdmin[Post]):
                 if changes.post_publish(post_id=post.pk):
                     published += 1
                     self.log_change(request, post, "published")
-        self.message_user(
-            request, f"{published} posts published. Mail, search and caches are updated in the background."
-        )
+        posts = "1 post" if published == 1 else f"{published} posts"
+        self.message_user(request, f"{posts} published. Mail, search and caches are updated in the background.")
 
     def save_model(self, request: HttpRequest, obj: Post, form: Any, change: bool) -> None:
         """Save only the fields that the form has changed. Somebody else may have changed the others in between."""

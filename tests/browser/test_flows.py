@@ -28,7 +28,7 @@ def test_a_post_is_published_from_the_admin(dataset: Dataset, opened: Callable[.
     page.get_by_role("row").filter(has_text=post.title).get_by_role("checkbox").check()
     page.locator("select[name=action]").select_option(label="Publish the selected posts")
     page.get_by_role("button", name=re.compile("^(Go|Run)$")).click()
-    expect(page.get_by_text("1 published.")).to_be_visible()
+    expect(page.get_by_text("1 post published.")).to_be_visible()
     post.refresh_from_db()
     assert post.status == Post.Status.PUBLISHED
     page.goto("/")
