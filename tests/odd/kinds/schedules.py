@@ -178,7 +178,8 @@ def code_schedule(entries: list[dict[str, Any]]) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     for number, drawn in enumerate(entries):
         name: Any = f"odd in code {number}"
-        entry: Any = {"task": "odd.step", "schedule": 1.0}
+        # Not every second: 40 of them would be more calls than two cores can do, for as long as the run lasts.
+        entry: Any = {"task": "odd.step", "schedule": 20.0}
         match drawn["part"]:
             case "name":
                 name = TEXTS[drawn["value"]]()
