@@ -16,6 +16,7 @@ from django.core import checks
 from django.db.models import IntegerField
 from django.utils.module_loading import autodiscover_modules
 
+from pressroom.celery_app.app import LedgerCelery
 from pressroom.conf import declared_queues
 from pressroom.queues import HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
@@ -88,9 +89,11 @@ def user_keys(**_: object) -> Iterator[checks.CheckMessage]:
 
 
 def our_tasks(app: Celery | None = None) -> Iterable[Any]:
-    """Return every registered task, except Celery's own."""
+    """Return every registered task, except Celery's own; none for an application that does not use the ledger."""
     if app is None:
         app = current_app
+        if not isinstance(app, LedgerCelery):
+            return []
     # app.loader.import_default_modules() would set up Django a second time.
     autodiscover_modules("tasks")
     return [task for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")]
