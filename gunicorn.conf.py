@@ -21,7 +21,8 @@ threads = 4
 # Longer than proxies keep idle connections to us. The side that closes first may cut off a request just sent.
 keepalive = 75
 control_socket_disable = True
-limit_request_line = 4094
+# Room for every query that the API describes: a test adds up the lengths of its parameters.
+limit_request_line = 8190
 limit_request_fields = 50
 # gunicorn answers longer headers with its own page. For shorter ones the application says what is wrong.
 limit_request_field_size = 16_380

@@ -152,7 +152,7 @@ class PostFilterSerializer(serializers.Serializer[Post]):
     """The filters of the list of posts."""
 
     q = serializers.CharField(
-        max_length=1000,
+        max_length=500,
         required=False,
         allow_blank=True,
         help_text="Words to find in title and body. Best match first.",
