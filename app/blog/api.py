@@ -84,6 +84,7 @@ class NotificationSerializer(serializers.ModelSerializer[Notification]):
 
     status = serializers.ChoiceField(choices=["running", "stopped", "done"])
     error = serializers.CharField(source="failure", help_text="Why the mailing stopped, or empty.")
+    started_at = serializers.DateTimeField(allow_null=True, help_text="When the mailing began; null before that.")
 
     class Meta:
         model = Notification

@@ -133,3 +133,11 @@ def test_of_many_changes_of_one_state_at_once_one_is_made(author: User, as_autho
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(change, range(4))) == [200, 412, 412, 412]
+
+
+def test_a_mailing_that_has_not_begun_has_no_beginning_and_the_description_says_so(as_author: APIClient) -> None:
+    post = as_author.post("/api/posts/", {"title": "News", "body": "b"}).json()
+    assert as_author.post(f"/api/posts/{post['id']}/publish/").status_code == 200
+    assert as_author.get(f"/api/posts/{post['id']}/notification/").json()["started_at"] is None
+    schema = as_author.get("/api/schema/?format=json").json()["components"]["schemas"]["Notification"]
+    assert schema["properties"]["started_at"]["type"] == ["string", "null"]
