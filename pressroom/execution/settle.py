@@ -22,10 +22,10 @@ from django.db import connection, transaction
 from pressroom.database.errors import is_no_answer
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks
+from pressroom.execution.outcome import describe
 from pressroom.signals import run_lost
 from pressroom.sql import backlog, ends, failed_dispatches, lost_attempts, runs
 from pressroom.sql.runs import Claim, Failure, SettledRun
-from pressroom.text import carried
 
 logger = logging.getLogger(__name__)
 
@@ -74,18 +74,18 @@ def revoke_claimed(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool 
 def count_missed_dispatch(run_ids: Collection[uuid.UUID], reason: str, attempt: int | None = None) -> int:
     """Count a miss for each run whose message's reader died before the claim. Returns how many were counted."""
     error = WorkerLostError(reason)
-    return len(_settle(lambda: failed_dispatches.missed(run_ids, _failure(error), attempt), error))
+    return len(_settle(lambda: failed_dispatches.missed(run_ids, describe(error), attempt), error))
 
 
 def count_refused_dispatch(run_id: uuid.UUID, error: Exception, counts: bool) -> int:
     """Record that Redis refused a run's message. Returns 1, or 0 if the run no longer waits."""
-    return len(_settle(lambda: failed_dispatches.refused(run_id, _failure(error), counts), error))
+    return len(_settle(lambda: failed_dispatches.refused(run_id, describe(error), counts), error))
 
 
 def fail_unclaimed(run_id: uuid.UUID, error: Exception, attempt: int | None = None) -> int:
     """Make a run that no worker can take a dead letter with ``error``. Returns 1, or 0 if it no longer waits."""
     return len(
-        _settle(lambda: failed_dispatches.fail_waiting(run_id, _failure(error), _encoded(error), attempt), error)
+        _settle(lambda: failed_dispatches.fail_waiting(run_id, describe(error), _encoded(error), attempt), error)
     )
 
 
@@ -108,13 +108,9 @@ def _failed_by_ledger(claim: Claim, error: Exception) -> list[SettledRun]:
     result = _encoded(error)
 
     def write() -> list[SettledRun]:
-        return [runs.as_ended(claim.run_id)] if ends.fail(claim, _failure(error), result) else []
+        return [runs.as_ended(claim.run_id)] if ends.fail(claim, describe(error), result) else []
 
     return _settle(write, error)
-
-
-def _failure(error: Exception) -> Failure:
-    return Failure(type(error).__name__, carried(error), "")
 
 
 def _encoded(error: Exception) -> str:
@@ -132,7 +128,7 @@ def _settle(
         for row in rows:
             if row.status == "dead":
                 reason = error or WorkerLostError(runs.LOST.error)
-                end_hooks.tell_row(row, _failure(reason))
+                end_hooks.tell_row(row, describe(reason))
                 _inform_celery(row, partial(_failed, reason))
                 transaction.on_commit(partial(_announce, row, reason), robust=True)
             elif row.status in ("expired", "cancelled"):
@@ -144,7 +140,7 @@ def _settle(
 
 
 def _failed(reason: Exception, backend: Any, celery_id: str, request: Context) -> None:
-    backend.mark_as_failure(celery_id, reason, request=request)
+    backend.mark_asdescribe(celery_id, reason, request=request)
 
 
 def _announce(row: SettledRun, reason: Exception) -> None:

@@ -10,8 +10,7 @@ import dataclasses
 import uuid
 from collections.abc import Collection
 
-from pressroom.conf import declared_queues
-from pressroom.sql.runs import ENDED_COLUMNS, WAITING, Failure, SettledRun, rows_ended
+from pressroom.sql.runs import ENDED_COLUMNS, WAITING, Failure, SettledRun, max_attempts_of_queues, rows_ended
 
 FREE = 2
 """Misses that do not count as a loss: a worker may die, or Redis lose its data, just as it takes a message."""
@@ -28,7 +27,7 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
     a dead letter. If ``attempt`` is given, it is how often the run had been claimed when its message was sent: a run
     that was claimed since is left alone.
     """
-    limits = ", ".join("(%s, %s::int)" for _ in declared_queues())
+    limits, limit_values = max_attempts_of_queues()
     return rows_ended(
         f"""
         WITH limits (queue, max_attempts) AS (VALUES {limits}),
@@ -49,7 +48,7 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
         RETURNING {_ENDED_COLUMNS_OF_T}
         """,
         [
-            *(item for queue in declared_queues().values() for item in (queue.name, queue.max_attempts)),
+            *limit_values,
             list(run_ids),
             attempt,
             *dataclasses.astuple(failure),

@@ -6,13 +6,13 @@ import dataclasses
 import uuid
 from typing import Any
 
-from pressroom.conf import declared_queues
 from pressroom.sql.runs import (
     ATTEMPT_RECORD,
     ENDED_COLUMNS,
     LOST,
     Failure,
     SettledRun,
+    max_attempts_of_queues,
     rows_ended,
 )
 
@@ -39,7 +39,7 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
     Each becomes due again, or a dead letter after the queue's ``max_attempts``, or cancelled if that was requested.
     ``run_at`` stays, so that a lost run does not wait behind the runs that came after it.
     """
-    limits = ", ".join("(%s, %s::int)" for _ in declared_queues())
+    limits, limit_values = max_attempts_of_queues()
     return rows_ended(
         f"""
         WITH limits (queue, max_attempts) AS (VALUES {limits}),
@@ -61,7 +61,7 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
         SELECT {ENDED_COLUMNS} FROM changed
         """,
         [
-            *(item for queue in declared_queues().values() for item in (queue.name, queue.max_attempts)),
+            *limit_values,
             *values,
             *dataclasses.astuple(failure),
             "lost",

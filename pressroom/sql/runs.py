@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db import connection
 
+from pressroom.conf import declared_queues
 from pressroom.text import carried
 from pressroom.uuid7 import uuid7
 
@@ -199,6 +200,13 @@ class SettledRun:
 
 
 ENDED_COLUMNS = "id, celery_id, name, headers, body, status"
+
+
+def max_attempts_of_queues() -> tuple[str, list[Any]]:
+    """Return a VALUES list of each declared queue and its ``max_attempts``, and the list's parameters."""
+    queues = declared_queues().values()
+    rows = ", ".join("(%s, %s::int)" for _ in queues)
+    return rows, [value for queue in queues for value in (queue.name, queue.max_attempts)]
 
 
 def rows_ended(statement: str, values: list[Any]) -> list[SettledRun]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -17,7 +18,9 @@ import psycopg
 import pytest
 from django.db import connection
 
+from app.local.running import settings_names
 from app.local.servers import PROJECT
+from pressroom.conf import DEFAULTS
 
 
 def python_in_readme(number: int) -> str:
@@ -185,3 +188,14 @@ def test_the_site_asks_for_what_the_library_does() -> None:
     assert set(library["dependencies"]) <= set(site["dependencies"])
     assert library["version"] == site["version"]
     assert library["requires-python"] == site["requires-python"]
+
+
+def test_the_sites_defaults_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both write these numbers: a site reads them from its environment, another project has them from the library."""
+    for name in settings_names() - {"LOCAL"}:
+        monkeypatch.delenv(name, raising=False)
+    site = runpy.run_path(str(PROJECT / "app" / "settings.py"))
+    own = {"TASKRUNS_QUEUES", "DOMAIN_APPS", "CELERY_BROKER_TRANSPORT_OPTIONS", "CELERY_BEAT_SCHEDULE"}
+    shared = DEFAULTS.keys() & site.keys() - own
+    assert len(shared) > 15
+    assert {name: site[name] for name in shared} == {name: DEFAULTS[name] for name in shared}

@@ -19,7 +19,7 @@ from pressroom.operations.templatetags.operations import duration
 def overview(request: HttpRequest) -> HttpResponse:
     """Show the queues as they are now, and the last hour."""
     hour = figures.last_hour()
-    ledger = read_ledger()
+    ledger, declared = read_ledger(), declared_queues()
     clock = [timezone.localtime(minute.at).strftime("%H:%M") for minute in hour]
     p50, p95 = charts.lines([minute.wait_p50 for minute in hour], [minute.wait_p95 for minute in hour])
     return render(
@@ -27,7 +27,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "overview",
         "Operations",
         queues=[
-            {"queue": declared_queues()[name], "now": now, "is_late": now.oldest > declared_queues()[name].max_wait}
+            {"queue": declared[name], "now": now, "is_late": now.oldest > declared[name].max_wait}
             for name, now in ledger.queues.items()
         ],
         ticks=sorted(ledger.tick_ages.items()),

@@ -1,4 +1,4 @@
-"""Loaded into a worker, it switches the claim's condition off: every message is taken for a run to be had."""
+"""Loaded into a worker, it switches the claim's condition off: the worker claims the run of every message."""
 
 from pressroom.sql import runs
 from tests.support.probes.mutation import switch_off_in_database

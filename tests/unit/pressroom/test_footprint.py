@@ -14,7 +14,7 @@ WORKER = """
 import sys
 import celery.apps.worker, celery.concurrency.prefork
 import app.celery
-assert "pressroom.worker.bootstep" not in sys.modules  # who is no worker does not load it
+assert "pressroom.worker.bootstep" not in sys.modules  # only workers load it
 import pressroom.worker.bootstep
 from app.celery import app
 app.loader.import_default_modules()
