@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import current_app, signals, states
 from celery.app.task import Context
+from celery.backends.base import Backend
 from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 from django.conf import settings
 from django.db import connection, transaction
@@ -139,8 +140,8 @@ def _settle(
     return rows
 
 
-def _failed(reason: Exception, backend: Any, celery_id: str, request: Context) -> None:
-    backend.mark_asdescribe(celery_id, reason, request=request)
+def _failed(reason: Exception, backend: Backend, celery_id: str, request: Context) -> None:
+    backend.mark_as_failure(celery_id, reason, request=request)
 
 
 def _announce(row: SettledRun, reason: Exception) -> None:
@@ -155,11 +156,11 @@ def _announce_revoked(row: SettledRun, was_running: bool) -> None:
     )  # fmt: skip
 
 
-def _revoked(reason: str, backend: Any, celery_id: str, request: Context) -> None:
+def _revoked(reason: str, backend: Backend, celery_id: str, request: Context) -> None:
     backend.mark_as_revoked(celery_id, reason, request=request)
 
 
-def _inform_celery(row: SettledRun, report: Callable[[Any, str, Context], None]) -> None:
+def _inform_celery(row: SettledRun, report: Callable[[Backend, str, Context], None]) -> None:
     """Inform Celery that a run has ended. A callback that fails must not undo this end or any other."""
     try:
         with transaction.atomic():
@@ -173,7 +174,7 @@ def _inform_celery(row: SettledRun, report: Callable[[Any, str, Context], None])
         logger.exception("%s[%s] has ended, but its callbacks could not be called", row.name, row.run_id)
 
 
-def _report_end(row: SettledRun, report: Callable[[Any, str, Context], None]) -> None:
+def _report_end(row: SettledRun, report: Callable[[Backend, str, Context], None]) -> None:
     task = current_app.tasks.get(row.name)
     report(task.backend if task is not None else current_app.backend, row.celery_id, _request(row))
 
