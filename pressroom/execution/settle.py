@@ -11,7 +11,6 @@ import logging
 import uuid
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
 
 from celery import current_app, signals, states
 from celery.app.task import Context
