@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
+from pressroom.database.connections import start_afresh
 from pressroom.database.errors import is_no_answer, is_passing
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def until_written(write: Callable[[], T]) -> T:
         # The sleep is inside, because a soft time limit most often hits while we wait.
         try:
             if pause:
-                connection.close()
+                start_afresh()
                 time.sleep(pause)
             return write()
         except Exception as error:

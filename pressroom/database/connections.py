@@ -71,6 +71,28 @@ class Guard:
             _connection.held = None
 
 
+class OpenBlocks:
+    """The atomic blocks that are open when this object is made."""
+
+    def __init__(self) -> None:
+        self._savepoints = list(_connection.savepoint_ids)
+        self._blocks = list(_connection.atomic_blocks)
+
+    def restore(self) -> bool:
+        """Have the same blocks open again. Returns whether others were: code left some open, or closed these.
+
+        What the others hold is undone with the innermost of these blocks, which the caller ends with an error.
+        """
+        savepoints, blocks = _connection.savepoint_ids, _connection.atomic_blocks
+        if savepoints == self._savepoints and blocks == self._blocks:
+            return False
+        if savepoints[: len(self._savepoints)] != self._savepoints or not _connection.in_atomic_block:
+            # One of these blocks was ended: its savepoint is gone.
+            _connection.in_atomic_block = _connection.needs_rollback = True
+        savepoints[:], blocks[:] = self._savepoints, self._blocks
+        return True
+
+
 class OpenTransactions:
     """Protects the end of a run that is not atomic from a transaction that its body or a handler left open."""
 
@@ -104,6 +126,15 @@ def give_back() -> None:
     """Return the connection to the pool, if there is one, so that another thread can use it."""
     if connection.settings_dict["OPTIONS"].get("pool"):
         connection.close()
+
+
+def start_afresh() -> None:
+    """Close the connection, whatever is open in it: the next statement gets a new one.
+
+    ``close()`` alone keeps a connection whose atomic block somebody left open, and each later statement would fail.
+    Call it only where no atomic block of the caller's own is open.
+    """
+    _connection.forget_transaction()
 
 
 def own_connection() -> None:

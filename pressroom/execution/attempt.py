@@ -16,7 +16,7 @@ from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no ty
 
 from pressroom.context import executing
 from pressroom.database.backoff import outcome_is_unknown, until_written
-from pressroom.database.connections import give_back, prepare_connection
+from pressroom.database.connections import give_back, prepare_connection, start_afresh
 from pressroom.database.errors import is_passing
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks, settle
@@ -72,7 +72,7 @@ def execute(
         return _dropped() if running.is_lost else attempt.traced()
     except GreenletExit:
         # The greenlet was ended from outside, perhaps in the middle of a statement.
-        connection.close()
+        start_afresh()
         until_written(lambda: settle.revoke_claimed(run_id, token, only_if_requested=True))
         raise
     finally:
@@ -187,10 +187,12 @@ def _in_one_transaction(attempt: Attempt) -> None:
         with transaction.atomic():
             _run_and_finish(attempt)
     except ClaimLost:
+        start_afresh()
         log_lost(running)
     except Exception as error:  # noqa: BLE001 - each becomes an outcome
         running.guard.drop()
-        connection.close()
+        # The body may have left an atomic block of its own open.
+        start_afresh()
         outcome = attempt.outcome
         was_cut = running.is_cut and outcome is not None and outcome.state == states.FAILURE
         if outcome is not None and outcome.failure is not None and not was_cut:

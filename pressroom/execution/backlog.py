@@ -15,12 +15,12 @@ from typing import Any
 
 from celery import states
 from celery.app.trace import build_tracer, trace_ok_t
-from django.db import connection, transaction
+from django.db import transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
 from kombu.utils.json import loads
 
 from pressroom.database.backoff import until_written
-from pressroom.database.connections import give_back, prepare_connection
+from pressroom.database.connections import give_back, prepare_connection, start_afresh
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import settle
 from pressroom.execution.attempt import Attempt, log_lost, perform, write_end
@@ -103,7 +103,7 @@ class Bundle:
                     self._perform(one)
         except BaseException as error:
             # The run was ended from outside, perhaps in the middle of a statement.
-            connection.close()
+            start_afresh()
             # For any other error (SystemExit, a greenlet's limit) the main process decides about the run it hit.
             self._leave(None if isinstance(error, Exception | GreenletExit) else self._performed)
             raise

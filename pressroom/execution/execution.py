@@ -10,8 +10,9 @@ from typing import Any
 from celery import states
 from celery.exceptions import Ignore, Reject, Retry
 from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db.transaction import TransactionManagementError
 
-from pressroom.database.connections import Guard, OpenTransactions
+from pressroom.database.connections import Guard, OpenBlocks, OpenTransactions
 from pressroom.database.errors import is_no_answer
 from pressroom.enqueue.wakeup import waker
 from pressroom.execution import end_hooks, settle
@@ -105,12 +106,20 @@ class Execution:
     def _in_savepoint(self, body: Callable[[], Any]) -> Any:
         """Roll back what a failed or retried body wrote. Keep what a body wrote that replaced itself."""
         self.guard.leave()
+        replaced = None
         try:
             with transaction.atomic():
+                blocks = OpenBlocks()
                 try:
-                    return body()
+                    returned = body()
                 except Ignore as error:
                     replaced = error
+                finally:
+                    were_changed = blocks.restore()
+                if were_changed:
+                    raise TransactionManagementError("the task left an atomic block open, or ended one that it is in")
+                if replaced is None:
+                    return returned
         except (DatabaseError, InterfaceError) as error:
             was_cut = is_no_answer(error) or connection.connection is None or connection.connection.closed
             self.is_cut = was_cut and not connection.closed_in_transaction

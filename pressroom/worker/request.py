@@ -22,6 +22,7 @@ from django.db import transaction
 
 from pressroom.database.connections import give_back
 from pressroom.database.deferred_writes import write_now_or_later
+from pressroom.enqueue import arguments
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import settle
 from pressroom.execution.outcome import info_of
@@ -88,6 +89,8 @@ class LedgerRequest(CountedRequest):
         super().__init__(*args, **kwargs)
         # Messages are not acknowledged: see `LedgerAMQP.TaskConsumer`.
         self._on_ack = self._on_reject = noop
+        # The pool's loop, which ends whatever overruns, would stop at any other value.
+        arguments.check_time_limits(self.name, self.time_limits)
         kill_points.reach("worker.received")
         header = self._request_dict.get(HEADER)
         if header is not None:

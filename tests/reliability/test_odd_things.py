@@ -124,6 +124,7 @@ def envelope(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+ODD_LIMITS = ("long", 7, [{}, None], [None, "3"], [float("nan"), None], [True, None], [1, 2, 3], [-1, None])
 MESSAGES = [
     b"",
     b"\xff\xfe",
@@ -138,6 +139,7 @@ MESSAGES = [
             {"headers": {"task": "probe.effect", "id": "x", "taskrun": 5}},
             {"headers": {"task": 5}},
             {"headers": {"task": "probe.effect", "id": "x", "eta": "soon"}},
+            *({"headers": {"task": "probe.effect", "id": "x", "timelimit": odd}} for odd in ODD_LIMITS),
             {"content-type": 5},
             {"body": "no base64"},
         )
@@ -146,9 +148,7 @@ MESSAGES = [
 
 
 def test_messages_written_by_hand_are_kept_and_end_no_worker(worker: Process, effects: str, redis_server: Any) -> None:
-    # And one of plain Celery's that cannot be handed to the pool: it has failed, as any task of plain Celery's may.
-    odd_limit = envelope(headers={"task": "probe.effect", "id": "x", "timelimit": "long"})
-    redis_server.client().lpush(prefixed("default"), *MESSAGES, json.dumps(odd_limit).encode())
+    redis_server.client().lpush(prefixed("default"), *MESSAGES)
     until(lambda: Undeliverable.objects.count() == len(MESSAGES), "all are kept")
     plain_ones_go_on(effects)
     assert worker.popen.poll() is None
@@ -191,6 +191,14 @@ def test_a_base_class_that_calls_run_itself_may_tell_its_state(worker: Process, 
     assert result.info == {"done": 1}
     (tmp_path / "gate").touch()
     assert ended(result).status == Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("then", ["", "fail", "cut"])
+def test_an_atomic_block_that_a_body_leaves_open_stops_no_slot(worker: Process, effects: str, then: str) -> None:
+    run = ended(odd.leave_atomic.delay("its row", then))
+    assert Group.objects.filter(name="its row").exists() == (run.status == Status.SUCCEEDED)
+    plain_ones_go_on(effects)
+    assert run.status == Status.DEAD or not then
 
 
 def test_a_handler_that_harms_the_connection_costs_an_atomic_task_nothing(worker: Process) -> None:

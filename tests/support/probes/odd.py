@@ -119,6 +119,18 @@ def not_json(line: str) -> Any:
     return object()
 
 
+@shared_task(name="odd.leave_atomic", atomic=True)
+def leave_atomic(line: str, then: str) -> None:
+    """Leave an atomic block open, and perhaps lose the connection or fail."""
+    transaction.atomic().__enter__()
+    Group.objects.create(name=line)
+    if then == "cut":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    if then == "fail":
+        raise ValueError("after all")
+
+
 @shared_task(name="odd.give")
 def give(what: str) -> Any:
     return {"deep": json.loads("[" * 90 + "]" * 90), "surrogate": "\ud83d", "nan": float("nan"), "inf": -float("inf")}[
