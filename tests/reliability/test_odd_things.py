@@ -124,7 +124,7 @@ def envelope(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-ODD_LIMITS = ("long", 7, [{}, None], [None, "3"], [float("nan"), None], [True, None], [1, 2, 3], [-1, None])
+ODD_LIMITS = ("long", 7, [{}, None], [None, "3"], [float("nan"), None], [1, 2, 3], [-1, None])
 MESSAGES = [
     b"",
     b"\xff\xfe",
