@@ -36,7 +36,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite backlog soak bench bench-fanout bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite backlog soak bench bench-fanout bench-ledger bench-operations screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench: install ## Compare with Celery, Dramatiq, RQ, Huey and Procrastinate for 
 
 bench-fanout: install ## Notify a million subscribers of a post and print speed and memory (N=1000000)
 	@$(RUN) -m bench.fanout $(N)
+
+bench-ledger: install ## Measure the WAL and the server's CPU of a task, by message and by exchange (N=5000)
+	@$(RUN) -m bench.ledger $(if $(filter file,$(origin N)),5000,$(N))
 
 bench-operations: install ## Measure the operations pages and a scrape with a million task runs (N=1000000)
 	@$(RUN) -m bench.operations $(N)

@@ -6,6 +6,7 @@ contain all of the server's work and no network. The exit code is 1 if a page or
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import statistics
@@ -24,31 +25,29 @@ REPEATS = 9
 
 # A week of work, a fifth of it in the last hour. Runs are numbered from 1; the newest is last. Names and outcomes are
 # like those of a busy site: most runs succeeded, a few in a hundred did not, and a backlog waits.
-FILL = """
-INSERT INTO taskruns_taskrun (id, celery_id, name, queue, priority, status, headers, body, properties, created_at,
-    run_at, published_at, started_at, finished_at, attempt, losses, claim, worker_id, progress_message, result,
-    error_type, error, traceback)
-SELECT
+DRAW = """
+CREATE UNLOGGED TABLE drawn AS SELECT
     (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(hash, 1, 3) || '8'
-        || substr(hash, 4, 15))::uuid,
-    'celery-' || hash, name, queue, 0, status,
+        || substr(hash, 4, 15))::uuid AS id,
+    'celery-' || hash AS celery_id, name, queue, 0 AS priority, status,
     '{"lang": "py", "task": "' || name || '", "id": "celery-' || hash || '", "root_id": "celery-' || hash
         || '", "parent_id": null, "group": null, "retries": 0, "timelimit": [360, 300], "origin": "gen1@web-'
         || n %% 20 || '", "argsrepr": "[' || n || ']", "kwargsrepr": "{}", "ignore_result": false, "stamps": {}, '
-        || '"__django_structlog__": {"request_id": "' || substr(hash, 1, 8) || '-request"}, "taskrun": {"eta": null}}',
+        || '"__django_structlog__": {"request_id": "' || substr(hash, 1, 8) || '-request"}, "taskrun": {"eta": null}}'
+        AS headers,
     '[[' || n || ', "post-' || n || '@example.com"], {"language": "ko", "retry": false}, '
-        || '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]',
-    '{"correlation_id": "celery-' || hash || '", "priority": 0, "delivery_mode": 2}',
-    at, CASE WHEN late THEN now() + interval '1 day' ELSE at END,
-    CASE WHEN NOT waits THEN at + interval '10 ms' END,
-    CASE WHEN NOT waits THEN at + wait END,
-    CASE WHEN NOT waits AND status <> 'running' THEN least(at + wait + interval '1 second', now()) END,
-    CASE WHEN waits THEN 0 ELSE 1 END, 0, NULL, CASE WHEN status = 'running' THEN 1 + n %% 8 END, '',
-    CASE WHEN status = 'succeeded' THEN '{"sent": 1}' END,
-    CASE WHEN failed THEN (ARRAY['ConnectionError', 'TimeoutError', 'KeyError'])[1 + n %% 3] ELSE '' END,
-    CASE WHEN failed THEN 'no answer from 192.0.2.1 within 10 s' ELSE '' END,
+        || '{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]' AS body,
+    '{"correlation_id": "celery-' || hash || '", "priority": 0, "delivery_mode": 2}' AS properties,
+    at AS created_at, CASE WHEN late THEN now() + interval '1 day' ELSE at END AS run_at,
+    CASE WHEN NOT waits THEN at + interval '10 ms' END AS published_at,
+    CASE WHEN NOT waits THEN at + wait END AS started_at,
+    CASE WHEN NOT waits AND status <> 'running' THEN least(at + wait + interval '1 second', now()) END AS finished_at,
+    CASE WHEN waits THEN 0 ELSE 1 END AS attempt, CASE WHEN status = 'running' THEN 1 + n %% 8 END AS worker_id,
+    CASE WHEN status = 'succeeded' THEN '{"sent": 1}' END AS result,
+    CASE WHEN failed THEN (ARRAY['ConnectionError', 'TimeoutError', 'KeyError'])[1 + n %% 3] ELSE '' END AS error_type,
+    CASE WHEN failed THEN 'no answer from 192.0.2.1 within 10 s' ELSE '' END AS error,
     CASE WHEN failed THEN repeat('  File "/app/app/integrations/services.py", line 120, in call' || chr(10), 20)
-        ELSE '' END
+        ELSE '' END AS traceback
 FROM (
     SELECT n, hash, name, CASE WHEN name LIKE '%%mail%%' OR name LIKE '%%notify%%' THEN 'emails'
             WHEN name LIKE '%%report%%' THEN 'reports' ELSE 'default' END AS queue,
@@ -71,19 +70,41 @@ FROM (
     ) drawn
 ) made
 """
+_COLUMNS = """id, celery_id, name, queue, priority, status, created_at, run_at, published_at, started_at, attempt,
+    worker_id, result, error_type, error, traceback"""
+FILL = f"""
+INSERT INTO taskruns_taskcall (id, headers, body, properties) SELECT id, headers, body, properties FROM drawn;
+INSERT INTO taskruns_liverun ({_COLUMNS}, losses, misses, progress_message)
+    SELECT {_COLUMNS}, 0, 0, '' FROM drawn WHERE finished_at IS NULL;
+INSERT INTO taskruns_endedrun ({_COLUMNS}, losses, misses, progress_message, finished_at)
+    SELECT {_COLUMNS}, 0, 0, '', finished_at FROM drawn WHERE finished_at IS NOT NULL;
+DROP TABLE drawn
+"""
+WEEK = 8
+"""Days of history."""
 
 
 def fill(runs: int) -> None:
     """Insert this many runs, and eight workers."""
     from django.db import connection
 
+    from pressroom.sql import history
+
+    today = datetime.datetime.now(datetime.UTC).date()
     with connection.cursor() as cursor:
+        # As if the ledger had been installed before.
+        for table in history.KEYS:
+            cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {table}_old; DROP TABLE {table}_old")
+        history.attach_old(today - datetime.timedelta(days=WEEK))
+        for number in range(WEEK, 0, -history.AHEAD):
+            history.make_ahead(today - datetime.timedelta(days=number))
         cursor.execute(
             "INSERT INTO taskruns_worker (name, queues, slots, started_at, heartbeat_at, memory)"
             " SELECT 'celery@worker-' || n, '[\"default\", \"emails\"]', 5, now(), now(), 2e8"
             " FROM generate_series(1, 8) n"
         )
-        cursor.execute(FILL, {"n": runs})
+        cursor.execute(DRAW, {"n": runs})
+        cursor.execute(FILL)
         cursor.execute("VACUUM ANALYZE")
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import django_stubs_ext
 from django.apps import AppConfig
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models.signals import post_migrate
 
 from pressroom import conf
 
@@ -26,4 +28,12 @@ class PressroomConfig(AppConfig):
         from pressroom.beat import admin_edits
 
         checks.register()
+        post_migrate.connect(_make_partitions, sender=self)
         admin_edits.connect()
+
+
+def _make_partitions(using: str, **_: Any) -> None:
+    from pressroom.sql import history
+
+    if using == DEFAULT_DB_ALIAS:
+        history.make_ahead()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pressroom.models import IdempotencyKey, TaskRun
+from pressroom.models import EndedRun, IdempotencyKey, LiveRun
 
 
 def erase(user: Any) -> None:
     """Remove the user as owner of all runs, and delete the user's idempotency keys. Call it in a transaction."""
-    TaskRun.objects.filter(owner_id=user.pk).update(owner=None)
+    for runs in (LiveRun, EndedRun):
+        runs.objects.filter(owner_id=user.pk).update(owner=None)
     IdempotencyKey.objects.filter(user_id=user.pk).delete()

@@ -1,4 +1,8 @@
-"""The ledger: one row for each run, outbox and inbox in one. Postgres is the truth; Redis only dispatches."""
+"""The ledger: outbox and inbox in one. Postgres is the truth; Redis only dispatches.
+
+A call is appended to TaskCall. A run is a small row of LiveRun until it ends, and a row of EndedRun afterwards. TaskRun
+shows both as one: docs/decisions/0022.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.functional import cached_property
 
 from pressroom.conf import SUSPECT_AFTER
 from pressroom.uuid7 import uuid7
@@ -56,8 +61,23 @@ class Worker(models.Model):
         return f"{self.name} ({self.pk})"
 
 
-class TaskRun(models.Model):
-    """A run: one call of a task, from the transaction of the call to its end."""
+class TaskCall(models.Model):
+    """The message of a call, as JSON text. jsonb would refuse NUL and change what is sent.
+
+    The table is partitioned by the day of the key. Rows are appended; a partition is dropped as a whole.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    headers = models.TextField()
+    body = models.TextField()
+    properties = models.TextField()
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class _Run(models.Model):
+    """What is known of a run while it is live and after it has ended."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     celery_id = models.TextField(help_text="Celery's task id; unique among live runs only.")
@@ -71,30 +91,26 @@ class TaskRun(models.Model):
         db_constraint=False,
     )  # fmt: skip
 
-    # The message as JSON text. jsonb would refuse NUL and change what is sent.
-    headers = models.TextField()
-    body = models.TextField()
-    properties = models.TextField()
-
     created_at = models.DateTimeField()
     run_at = models.DateTimeField(help_text="Due from then on.")
     expires_at = models.DateTimeField(null=True)
     published_at = models.DateTimeField(null=True, help_text="When it was last given to Redis.")
     started_at = models.DateTimeField(null=True, help_text="Start of the last attempt.")
-    finished_at = models.DateTimeField(null=True)
 
     attempt = models.PositiveIntegerField(default=0, help_text="How often it was claimed.")
     losses = models.PositiveIntegerField(default=0, help_text="Attempts that ended without a verdict.")
     misses = models.PositiveIntegerField(
-        default=0, db_default=0, help_text="Dispatches that ended without a claim since it was last called."
+        default=0, help_text="Dispatches that ended without a claim since it was last called."
     )
     unknown_since = models.DateTimeField(null=True, help_text="When a worker first did not know the task's name.")
     claim = models.UUIDField(null=True, help_text="Token of the last claim: the fence of its finish.")
-    worker = models.ForeignKey(Worker, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False)
+    worker = models.ForeignKey(
+        Worker, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
 
     cancel_requested_at = models.DateTimeField(null=True, help_text="When a running one was asked to stop.")
     retry_of = models.ForeignKey(
-        "self", null=True, on_delete=models.SET_NULL, related_name="retried_by", db_index=False,
+        "TaskRun", null=True, on_delete=models.DO_NOTHING, related_name="+", db_index=False, db_constraint=False,
         help_text="The run that it repeats.",
     )  # fmt: skip
 
@@ -103,60 +119,71 @@ class TaskRun(models.Model):
     progress_message = models.TextField(default="")
 
     result = models.TextField(null=True, help_text="JSON: what the task returned, or the exception as Celery has it.")
-    children = models.TextField(null=True, help_text="JSON: the tasks it called, as Celery's results have them.")
     error_type = models.TextField(default="")
     error = models.TextField(default="")
     traceback = models.TextField(default="")
 
     class Meta:
-        ordering = ["-id"]
-        constraints = [
-            models.UniqueConstraint(fields=["celery_id"], name="taskrun_live_celery_id", condition=Q(status__in=LIVE)),
-        ]
-        indexes = [
-            models.Index(
-                fields=["queue", "priority", "run_at"],
-                name="taskrun_due",
-                condition=Q(status__in=WAITING, published_at=None),
-            ),
-            models.Index(
-                fields=["queue", "published_at"],
-                name="taskrun_published",
-                condition=Q(status__in=WAITING, published_at__isnull=False),
-            ),
-            models.Index(fields=["worker"], name="taskrun_running", condition=Q(status=Status.RUNNING)),
-            models.Index(
-                fields=["expires_at"],
-                name="taskrun_expiring",
-                condition=Q(status__in=WAITING, expires_at__isnull=False),
-            ),
-            models.Index(
-                fields=["queue"], name="taskrun_suspect", condition=Q(status__in=LIVE, losses__gte=SUSPECT_AFTER)
-            ),
-            models.Index(fields=["celery_id"], name="taskrun_celery_id"),
-            # Only runs with an owner: most have none, and every change of those would have to be written here, too.
-            models.Index(fields=["owner", "id"], name="taskrun_owner", condition=Q(owner__isnull=False)),
-            models.Index(fields=["retry_of"], name="taskrun_retry_of", condition=Q(retry_of__isnull=False)),
-            models.Index(fields=["queue"], name="taskrun_dead", condition=Q(status=Status.DEAD)),
-            models.Index(fields=["queue", "finished_at"], name="taskrun_ended", condition=Q(finished_at__isnull=False)),
-            # The following are for the operations pages: what went wrong, a task's runs, the last hour.
-            models.Index(
-                fields=["status", "id"],
-                include=["queue", "name", "error_type"],
-                name="taskrun_notable",
-                condition=Q(status__in=NOTABLE),
-            ),
-            models.Index(fields=["name", "id"], name="taskrun_name"),
-            models.Index(
-                fields=["finished_at"],
-                include=["status", "run_at", "started_at"],
-                name="taskrun_finished",
-                condition=Q(finished_at__isnull=False),
-            ),
-        ]
+        abstract = True
 
     def __str__(self) -> str:
         return f"{self.name} {self.id} ({self.status})"
+
+
+class LiveRun(_Run):
+    """A run that has not ended. This is the queue: small, and written often."""
+
+    class Meta:
+        # A condition names each status: from a literal Postgres can prove that a partial index applies.
+        indexes = [
+            models.Index(
+                fields=["queue", "priority", "run_at"],
+                name="liverun_due",
+                condition=Q(status__in=WAITING, published_at=None),
+            ),
+            models.Index(
+                fields=["queue", "priority", "run_at"],
+                name="liverun_published",
+                condition=Q(status__in=WAITING, published_at__isnull=False),
+            ),
+            models.Index(fields=["worker"], name="liverun_running", condition=Q(status=Status.RUNNING)),
+            models.Index(
+                fields=["expires_at"],
+                name="liverun_expiring",
+                condition=Q(status__in=WAITING, expires_at__isnull=False),
+            ),
+            models.Index(fields=["queue"], name="liverun_suspect", condition=Q(losses__gte=SUSPECT_AFTER)),
+            models.Index(fields=["id"], name="liverun_retrying", condition=Q(status=Status.RETRYING)),
+            # Only runs with an owner: most have none, and every change of those would have to be written here, too.
+            models.Index(fields=["owner", "id"], name="liverun_owner", condition=Q(owner__isnull=False)),
+            models.Index(fields=["retry_of"], name="liverun_retry_of", condition=Q(retry_of__isnull=False)),
+        ]
+        constraints = [models.UniqueConstraint(fields=["celery_id"], name="liverun_celery_id")]
+
+
+class EndedRun(_Run):
+    """A run that has ended. The table is partitioned as that of the calls. Its indexes are in
+    ``history.sql``."""
+
+    finished_at = models.DateTimeField()
+    children = models.TextField(null=True, help_text="JSON: the tasks it called, as Celery's results have them.")
+
+
+class TaskRun(_Run):
+    """A run: one call of a task, from the transaction of the call to its end. Live and ended ones, to be read.
+
+    It is a view of LiveRun and EndedRun. Its message is in TaskCall and is read where it is used.
+    """
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+    )
+    finished_at = models.DateTimeField(null=True)
+    children = models.TextField(null=True)
+
+    class Meta:
+        managed = False
+        ordering = ["-id"]
 
     @classmethod
     def of(cls, result: AsyncResult[Any]) -> TaskRun:
@@ -166,6 +193,23 @@ class TaskRun(models.Model):
             raise cls.DoesNotExist(f"no run has the Celery id {result.id}")
         return run
 
+    @cached_property
+    def call(self) -> TaskCall:
+        """The run's message. Raises TaskCall.DoesNotExist if the ledger has dropped it meanwhile."""
+        return TaskCall.objects.get(pk=self.pk)
+
+    @property
+    def headers(self) -> str:
+        return self.call.headers
+
+    @property
+    def body(self) -> str:
+        return self.call.body
+
+    @property
+    def properties(self) -> str:
+        return self.call.properties
+
     @property
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments of the call."""
@@ -174,9 +218,14 @@ class TaskRun(models.Model):
 
 
 class TaskAttempt(models.Model):
-    """An attempt that did not succeed: it was retried, failed or lost. The run itself records a success."""
+    """An attempt that did not succeed: it was retried, failed or lost. The run itself records a success.
 
-    run = models.ForeignKey(TaskRun, on_delete=models.CASCADE, related_name="attempts")
+    The table is partitioned as that of the calls.
+    """
+
+    run = models.ForeignKey(
+        TaskRun, on_delete=models.DO_NOTHING, related_name="attempts", db_constraint=False, db_index=False
+    )
     number = models.PositiveIntegerField()
     outcome = models.TextField(choices=[(name, name) for name in ("retried", "failed", "lost")])
     worker_name = models.TextField(default="")

@@ -11,8 +11,8 @@ from django.db import transaction
 
 from pressroom.enqueue.wakeup import waker
 from pressroom.execution import end_hooks, settle
-from pressroom.models import LIVE, Status, TaskRun
-from pressroom.sql import runs
+from pressroom.models import EndedRun, LiveRun, Status, TaskCall, TaskRun
+from pressroom.sql import history, runs
 
 
 class NotPossible(Exception):
@@ -39,9 +39,10 @@ def _in_place_of(run: TaskRun) -> list[uuid.UUID]:
     """Return the live runs that replaced this one. They are found among its owner's runs, so it needs an owner."""
     if run.owner_id is None or not TaskRun.objects.filter(pk=run.pk, status=Status.REPLACED).exists():
         return []
-    later = TaskRun.objects.filter(owner=run.owner_id, pk__gt=run.pk, status__in=LIVE)
+    later = LiveRun.objects.filter(owner=run.owner_id, pk__gt=run.pk).order_by("pk").values_list("pk", flat=True)
     root = json.dumps(json.loads(run.headers).get("root_id") or run.celery_id)
-    return list(later.filter(headers__contains=f'"root_id": {root}').order_by("pk").values_list("pk", flat=True))
+    calls = TaskCall.objects.filter(pk__in=list(later), headers__contains=f'"root_id": {root}')
+    return list(calls.order_by("pk").values_list("pk", flat=True))
 
 
 def run_again(*, run: TaskRun, user: Any) -> TaskRun:
@@ -62,10 +63,10 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
 def run_discard(*, run: TaskRun, user: Any) -> None:
     """Discard a dead letter: delete it and its attempts. Raises NotPossible for a run that is not dead."""
     with transaction.atomic():
-        if not TaskRun.objects.select_for_update().only("id").filter(pk=run.pk, status=Status.DEAD).first():
+        if not EndedRun.objects.select_for_update().only("id").filter(pk=run.pk, status=Status.DEAD).first():
             raise NotPossible("Only a dead letter can be discarded.")
         end_hooks.tell_row(runs.as_ended(run.pk), outcome=end_hooks.Outcome.DISCARDED)
-        TaskRun.objects.filter(pk=run.pk).delete()
+        history.delete_runs([run.pk])
         _record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
 
 

@@ -3,7 +3,7 @@
 import uuid
 
 from pressroom import context
-from pressroom.models import TaskRun
+from pressroom.models import EndedRun, LiveRun
 from pressroom.sql import runs
 from pressroom.text import carried
 
@@ -38,9 +38,10 @@ def is_cancel_requested() -> bool:
 
 def report_progress_of(run_id: uuid.UUID, current: int, total: int | None = None, message: str = "") -> None:
     """Report the progress of a run that other tasks replaced (`replace`). One of those calls it."""
-    TaskRun.objects.filter(pk=run_id).update(
-        progress_current=_unit(current), progress_total=total, progress_message=carried(message)
-    )
+    for found in (LiveRun, EndedRun):
+        found.objects.filter(pk=run_id).update(
+            progress_current=_unit(current), progress_total=total, progress_message=carried(message)
+        )
 
 
 def _unit(number: float) -> int:

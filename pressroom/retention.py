@@ -1,4 +1,7 @@
-"""Retention: ended runs are kept for a time that depends on their status, and then deleted in small batches."""
+"""Retention: ended runs are kept for a time that depends on their status.
+
+The partition of a day is dropped once its successes are past their time. Other rows are deleted in small batches.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from django.db.models import Model, Q
 from django.utils import timezone
 
 from pressroom.database.errors import is_no_answer
-from pressroom.models import Status, StoredResult, TaskGroup, TaskRun, Undeliverable, Worker
+from pressroom.models import EndedRun, Status, StoredResult, TaskGroup, Undeliverable, Worker
+from pressroom.sql import history
 from pressroom.uuid7 import uuid7_at
 
 logger = logging.getLogger(__name__)
@@ -30,17 +34,37 @@ def prune() -> int:
     days = settings.TASKRUNS_RETENTION
     longest = now - datetime.timedelta(days=max(days.values()))
     results = now - datetime.timedelta(days=days[Status.SUCCEEDED])
-    pruned = 0
+    history.make_ahead(now.date())
+    pruned = _drop_days(results.date(), {status: now - datetime.timedelta(days=days[status]) for status in days})
     for status in sorted(days):
         before = now - datetime.timedelta(days=days[status])
-        # The primary key is ordered by creation, so this needs no index of its own.
-        pruned += _prune(TaskRun, Q(status=status, finished_at__lt=before, pk__lt=uuid7_at(before)))
+        past = Q(status=status, finished_at__lt=before, pk__lt=uuid7_at(before))
+        if status == Status.SUCCEEDED:
+            # Those of a whole day go with its partition. A few were carried over because they were live then.
+            past &= Q(pk__lt=history.first_day_key())
+        pruned += _prune(EndedRun, past)
     _prune(StoredResult, Q(stored_at__lt=results))
     # A chord that has not called its body may wait for a part that is due much later.
     _prune(TaskGroup, Q(created_at__lt=results, fired=True) | Q(created_at__lt=longest))
     _prune(Undeliverable, Q(received_at__lt=longest))
     _prune(Worker, Q(dead_at__lt=longest))
     return pruned
+
+
+def _drop_days(until: datetime.date, kept: dict[str, datetime.datetime]) -> int:
+    """Drop the partitions of the days before ``until``. A day that cannot be dropped now is left to the next round."""
+    dropped = 0
+    for day in history.days():
+        if day >= until:
+            break
+        try:
+            dropped += history.drop_day(day, kept)
+        except DatabaseError as error:
+            if is_no_answer(error):
+                raise
+            logger.warning("the partitions of %s cannot be dropped: %s", day, error)
+            break
+    return dropped
 
 
 def _prune(model: type[Model], past: Q) -> int:
@@ -62,7 +86,10 @@ def _delete(model: type[Model], past: Q, keys: list[Any]) -> int:
     try:
         # Filter by ``past`` again: a row may have changed meanwhile.
         with transaction.atomic():
-            return model._default_manager.filter(past, pk__in=keys).only("pk").delete()[1].get(model._meta.label, 0)
+            rows = model._default_manager.filter(past, pk__in=keys).only("pk")
+            if model is EndedRun:
+                return history.delete_runs(list(rows.select_for_update().values_list("pk", flat=True)))
+            return rows.delete()[1].get(model._meta.label, 0)
     except DatabaseError as error:
         if is_no_answer(error):
             raise

@@ -9,7 +9,7 @@ from celery.app.control import Control
 from celery.utils.functional import maybe_list
 
 from pressroom.execution import settle
-from pressroom.models import LIVE, WAITING, TaskRun
+from pressroom.models import WAITING, LiveRun, TaskRun
 from pressroom.sql import runs
 from pressroom.text import is_carried
 
@@ -29,7 +29,7 @@ class LedgerControl(Control):
         """Cancel waiting runs. With ``terminate``, also kill the process of a running one, within a heartbeat."""
         # An id that Postgres cannot store has no run.
         ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and is_carried(one)]
-        known = dict(TaskRun.objects.filter(celery_id__in=ids, status__in=LIVE).values_list("celery_id", "pk"))
+        known = dict(LiveRun.objects.filter(celery_id__in=ids).values_list("celery_id", "pk"))
         for run_id in known.values():
             if not settle.revoke_waiting(run_id) and terminate:
                 runs.cancel_running(run_id)
@@ -51,7 +51,7 @@ def cancel_queue(queue: str) -> tuple[int, int]:
     Leaves alone the calls that are made meanwhile. Returns how many runs were cancelled, and how many of them had a
     message in Redis.
     """
-    waiting = TaskRun.objects.filter(queue=queue, status__in=WAITING).order_by("pk")
+    waiting = LiveRun.objects.filter(queue=queue, status__in=WAITING).order_by("pk")
     last = waiting.values_list("pk", flat=True).last()
     cancelled = published = 0
     position = uuid.UUID(int=0)

@@ -26,7 +26,7 @@ from pressroom.enqueue import arguments
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks
 from pressroom.execution.outcome import CELERY_STATES
-from pressroom.models import Status, StoredResult, TaskRun, Worker
+from pressroom.models import EndedRun, Status, StoredResult, TaskRun, Worker
 from pressroom.sql import chords
 from pressroom.sql.runs import LONGEST_ERROR
 from pressroom.text import carried, is_carried
@@ -98,7 +98,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
         if not isinstance(task_id, str) or not is_carried(task_id):
             # No run can have this id.
             return {"task_id": task_id, "result": None, "traceback": None, "children": [], "status": states.PENDING}
-        run = TaskRun.objects.filter(celery_id=task_id).defer("body", "properties").order_by("-id").first()
+        run = TaskRun.objects.filter(celery_id=task_id).order_by("-id").first()
         undecided = run is None or run.status in (Status.RUNNING, Status.REPLACED, Status.QUEUED)
         stored = StoredResult.objects.filter(celery_id=task_id).first() if undecided else None
         if run is not None and stored is not None and stored.stored_at < (run.started_at or run.created_at):
@@ -176,7 +176,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
             pause = min(pause * 1.5, interval)
 
     def _forget(self, task_id: str) -> None:
-        TaskRun.objects.filter(celery_id=task_id, finished_at__isnull=False).update(result=None, children=None)
+        EndedRun.objects.filter(celery_id=task_id).update(result=None, children=None)
         StoredResult.objects.filter(celery_id=task_id).delete()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 from pressroom import context
-from pressroom.models import LIVE, TaskRun
+from pressroom.models import LiveRun
 
 
 def refuse_uncommitted(result: Any) -> None:
@@ -27,7 +27,7 @@ def refuse_uncommitted(result: Any) -> None:
         )
     if not connection.in_atomic_block:
         return
-    ours = dict(TaskRun.objects.filter(celery_id__in=ids, status__in=LIVE).values_list("pk", "name"))
+    ours = dict(LiveRun.objects.filter(celery_id__in=ids).values_list("pk", "name"))
     seen = _committed(list(ours)) if ours else set()
     hidden = [name for run_id, name in ours.items() if run_id not in seen]
     if hidden:

@@ -43,6 +43,8 @@ class LedgerAMQP(AMQP):
     """Celery's message layer, which stores the calls of tasks in the ledger instead of sending them to the broker."""
 
     app: LedgerCelery
+    # Celery's default is 1,024. The body has all arguments, and Postgres keeps each message for days.
+    argsrepr_maxsize = kwargsrepr_maxsize = 256
 
     @property
     def create_task_message(self) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery.result import AsyncResult
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import Left
 from django.http import StreamingHttpResponse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -27,7 +27,7 @@ from pressroom.http.openapi import examples, response_headers
 from pressroom.http.permissions import may_cancel, may_operate, may_view
 from pressroom.http.preconditions import ConditionalMixin
 from pressroom.http.subjects import HEAD, about
-from pressroom.models import LIVE, Status, TaskRun
+from pressroom.models import LIVE, Status, TaskCall, TaskRun
 from pressroom.text import carried, carried_json
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
@@ -181,8 +181,8 @@ class TaskRunViewSet(
         """Return the user's runs, or all runs if the user may view them. Any other run is not found."""
         if getattr(self, "swagger_fake_view", False):
             return TaskRun.objects.none()
-        runs = TaskRun.objects.defer("body", "headers", "properties", "traceback")
-        runs = runs.annotate(body_head=Left("body", HEAD))
+        message = TaskCall.objects.filter(pk=OuterRef("pk"))
+        runs = TaskRun.objects.defer("traceback").annotate(body_head=Subquery(message.values(head=Left("body", HEAD))))
         return runs if may_view(self.request.user) else runs.filter(owner=self.request.user.pk)
 
     def narrow(self, queryset: QuerySet[TaskRun], fields: dict[str, Any]) -> QuerySet[TaskRun]:

@@ -214,6 +214,7 @@ def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
         "pressroom_schedule_lateness_seconds", "Seconds by which the schedule is late.", "schedule", ledger.lateness
     )
     yield GaugeMetricFamily("pressroom_schedules_broken", "Schedules that beat has set aside.", ledger.broken_schedules)
+    yield GaugeMetricFamily("pressroom_ledger_stray_calls", "Calls in no day's partition.", ledger.stray_calls)
     yield GaugeMetricFamily("pressroom_postgres_connections", "Connections to Postgres.", ledger.connections)
     yield GaugeMetricFamily(
         "pressroom_postgres_max_connections", "Connections that Postgres allows.", ledger.max_connections

@@ -73,6 +73,8 @@ class Ledger:
     """Seconds by which each enabled schedule is late."""
     broken_schedules: int
     """How many schedules beat has set aside."""
+    stray_calls: int
+    """How many calls are in no day's partition. The count stops at `CAP`."""
     connections: int
     max_connections: int
 
@@ -92,10 +94,6 @@ def _queues_sql() -> str:
     """Return the statement for the figures of all queues.
 
     The index orders a queue's due rows by priority and then by time, so the statement counts each priority separately.
-
-    The statement selects ended rows with ``queue <= name``, which only the index that starts with the queue can serve,
-    and drops the rows of the preceding queues afterwards. For a queue with few ended rows, the index on time alone
-    would be read to its end.
     """
     waiting = f"t.queue = q.name AND t.status IN {WAITING}"
     unpublished = f"{waiting} AND t.published_at IS NULL"
@@ -107,21 +105,21 @@ def _queues_sql() -> str:
     FROM unnest(%(queues)s::text[]) AS q (name)
     CROSS JOIN LATERAL (
         WITH RECURSIVE p (priority) AS (
-            SELECT min(t.priority) FROM taskruns_taskrun t WHERE {unpublished}
+            SELECT min(t.priority) FROM taskruns_liverun t WHERE {unpublished}
             UNION ALL
-            SELECT (SELECT min(t.priority) FROM taskruns_taskrun t WHERE {unpublished} AND t.priority > p.priority)
+            SELECT (SELECT min(t.priority) FROM taskruns_liverun t WHERE {unpublished} AND t.priority > p.priority)
             FROM p WHERE p.priority IS NOT NULL
         )
         SELECT sum(n)::int AS n, min(oldest) AS oldest, min(ready) AS ready FROM (
             SELECT due.n, due.oldest, (
-                SELECT t.run_at FROM taskruns_taskrun t
+                SELECT t.run_at FROM taskruns_liverun t
                 WHERE {unpublished} AND t.priority = p.priority AND t.run_at <= now()
                     AND t.losses < {SUSPECT_AFTER} AND (t.expires_at IS NULL OR t.expires_at > now())
                 ORDER BY t.run_at LIMIT 1
             ) AS ready
             FROM p CROSS JOIN LATERAL (
                 SELECT count(*) AS n, min(run_at) AS oldest FROM (
-                    SELECT t.run_at FROM taskruns_taskrun t
+                    SELECT t.run_at FROM taskruns_liverun t
                     WHERE {unpublished} AND t.priority = p.priority AND t.run_at <= now()
                     ORDER BY t.run_at LIMIT {CAP}
                 ) due
@@ -130,24 +128,23 @@ def _queues_sql() -> str:
     ) late
     CROSS JOIN LATERAL (
         SELECT count(*) AS n, min(run_at) AS oldest FROM (
-            SELECT t.run_at FROM taskruns_taskrun t WHERE {waiting} AND t.published_at IS NOT NULL LIMIT {CAP}
+            SELECT t.run_at FROM taskruns_liverun t WHERE {waiting} AND t.published_at IS NOT NULL LIMIT {CAP}
         ) published
     ) sent
     CROSS JOIN LATERAL (
         SELECT count(*) AS n FROM (
-            SELECT FROM taskruns_taskrun t WHERE t.queue = q.name AND t.status = 'dead' LIMIT {CAP}
+            SELECT FROM taskruns_endedrun t WHERE t.queue = q.name AND t.status = 'dead' LIMIT {CAP}
         ) dead
     ) dead
     CROSS JOIN LATERAL (
         SELECT avg(extract(epoch FROM finished_at - started_at)) FILTER (WHERE status = 'succeeded') AS mean FROM (
-            SELECT t.queue, t.status, t.started_at, t.finished_at FROM taskruns_taskrun t
-            WHERE t.queue <= q.name AND t.finished_at IS NOT NULL
-            ORDER BY t.queue DESC, t.finished_at DESC LIMIT {LATEST}
-        ) latest WHERE queue = q.name
+            SELECT t.status, t.started_at, t.finished_at FROM taskruns_endedrun t
+            WHERE t.queue = q.name ORDER BY t.finished_at DESC LIMIT {LATEST}
+        ) latest
     ) ended
     LEFT JOIN (
         SELECT queue, count(*) AS n FROM (
-            SELECT queue FROM taskruns_taskrun WHERE status = 'running' ORDER BY worker_id LIMIT {CAP}
+            SELECT queue FROM taskruns_liverun WHERE status = 'running' ORDER BY worker_id LIMIT {CAP}
         ) r GROUP BY queue
     ) running ON running.queue = q.name
     LEFT JOIN (
@@ -169,6 +166,7 @@ SELECT
     ) workers),
     (SELECT json_object_agg(name, greatest(extract(epoch FROM clock_timestamp() - at), 0)) FROM taskruns_tick),
     (SELECT count(DISTINCT name) FROM taskruns_brokenschedule)::int,
+    (SELECT count(*) FROM (SELECT FROM taskruns_taskcall_default LIMIT {CAP}) stray)::int,
     (SELECT sum(numbackends) FROM pg_stat_database)::int,
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
 """
@@ -184,13 +182,14 @@ def read_ledger() -> Ledger:
         row = cursor.fetchone()
         late = lateness()
     assert row is not None
-    queues, workers, ticks, broken, connections, most = row
+    queues, workers, ticks, broken, stray, connections, most = row
     return Ledger(
         queues={one.pop("name"): QueueFigures(**one) for one in queues},
         workers=workers or {},
         tick_ages=ticks or {},
         lateness=late,
         broken_schedules=broken,
+        stray_calls=stray,
         connections=connections,
         max_connections=most,
     )

@@ -61,7 +61,7 @@ def family(run: TaskRun) -> Family:
     )
 
 
-SHOWN = ("id", "celery_id", "name", "status", "created_at", "finished_at", "retry_of_id", "headers", "children")
+SHOWN = ("id", "celery_id", "name", "status", "created_at", "finished_at", "retry_of_id", "children")
 
 
 def _newest(celery_ids: Iterable[str]) -> dict[str, TaskRun]:
@@ -98,14 +98,14 @@ def _called_by(run: TaskRun) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT celery_id FROM (
-                SELECT id, celery_id, headers FROM taskruns_taskrun WHERE id >= %s AND id < %s
-                ORDER BY id LIMIT {LOOKED_THROUGH}
+            SELECT id FROM (
+                SELECT id, headers FROM taskruns_taskcall WHERE id >= %s AND id < %s ORDER BY id LIMIT {LOOKED_THROUGH}
             ) meanwhile WHERE strpos(headers, %s) > 0 ORDER BY id LIMIT {MOST}
             """,
             [uuid7_at(run.created_at), uuid7_at(end), f'"parent_id": {json.dumps(run.celery_id)}'],
         )
-        return [row[0] for row in cursor.fetchall()]
+        keys = [row[0] for row in cursor.fetchall()]
+    return list(TaskRun.objects.filter(pk__in=keys).order_by("pk").values_list("celery_id", flat=True))
 
 
 def _tree(run: TaskRun, calls: list[str]) -> tuple[Node, bool]:

@@ -10,6 +10,7 @@ import datetime
 
 from django.db import connection
 
+from pressroom.conf import declared_queues
 from pressroom.monitoring.queue_stats import CAP
 
 SAMPLE = 500
@@ -33,7 +34,7 @@ def dead_groups() -> list[DeadGroup]:
         cursor.execute(
             f"""
             SELECT queue, name, error_type, count(*) FROM (
-                SELECT queue, name, error_type FROM taskruns_taskrun WHERE status = 'dead'
+                SELECT queue, name, error_type FROM taskruns_endedrun WHERE status = 'dead'
                 ORDER BY id DESC LIMIT {CAP}
             ) dead GROUP BY queue, name, error_type ORDER BY count(*) DESC, name, error_type
             """
@@ -57,18 +58,20 @@ class Minute:
 
 def last_hour() -> list[Minute]:
     """Return the last 60 minutes, oldest first. The last minute is not over yet."""
-    ended = "FROM taskruns_taskrun WHERE finished_at >="
+    # The index begins with the queue, so each statement asks for each queue by itself.
+    queues = list(declared_queues())
     with connection.cursor() as cursor:
         cursor.execute("SELECT date_trunc('minute', now())")
         now: datetime.datetime = cursor.fetchall()[0][0]
         minutes = [now - datetime.timedelta(minutes=minute) for minute in reversed(range(MINUTES))]
         cursor.execute(
-            f"""
+            """
             SELECT date_bin('1 minute', finished_at, %s), count(*) FILTER (WHERE status = 'succeeded'),
                 count(*) FILTER (WHERE status = 'dead')
-            {ended} %s GROUP BY 1
+            FROM unnest(%s::text[]) q (name) JOIN taskruns_endedrun ON queue = q.name WHERE finished_at >= %s
+            GROUP BY 1
             """,
-            [minutes[0], minutes[0]],
+            [minutes[0], queues, minutes[0]],
         )
         counts = {at: (succeeded, dead) for at, succeeded, dead in cursor.fetchall()}
         cursor.execute(
@@ -78,13 +81,16 @@ def last_hour() -> list[Minute]:
                 SELECT percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (
                     ORDER BY extract(epoch FROM started_at - run_at)::float) AS waits
                 FROM (
-                    SELECT started_at, run_at {ended} m.at AND finished_at < m.at + interval '1 minute'
-                        AND status IN ('succeeded', 'dead') AND started_at >= run_at
-                    ORDER BY finished_at LIMIT {SAMPLE}
+                    SELECT ended.* FROM unnest(%s::text[]) q (name) CROSS JOIN LATERAL (
+                        SELECT started_at, run_at, finished_at FROM taskruns_endedrun
+                        WHERE queue = q.name AND finished_at >= m.at AND finished_at < m.at + interval '1 minute'
+                            AND status IN ('succeeded', 'dead') AND started_at >= run_at
+                        ORDER BY finished_at LIMIT {SAMPLE}
+                    ) ended ORDER BY finished_at LIMIT {SAMPLE}
                 ) first
             ) w
             """,
-            [minutes],
+            [minutes, queues],
         )
         waits = {at: (p50, p95) for at, p50, p95 in cursor.fetchall()}
     return [Minute(at, *counts.get(at, (0, 0)), *waits[at]) for at in minutes]

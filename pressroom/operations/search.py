@@ -1,8 +1,9 @@
 """Find runs among millions: newest first, by keyset, and never through more than LOOKED_THROUGH rows at once.
 
-An index drives the search: the one on the id, on a rare status or on the task's name, else the primary key, which is
-ordered by time. All other conditions filter the rows that the index returns. If too few rows remain to fill a page, the
-page says how far back the search has looked, and the next page continues from there.
+Live and ended runs are looked through side by side. An index drives each: the one on a rare status or on the name of an
+ended run, else the primary key, which is ordered by time. All other conditions filter the rows that the index returns.
+If too few rows remain to fill a page, the page says how far back the search has looked, and the next page continues
+from there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from django.db import connection
 
-from pressroom.models import NOTABLE, Status, TaskRun
+from pressroom.models import LIVE, NOTABLE, Status, TaskRun
 from pressroom.uuid7 import uuid7_at
 
 PAGE = 50
@@ -51,8 +52,11 @@ class Page:
     """How far back the search has looked, if there may be more."""
 
 
-COLUMNS = """id, name, queue, status, attempt, created_at, started_at, finished_at, cancel_requested_at,
-    error_type, left(error, 300) AS error, left(body, 300) AS body"""
+COLUMNS = """id, name, queue, status, attempt, created_at, started_at, cancel_requested_at, error_type,
+    left(error, 300) AS error"""
+TABLES = {"taskruns_liverun": "NULL::timestamptz AS finished_at", "taskruns_endedrun": "finished_at"}
+"""Where runs are, and their time of end."""
+LIVE_TABLE = "taskruns_liverun"
 
 
 def find(wanted: Wanted, limit: int = PAGE) -> Page:
@@ -61,59 +65,92 @@ def find(wanted: Wanted, limit: int = PAGE) -> Page:
         known = _by_key(wanted)
         if known:
             return Page(known, None)
-    driving, driven_by = _driving(wanted)
+    searches = [_Search(table, wanted) for table in _tables(wanted)]
+    end = max((last for search in searches if (last := search.end())), default=None)
     filters, values = _filters(wanted)
-    where = " AND ".join(driving) or "true"
-    inner = f"SELECT * FROM taskruns_taskrun WHERE {where} ORDER BY id DESC LIMIT {LOOKED_THROUGH}"
-    if wanted.status == Status.RUNNING:
-        # There are only as many running rows as slots. Without ORDER BY, Postgres reads them from their small index.
-        inner = f"SELECT * FROM taskruns_taskrun WHERE {where} LIMIT {LOOKED_THROUGH}"
+    of_message, of_values = _message_filters(wanted)
+    looked = " UNION ALL ".join(f"({search.statement})" for search in searches)
+    looked_values = [value for search in searches for value in search.values]
+    if end is not None:
+        # Of another table's runs, older ones were looked at: the next page has those.
+        filters, values = [*filters, "id >= %s"], [*values, end]
+    rows = f"SELECT * FROM ({looked}) looked WHERE {' AND '.join(filters) or 'true'} ORDER BY id DESC"
+    if not of_message:
+        rows += " LIMIT %s"
+        values = [*values, limit + 1]
     found = list(
         TaskRun.objects.raw(
             f"""
-            WITH looked AS ({inner})
-            SELECT {COLUMNS} FROM looked WHERE {" AND ".join(filters) or "true"} ORDER BY id DESC LIMIT %s
+            SELECT found.*, left(c.body, 300) AS body_head
+            FROM ({rows}) found JOIN taskruns_taskcall c ON c.id = found.id
+            WHERE {" AND ".join(of_message) or "true"} ORDER BY found.id DESC LIMIT %s
             """,
-            [*driven_by, *values, limit + 1],
+            [*looked_values, *values, *of_values, limit + 1],
         )
     )
     if len(found) > limit:
         return Page(found[:limit], found[limit - 1].pk)
-    end = _end(where, driven_by)
     return Page(found, end, None if end is None else _made_at(end))
 
 
-def _driving(wanted: Wanted) -> tuple[list[str], list[Any]]:
-    conditions: list[str] = []
-    values: list[Any] = []
-    if wanted.status in NOTABLE or wanted.status == Status.RUNNING:
-        # A literal, because the plan of a prepared statement cannot use the partial index with a parameter.
-        conditions.append(f"status = '{Status(wanted.status).value}'")
-    elif len(wanted.names) == 1:
-        conditions.append("name = %s")
-        values.append(wanted.names[0])
-    for condition, value in (
-        ("id < %s", wanted.before),
-        ("id >= %s", wanted.since and uuid7_at(wanted.since)),
-        ("id < %s", wanted.until and uuid7_at(wanted.until)),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values.append(value)
-    return conditions, values
+def _tables(wanted: Wanted) -> list[str]:
+    return [table for table in TABLES if not wanted.status or (wanted.status in LIVE) == (table == LIVE_TABLE)]
+
+
+class _Search:
+    """The rows of one table that a search looks at."""
+
+    def __init__(self, table: str, wanted: Wanted) -> None:
+        conditions: list[str] = []
+        self.values: list[Any] = []
+        if wanted.status in NOTABLE or wanted.status == Status.RUNNING:
+            # A literal, because the plan of a prepared statement cannot use the partial index with a parameter.
+            conditions.append(f"status = '{Status(wanted.status).value}'")
+        elif len(wanted.names) == 1 and table != LIVE_TABLE:
+            conditions.append("name = %s")
+            self.values.append(wanted.names[0])
+        for condition, value in (
+            ("id < %s", wanted.before),
+            ("id >= %s", wanted.since and uuid7_at(wanted.since)),
+            ("id < %s", wanted.until and uuid7_at(wanted.until)),
+        ):
+            if value is not None:
+                conditions.append(condition)
+                self.values.append(value)
+        self._from = f"FROM {table} WHERE {' AND '.join(conditions) or 'true'}"
+        # There are only as many running rows as slots. Without ORDER BY, Postgres reads them from their small index.
+        order = "" if wanted.status == Status.RUNNING else "ORDER BY id DESC"
+        self.statement = f"SELECT {COLUMNS}, {TABLES[table]} {self._from} {order} LIMIT {LOOKED_THROUGH}"
+
+    def end(self) -> uuid.UUID | None:
+        """Return the last run that the search looks at, or None if it looks at all of them."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT id {self._from} ORDER BY id DESC OFFSET {LOOKED_THROUGH - 1} LIMIT 1", self.values)
+            row = cursor.fetchone()
+        return row[0] if row else None
 
 
 def _filters(wanted: Wanted) -> tuple[list[str], list[Any]]:
-    text = json.dumps(wanted.text)[1:-1]
     given: list[tuple[str, Any]] = [
         ("name = ANY(%s)", list(wanted.names)),
         ("queue = %s", wanted.queue),
         ("status = %s", wanted.status),
         ("error_type = %s", wanted.error_type),
+    ]
+    return _chosen(given)
+
+
+def _message_filters(wanted: Wanted) -> tuple[list[str], list[Any]]:
+    text = json.dumps(wanted.text)[1:-1]
+    given: list[tuple[str, Any]] = [
         # `text` is escaped as in the stored JSON, where everything except ASCII is escaped.
         ("body ILIKE %s", text and f"%{_escaped(text)}%"),
         ("headers LIKE %s", wanted.key and f'%"request_id": "{_escaped(json.dumps(wanted.key)[1:-1])}"%'),
     ]
+    return _chosen(given)
+
+
+def _chosen(given: list[tuple[str, Any]]) -> tuple[list[str], list[Any]]:
     chosen = [(condition, value) for condition, value in given if value]
     return [condition for condition, _ in chosen], [value for _, value in chosen]
 
@@ -129,21 +166,14 @@ def _by_key(wanted: Wanted) -> list[TaskRun]:
         key = None
     return list(
         TaskRun.objects.raw(
-            f"SELECT {COLUMNS} FROM taskruns_taskrun WHERE id = %s OR celery_id = %s ORDER BY id DESC LIMIT %s",
+            f"""
+            SELECT t.*, left(c.body, 300) AS body_head
+            FROM (SELECT {COLUMNS}, finished_at FROM taskruns_taskrun WHERE id = %s OR celery_id = %s) t
+            JOIN taskruns_taskcall c ON c.id = t.id ORDER BY t.id DESC LIMIT %s
+            """,
             [key, wanted.key, PAGE],
         )
     )
-
-
-def _end(where: str, values: list[Any]) -> uuid.UUID | None:
-    """Return the last run that the search looked at, or None if it looked at all of them."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT id FROM taskruns_taskrun WHERE {where} ORDER BY id DESC OFFSET {LOOKED_THROUGH - 1} LIMIT 1",
-            values,
-        )
-        row = cursor.fetchone()
-    return row[0] if row else None
 
 
 def _made_at(key: uuid.UUID) -> datetime.datetime:

@@ -53,7 +53,7 @@ def unpublish(run_ids: Iterable[uuid.UUID]) -> int:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE taskruns_taskrun SET published_at = NULL WHERE id = ANY(%s) AND status IN {WAITING}",
+            f"UPDATE taskruns_liverun SET published_at = NULL WHERE id = ANY(%s) AND status IN {WAITING}",
             [list(run_ids)],
         )
         return int(cursor.rowcount)
@@ -64,7 +64,7 @@ def unclaimed(older_than: float) -> dict[str, set[uuid.UUID]]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT queue, array_agg(id) FROM taskruns_taskrun
+            SELECT queue, array_agg(id) FROM taskruns_liverun
             WHERE status IN {WAITING} AND published_at < clock_timestamp() - make_interval(secs => %s)
             GROUP BY queue
             """,
@@ -81,7 +81,7 @@ def taken_by_the_dead(run_ids: Iterable[uuid.UUID]) -> set[uuid.UUID]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT t.id FROM taskruns_taskrun t
+            SELECT t.id FROM taskruns_liverun t
             WHERE t.id = ANY(%s) AND EXISTS (
                 SELECT 1 FROM taskruns_worker w
                 WHERE w.lost AND w.dead_at >= t.published_at AND w.queues @> to_jsonb(t.queue)

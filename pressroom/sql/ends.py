@@ -1,6 +1,6 @@
 """The statements that end an attempt or a run. Only `pressroom.execution` calls them: it also informs Celery.
 
-Each function runs one statement on the default connection, in the caller's transaction if there is one. The functions
+The functions run on the default connection; call those that end more than one way in a transaction. The functions
 that take a claim write nothing if that claim is no longer held.
 """
 
@@ -12,18 +12,11 @@ import uuid
 from django.db import connection
 
 from pressroom.sql import runs
-from pressroom.sql.runs import (
-    ENDED_COLUMNS,
-    WAITING,
-    Claim,
-    Failure,
-    Message,
-    SettledRun,
-    rows_ended,
-)
+from pressroom.sql.runs import WAITING, Claim, Failure, Message, SettledRun
 
 MOST_AT_ONCE = 1_000
 """Runs that one `expire` ends at most."""
+_HELD = "t.id = %s AND t.claim = %s AND t.status = 'running'"
 _MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %s))"
 
 
@@ -39,7 +32,8 @@ def ignore(claim: Claim) -> bool:
 
     A run whose cancellation was requested is not ended either.
     """
-    return runs.update_held("status = 'replaced', finished_at = clock_timestamp()", [], claim, unless_cancelled=True)
+    where = f"{_HELD} AND t.cancel_requested_at IS NULL"
+    return bool(runs.end("replaced", where, [claim.run_id, claim.token]))
 
 
 def reschedule(claim: Claim, message: Message, failure: Failure | None, result: str | None = None) -> bool:
@@ -47,40 +41,52 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None, result: 
 
     With ``failure`` it is a retry. ``result`` is the error that caused the retry, as the result backend stores it.
     """
-    return runs.update_held(
-        f"""status = %s, name = %s, queue = %s, priority = %s, headers = %s, body = %s, properties = %s,
-            run_at = {_MOMENT}, expires_at = {_MOMENT}, published_at = NULL, misses = 0, result = %s,
-            error_type = %s, error = %s, traceback = %s""",
-        [
-            "retrying" if failure else "queued",
-            message.name,
-            message.queue,
-            message.priority,
-            message.headers,
-            message.body,
-            message.properties,
-            message.eta,
-            message.countdown or 0.0,
-            message.expires,
-            message.expires_in,
-            result if failure else None,
-            *dataclasses.astuple(failure or Failure("", "", "")),
-        ],
-        claim,
-        attempt=("retried", failure) if failure else None,
-        unless_cancelled=True,
-    )
+    values = [
+        "retrying" if failure else "queued",
+        message.name,
+        message.queue,
+        message.priority,
+        message.eta,
+        message.countdown or 0.0,
+        message.expires,
+        message.expires_in,
+        result if failure else None,
+        *dataclasses.astuple(failure or Failure("", "", "")),
+        claim.run_id,
+        claim.token,
+        message.headers,
+        message.body,
+        message.properties,
+        claim.run_id,
+    ]
+    noted, attempt = "", []
+    if failure is not None:
+        noted, attempt = f", noted AS ({runs.ATTEMPT_RECORD})", ["retried", *dataclasses.astuple(failure)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH changed AS (
+                UPDATE taskruns_liverun t SET status = %s, name = %s, queue = %s, priority = %s, run_at = {_MOMENT},
+                    expires_at = {_MOMENT}, published_at = NULL, misses = 0, result = %s, error_type = %s, error = %s,
+                    traceback = %s
+                WHERE {_HELD} AND t.cancel_requested_at IS NULL
+                RETURNING id, attempt, worker_id, started_at
+            ),
+            called AS (
+                UPDATE taskruns_taskcall c SET headers = %s, body = %s, properties = %s
+                FROM changed WHERE c.id = changed.id AND c.id = %s
+            ){noted}
+            SELECT 1 FROM changed
+            """,
+            [*values, *attempt],
+        )
+        return cursor.fetchone() is not None
 
 
 def fail(claim: Claim, failure: Failure, result: str | None, children: str | None = None) -> bool:
     """End a run as a dead letter. Returns False if the claim is no longer held."""
-    return runs.update_held(
-        """status = 'dead', result = %s, children = %s, finished_at = clock_timestamp(),
-           error_type = %s, error = %s, traceback = %s""",
-        [result, children, *dataclasses.astuple(failure)],
-        claim,
-        attempt=("failed", failure),
-    )
+    outcome = {"result": result, "children": children} | dataclasses.asdict(failure)
+    return bool(runs.end("dead", _HELD, [claim.run_id, claim.token], "failed", **outcome))
 
 
 def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[SettledRun]:
@@ -89,59 +95,40 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
     ``limit`` seconds after the first worker did not know it, the run becomes a dead letter. Returns an empty list if
     the run no longer waits.
     """
-    return rows_ended(
-        f"""
-        WITH old AS (
-            SELECT id, coalesce(unknown_since, clock_timestamp()) AS since FROM taskruns_taskrun
-            WHERE id = %s AND status IN {WAITING} AND run_at <= clock_timestamp() FOR UPDATE
-        ),
-        due AS (SELECT id, since, since + make_interval(secs => %s) <= clock_timestamp() AS over FROM old)
-        UPDATE taskruns_taskrun t
-        SET unknown_since = due.since, published_at = NULL, error_type = %s, error = %s, traceback = %s,
-            status = CASE WHEN due.over THEN 'dead' ELSE t.status END,
-            finished_at = CASE WHEN due.over THEN clock_timestamp() END, result = CASE WHEN due.over THEN %s END,
-            run_at = CASE WHEN due.over THEN t.run_at ELSE clock_timestamp() + make_interval(secs => %s) END
-        FROM due WHERE t.id = due.id
-        RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status
-        """,
-        [run_id, limit, *dataclasses.astuple(failure), result, pause],
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE taskruns_liverun
+            SET unknown_since = coalesce(unknown_since, clock_timestamp()), published_at = NULL,
+                error_type = %s, error = %s, traceback = %s, run_at = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s AND status IN {WAITING} AND run_at <= clock_timestamp()
+            RETURNING unknown_since + make_interval(secs => %s) <= clock_timestamp()
+            """,
+            [*dataclasses.astuple(failure), pause, run_id, limit],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return []
+    if row[0]:
+        return runs.end("dead", f"t.id = %s AND t.status IN {WAITING}", [run_id], result=result)
+    return [runs.as_ended(run_id)]
 
 
 def cancel_waiting(run_id: uuid.UUID) -> list[SettledRun]:
     """Cancel a run that waits. Returns an empty list if it does not wait."""
-    return rows_ended(
-        f"""
-        UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
-        WHERE id = %s AND status IN {WAITING} RETURNING {ENDED_COLUMNS}
-        """,
-        [run_id],
-    )
+    return runs.end("cancelled", f"t.id = %s AND t.status IN {WAITING}", [run_id])
 
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[SettledRun]:
     """End the run under this claim as cancelled, after the worker stopped its attempt."""
-    requested = "AND cancel_requested_at IS NOT NULL" if only_if_requested else ""
-    return rows_ended(
-        f"""
-        UPDATE taskruns_taskrun SET status = 'cancelled', finished_at = clock_timestamp()
-        WHERE id = %s AND claim = %s AND status = 'running' {requested}
-        RETURNING {ENDED_COLUMNS}
-        """,
-        [run_id, token],
-    )
+    requested = " AND t.cancel_requested_at IS NOT NULL" if only_if_requested else ""
+    return runs.end("cancelled", _HELD + requested, [run_id, token])
 
 
 def expire() -> list[SettledRun]:
     """End waiting runs that are past their expiry as expired, up to MOST_AT_ONCE: Celery is informed of each."""
-    return rows_ended(
-        f"""
-        UPDATE taskruns_taskrun SET status = 'expired', finished_at = clock_timestamp()
-        WHERE id IN (
-            SELECT id FROM taskruns_taskrun WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
-            LIMIT {MOST_AT_ONCE} FOR UPDATE SKIP LOCKED
-        )
-        RETURNING {ENDED_COLUMNS}
-        """,
-        [],
-    )
+    past = f"""t.id IN (
+        SELECT id FROM taskruns_liverun WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
+        LIMIT {MOST_AT_ONCE} FOR UPDATE SKIP LOCKED
+    )"""
+    return runs.end("expired", past, [])

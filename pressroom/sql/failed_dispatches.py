@@ -9,15 +9,16 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Collection
+from typing import Any
 
-from pressroom.sql.runs import ENDED_COLUMNS, WAITING, Failure, SettledRun, max_attempts_of_queues, rows_ended
+from django.db import connection
+
+from pressroom.sql.runs import WAITING, Failure, SettledRun, as_ended, end, max_attempts_of_queues
 
 FREE = 2
 """Misses that do not count as a loss: a worker may die, or Redis lose its data, just as it takes a message."""
 MOST_REFUSED = 5
 """Dispatches that Redis refuses before the run becomes a dead letter. The pause before each next one is longer."""
-
-_ENDED_COLUMNS_OF_T = ", ".join(f"t.{column}" for column in ENDED_COLUMNS.split(", "))
 
 
 def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None = None) -> list[SettledRun]:
@@ -28,31 +29,24 @@ def missed(run_ids: Collection[uuid.UUID], failure: Failure, attempt: int | None
     that was claimed since is left alone.
     """
     limits, limit_values = max_attempts_of_queues()
-    return rows_ended(
+    return _counted(
         f"""
         WITH limits (queue, max_attempts) AS (VALUES {limits}),
         counted AS (
             SELECT t.id, t.misses >= {FREE} AS costs,
-                t.misses >= {FREE} AND t.losses + 1 >= l.max_attempts AS dead
-            FROM taskruns_taskrun t LEFT JOIN limits l ON l.queue = t.queue
+                t.misses >= {FREE} AND t.losses + 1 >= l.max_attempts AS is_dead
+            FROM taskruns_liverun t LEFT JOIN limits l ON l.queue = t.queue
             WHERE t.id = ANY(%s) AND t.status IN {WAITING} AND t.published_at IS NOT NULL
               AND t.attempt = coalesce(%s, t.attempt)
             FOR UPDATE OF t
         )
-        UPDATE taskruns_taskrun t
+        UPDATE taskruns_liverun t
         SET published_at = NULL, misses = t.misses + 1, losses = t.losses + counted.costs::int,
-            status = CASE WHEN counted.dead THEN 'dead' ELSE t.status END,
-            finished_at = CASE WHEN counted.dead THEN clock_timestamp() END,
             error_type = %s, error = %s, traceback = %s
         FROM counted WHERE t.id = counted.id
-        RETURNING {_ENDED_COLUMNS_OF_T}
+        RETURNING t.id, coalesce(counted.is_dead, false)
         """,
-        [
-            *limit_values,
-            list(run_ids),
-            attempt,
-            *dataclasses.astuple(failure),
-        ],
+        [*limit_values, list(run_ids), attempt, *dataclasses.astuple(failure)],
     )
 
 
@@ -61,23 +55,26 @@ def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[SettledRu
 
     If ``counts``, this is a miss. After MOST_REFUSED of them the run becomes a dead letter.
     """
-    return rows_ended(
+    return _counted(
         f"""
-        WITH old AS (
-            SELECT id, misses + %s::int AS misses, misses + %s::int >= {MOST_REFUSED} AS over
-            FROM taskruns_taskrun WHERE id = %s AND status IN {WAITING} FOR UPDATE
-        )
-        UPDATE taskruns_taskrun t
-        SET published_at = NULL, misses = old.misses, error_type = %s, error = %s, traceback = %s,
-            status = CASE WHEN old.over THEN 'dead' ELSE t.status END,
-            finished_at = CASE WHEN old.over THEN clock_timestamp() END,
-            run_at = CASE WHEN old.over THEN t.run_at
-                ELSE clock_timestamp() + make_interval(secs => 0.5 * 2 ^ least(old.misses, 5)) END
-        FROM old WHERE t.id = old.id
-        RETURNING {_ENDED_COLUMNS_OF_T}
+        UPDATE taskruns_liverun t
+        SET published_at = NULL, misses = t.misses + %s::int, error_type = %s, error = %s, traceback = %s,
+            run_at = clock_timestamp() + make_interval(secs => 0.5 * 2 ^ least(t.misses + %s::int, 5))
+        WHERE t.id = %s AND t.status IN {WAITING}
+        RETURNING t.id, t.misses >= {MOST_REFUSED}
         """,
-        [counts, counts, run_id, *dataclasses.astuple(failure)],
+        [counts, *dataclasses.astuple(failure), counts, run_id],
     )
+
+
+def _counted(statement: str, values: list[Any]) -> list[SettledRun]:
+    """Run a statement that returns waiting runs and whether each is dead. Ends those. Returns all."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        rows = cursor.fetchall()
+    dead = [run_id for run_id, is_dead in rows if is_dead]
+    ended = end("dead", "t.id = ANY(%s)", [dead]) if dead else []
+    return [*ended, *(as_ended(run_id) for run_id, is_dead in rows if not is_dead)]
 
 
 def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[SettledRun]:
@@ -85,12 +82,10 @@ def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int 
 
     ``attempt``: see `missed`.
     """
-    return rows_ended(
-        f"""
-        UPDATE taskruns_taskrun SET status = 'dead', finished_at = clock_timestamp(), result = %s,
-            error_type = %s, error = %s, traceback = %s
-        WHERE id = %s AND status IN {WAITING} AND attempt = coalesce(%s, attempt)
-        RETURNING {ENDED_COLUMNS}
-        """,
-        [result, *dataclasses.astuple(failure), run_id, attempt],
+    return end(
+        "dead",
+        f"t.id = %s AND t.status IN {WAITING} AND t.attempt = coalesce(%s, t.attempt)",
+        [run_id, attempt],
+        result=result,
+        **dataclasses.asdict(failure),
     )

@@ -6,15 +6,9 @@ import dataclasses
 import uuid
 from typing import Any
 
-from pressroom.sql.runs import (
-    ATTEMPT_RECORD,
-    ENDED_COLUMNS,
-    LOST,
-    Failure,
-    SettledRun,
-    max_attempts_of_queues,
-    rows_ended,
-)
+from django.db import connection
+
+from pressroom.sql.runs import ATTEMPT_RECORD, LOST, Failure, SettledRun, as_ended, end, max_attempts_of_queues
 
 
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
@@ -40,31 +34,31 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
     ``run_at`` stays, so that a lost run does not wait behind the runs that came after it.
     """
     limits, limit_values = max_attempts_of_queues()
-    return rows_ended(
-        f"""
-        WITH limits (queue, max_attempts) AS (VALUES {limits}),
-        gone AS (
-            SELECT t.id, t.losses + 1 >= l.max_attempts AS dead, t.cancel_requested_at IS NOT NULL AS cancelled
-            FROM taskruns_taskrun t LEFT JOIN limits l ON l.queue = t.queue
-            WHERE t.status = 'running' AND {where} FOR UPDATE OF t {locked}
-        ),
-        changed AS (
-            UPDATE taskruns_taskrun t
-            SET losses = losses + 1, claim = NULL, published_at = NULL,
-                status = CASE WHEN gone.cancelled THEN 'cancelled' WHEN gone.dead THEN 'dead' ELSE 'queued' END,
-                finished_at = CASE WHEN gone.cancelled OR gone.dead THEN clock_timestamp() END,
-                error_type = %s, error = %s, traceback = %s
-            FROM gone WHERE t.id = gone.id
-            RETURNING t.id, t.celery_id, t.name, t.headers, t.body, t.status, t.attempt, t.worker_id, t.started_at
-        ),
-        noted AS ({ATTEMPT_RECORD})
-        SELECT {ENDED_COLUMNS} FROM changed
-        """,
-        [
-            *limit_values,
-            *values,
-            *dataclasses.astuple(failure),
-            "lost",
-            *dataclasses.astuple(failure),
-        ],
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            WITH limits (queue, max_attempts) AS (VALUES {limits}),
+            gone AS (
+                SELECT t.id, CASE WHEN t.cancel_requested_at IS NOT NULL THEN 'cancelled'
+                    WHEN t.losses + 1 >= l.max_attempts THEN 'dead' ELSE 'queued' END AS status
+                FROM taskruns_liverun t LEFT JOIN limits l ON l.queue = t.queue
+                WHERE t.status = 'running' AND {where} FOR UPDATE OF t {locked}
+            ),
+            changed AS (
+                UPDATE taskruns_liverun t
+                SET losses = losses + 1, claim = NULL, published_at = NULL, status = 'queued',
+                    error_type = %s, error = %s, traceback = %s
+                FROM gone WHERE t.id = gone.id
+                RETURNING t.id, t.attempt, t.worker_id, t.started_at, gone.status
+            ),
+            noted AS ({ATTEMPT_RECORD})
+            SELECT id, status FROM changed
+            """,
+            [*limit_values, *values, *dataclasses.astuple(failure), "lost", *dataclasses.astuple(failure)],
+        )
+        rows = cursor.fetchall()
+    lost: list[SettledRun] = []
+    for status in ("cancelled", "dead"):
+        if ids := [run_id for run_id, now in rows if now == status]:
+            lost += end(status, "t.id = ANY(%s)", [ids])
+    return [*lost, *(as_ended(run_id) for run_id, now in rows if now == "queued")]

@@ -21,7 +21,6 @@ from pressroom.uuid7 import uuid7
 
 # Literals, not parameters: from a literal Postgres can prove that a partial index applies.
 WAITING = "('queued','retrying')"
-LIVE = "('queued','retrying','running')"
 
 
 class DuplicateTaskIdError(ValueError):
@@ -148,34 +147,6 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | No
     return None if row is None else Claim(run_id, token, *row)
 
 
-def update_held(
-    assignments: str,
-    values: list[Any],
-    claim: Claim,
-    attempt: tuple[str, Failure] | None = None,
-    unless_cancelled: bool = False,
-) -> bool:
-    """Update the run under a claim, if it is still held, and record its attempt in the same statement.
-
-    ``attempt`` is the outcome and the failure to record, if any. With ``unless_cancelled`` a run whose cancellation was
-    requested stays as it is. Returns whether the row was updated.
-    """
-    update = f"UPDATE taskruns_taskrun SET {assignments} WHERE id = %s AND claim = %s AND status = 'running'"
-    if unless_cancelled:
-        update += " AND cancel_requested_at IS NULL"
-    values = [*values, claim.run_id, claim.token]
-    with connection.cursor() as cursor:
-        if attempt is None:
-            cursor.execute(update, values)
-        else:
-            outcome, failure = attempt
-            cursor.execute(
-                f"WITH changed AS ({update} RETURNING id, attempt, worker_id, started_at) {ATTEMPT_RECORD}",
-                [*values, outcome, *dataclasses.astuple(failure)],
-            )
-        return bool(cursor.rowcount)
-
-
 # Records an attempt that did not succeed. The statement around it has to define a CTE named `changed`.
 ATTEMPT_RECORD = """
 INSERT INTO taskruns_taskattempt (run_id, number, outcome, worker_name, started_at, finished_at,
@@ -199,7 +170,43 @@ class SettledRun:
     status: str
 
 
-ENDED_COLUMNS = "id, celery_id, name, headers, body, status"
+_COLUMNS = """id, celery_id, name, queue, priority, owner_id, created_at, run_at, expires_at, published_at, started_at,
+    attempt, losses, misses, unknown_since, claim, worker_id, cancel_requested_at, retry_of_id, progress_current,
+    progress_total, progress_message"""
+_OUTCOME = ("result", "children", "error_type", "error", "traceback")
+
+
+def end(
+    status: str,
+    where: str,
+    values: Sequence[Any],
+    attempt: str = "",
+    **outcome: str | None,
+) -> list[SettledRun]:
+    """Move the live runs that match ``where`` to those that have ended, with ``status``. Returns them.
+
+    ``outcome`` gives the result, children, error_type, error and traceback; what it leaves out stays as it is.
+    ``attempt`` is the outcome of the last attempt, to be recorded with it in the same statement.
+    """
+    kept = {"children": "NULL"}
+    columns = ", ".join("%s" if name in outcome else kept.get(name, name) for name in _OUTCOME)
+    record, recorded = "", []
+    if attempt:
+        record = f"noted AS ({ATTEMPT_RECORD}),"
+        recorded = [attempt, outcome["error_type"], outcome["error"], outcome["traceback"]]
+    return settled_runs(
+        f"""
+        WITH changed AS (DELETE FROM taskruns_liverun t WHERE {where} RETURNING t.*), {record}
+        ended AS (
+            INSERT INTO taskruns_endedrun (status, finished_at, {_COLUMNS}, {", ".join(_OUTCOME)})
+            SELECT %s, clock_timestamp(), {_COLUMNS}, {columns} FROM changed
+            RETURNING id, celery_id, name, status
+        )
+        SELECT e.id, e.celery_id, e.name, c.headers, c.body, e.status
+        FROM ended e JOIN taskruns_taskcall c ON c.id = e.id
+        """,
+        [*values, *recorded, status, *(outcome[name] for name in _OUTCOME if name in outcome)],
+    )
 
 
 def max_attempts_of_queues() -> tuple[str, list[Any]]:
@@ -209,8 +216,8 @@ def max_attempts_of_queues() -> tuple[str, list[Any]]:
     return rows, [value for queue in queues for value in (queue.name, queue.max_attempts)]
 
 
-def rows_ended(statement: str, values: list[Any]) -> list[SettledRun]:
-    """Run a statement that ends runs and returns their ENDED_COLUMNS. Returns the runs that it ended."""
+def settled_runs(statement: str, values: list[Any]) -> list[SettledRun]:
+    """Run a statement that returns the columns of SettledRun. Returns its runs."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return [SettledRun(*row) for row in cursor.fetchall()]
@@ -218,7 +225,13 @@ def rows_ended(statement: str, values: list[Any]) -> list[SettledRun]:
 
 def as_ended(run_id: uuid.UUID) -> SettledRun:
     """Return what Celery needs to know of a run."""
-    return rows_ended(f"SELECT {ENDED_COLUMNS} FROM taskruns_taskrun WHERE id = %s", [run_id])[0]
+    return settled_runs(
+        """
+        SELECT t.id, t.celery_id, t.name, c.headers, c.body, t.status
+        FROM taskruns_taskrun t JOIN taskruns_taskcall c ON c.id = t.id WHERE t.id = %s AND c.id = %s
+        """,
+        [run_id, run_id],
+    )[0]
 
 
 def ended(claim: Claim) -> bool:
@@ -256,23 +269,28 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
     new_id = uuid7()
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""
-            INSERT INTO taskruns_taskrun (id, celery_id, name, queue, priority, owner_id, status, headers, body,
-                properties, created_at, run_at, attempt, losses, retry_of_id, progress_message, error_type, error,
-                traceback)
-            SELECT %s, celery_id, name, queue, priority, owner_id, 'queued', headers, body, properties,
-                clock_timestamp(), clock_timestamp(), 0, 0, id, '', '', '', ''
-            FROM taskruns_taskrun WHERE id = %s AND status IN ('dead', 'cancelled', 'expired')
-            ON CONFLICT (celery_id) WHERE status IN {LIVE} DO NOTHING RETURNING id
+            """
+            WITH old AS (
+                SELECT * FROM taskruns_endedrun WHERE id = %s AND status IN ('dead', 'cancelled', 'expired')
+            ),
+            new AS (
+                INSERT INTO taskruns_liverun (id, celery_id, name, queue, priority, owner_id, status, created_at,
+                    run_at, attempt, losses, misses, retry_of_id, progress_message, error_type, error, traceback)
+                SELECT %s, celery_id, name, queue, priority, owner_id, 'queued', clock_timestamp(), clock_timestamp(),
+                    0, 0, 0, id, '', '', '', ''
+                FROM old ON CONFLICT (celery_id) DO NOTHING RETURNING id
+            )
+            INSERT INTO taskruns_taskcall (id, headers, body, properties)
+            SELECT new.id, headers, body, properties FROM new, taskruns_taskcall c WHERE c.id = %s
             """,
-            [new_id, run_id],
+            [run_id, new_id, run_id],
         )
-        if cursor.fetchone():
+        if cursor.rowcount:
             return new_id
         cursor.execute(
-            f"""
-            SELECT 1 FROM taskruns_taskrun old JOIN taskruns_taskrun live ON live.celery_id = old.celery_id
-            WHERE old.id = %s AND live.status IN {LIVE}
+            """
+            SELECT 1 FROM taskruns_endedrun old JOIN taskruns_liverun live ON live.celery_id = old.celery_id
+            WHERE old.id = %s
             """,
             [run_id],
         )
@@ -292,7 +310,7 @@ def release(
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE taskruns_taskrun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
+            UPDATE taskruns_liverun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
                 run_at = coalesce(clock_timestamp() + make_interval(secs => %s), run_at)
             WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NULL AND claim = coalesce(%s, claim)
               AND id IS DISTINCT FROM %s
@@ -304,9 +322,15 @@ def release(
 
 def progress(claim: Claim, current: int, total: int | None, message: str) -> bool:
     """Write the progress of the run under a claim. Returns False if the claim is no longer held."""
-    return update_held(
-        "progress_current = %s, progress_total = %s, progress_message = %s", [current, total, message], claim
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE taskruns_liverun SET progress_current = %s, progress_total = %s, progress_message = %s
+            WHERE id = %s AND claim = %s AND status = 'running'
+            """,
+            [current, total, message, claim.run_id, claim.token],
+        )
+        return bool(cursor.rowcount)
 
 
 def cancel_running(run_id: uuid.UUID) -> bool:
@@ -317,7 +341,7 @@ def cancel_running(run_id: uuid.UUID) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE taskruns_taskrun SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
+            UPDATE taskruns_liverun SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp())
             WHERE id = %s AND status = 'running'
             """,
             [run_id],
@@ -329,7 +353,7 @@ def is_cancel_requested(claim: Claim) -> bool:
     """Return whether the cancellation of the attempt under this claim was requested."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT 1 FROM taskruns_taskrun WHERE id = %s AND claim = %s AND cancel_requested_at IS NOT NULL",
+            "SELECT 1 FROM taskruns_liverun WHERE id = %s AND claim = %s AND cancel_requested_at IS NOT NULL",
             [claim.run_id, claim.token],
         )
         return cursor.fetchone() is not None

@@ -62,7 +62,7 @@ def claims(worker_id: int, seconds: float) -> tuple[set[uuid.UUID], set[uuid.UUI
             """
             SELECT claim, cancel_requested_at IS NOT NULL,
                 started_at < clock_timestamp() - make_interval(secs => %s)
-            FROM taskruns_taskrun WHERE worker_id = %s AND status = 'running'
+            FROM taskruns_liverun WHERE worker_id = %s AND status = 'running'
             """,
             [seconds, worker_id],
         )

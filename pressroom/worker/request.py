@@ -268,7 +268,8 @@ class LedgerRequest(CountedRequest):
             written = write(claim)
             # The slot claims other runs only after the message's own run has ended.
             lost = settle.record_lost_bundle(run["worker"], claim.token)
-            others = backlog.ended_under(claim.token, claim.run_id, time.monotonic() - self._since)
+            queue = self.delivery_info["routing_key"]
+            others = backlog.ended_under(claim.token, claim.run_id, queue, time.monotonic() - self._since)
             transaction.on_commit(lambda: self._count_others(others, lost))
             # If the child had already ended the run, or not begun it, no attempt is lost.
             status, error_type = runs.standing(claim)

@@ -131,9 +131,9 @@ def spread_over_the_hour() -> None:
             WITH moved AS (
                 SELECT id, make_interval(secs => abs(hashtext(id::text)) % 3500) AS back,
                     make_interval(secs => abs(hashtext(id::text || 'w')) % 900 / 100.0) AS wait
-                FROM taskruns_taskrun WHERE finished_at IS NOT NULL AND started_at IS NOT NULL AND queue <> 'reports'
+                FROM taskruns_endedrun WHERE started_at IS NOT NULL AND queue <> 'reports'
             )
-            UPDATE taskruns_taskrun t SET run_at = run_at - back - wait, started_at = started_at - back,
+            UPDATE taskruns_endedrun t SET run_at = run_at - back - wait, started_at = started_at - back,
                 finished_at = finished_at - back
             FROM moved WHERE moved.id = t.id
             """

@@ -44,12 +44,13 @@ def ZZZZ_set_app_current(celery_app: Any) -> Iterator[None]:  # noqa: N802 - the
     yield
     if SYSTEM == "ours":
         from django.db import connection
-        from django.utils import timezone
 
-        from pressroom.models import WAITING, TaskRun
+        from pressroom.models import WAITING, LiveRun
+        from pressroom.sql import ends
 
         # What a test left behind: the suite purges the queue, which the relay would fill again.
-        TaskRun.objects.filter(status__in=WAITING).update(status="cancelled", finished_at=timezone.now())
+        for run_id in LiveRun.objects.filter(status__in=WAITING).values_list("pk", flat=True):
+            ends.cancel_waiting(run_id)
         connection.close()
 
 

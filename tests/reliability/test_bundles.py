@@ -17,6 +17,7 @@ from app.local.servers import free_port
 from pressroom import operator_actions
 from pressroom.models import Status, TaskAttempt, TaskRun
 from tests.reliability.loads import BUNDLED, FOLLOWING, assert_once_each, call, narrow_relay, scrape
+from tests.support.ledger_rows import change_run
 from tests.support.notes import noted
 from tests.support.probes import tasks
 from tests.support.probes.ledger import done
@@ -216,9 +217,15 @@ def test_a_claim_that_nobody_has_is_lost(stack: Stack, effects: str, gate: Path,
     worker = TaskRun.objects.get(pk=runs.pk).worker_id
     orphan = TaskRun.of(tasks.effect.apply_async([effects, "orphan"], countdown=3600))
     long_ago = timezone.now() - timedelta(seconds=60)
-    TaskRun.objects.filter(pk=runs.pk).update(started_at=long_ago)
-    TaskRun.objects.filter(pk=orphan.pk).update(
-        status=Status.RUNNING, claim=uuid.uuid4(), worker_id=worker, attempt=1, started_at=long_ago, run_at=long_ago
+    change_run(runs.pk, started_at=long_ago)
+    change_run(
+        orphan.pk,
+        status=Status.RUNNING,
+        claim=uuid.uuid4(),
+        worker_id=worker,
+        attempt=1,
+        started_at=long_ago,
+        run_at=long_ago,
     )
     until(lambda: TaskRun.objects.get(pk=orphan.pk).losses == 1, "it is due again")
     assert TaskRun.objects.values_list("status", "losses", "attempt").get(pk=runs.pk) == ("running", 0, 1)

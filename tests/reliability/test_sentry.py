@@ -16,7 +16,7 @@ import structlog
 
 from app.local.servers import free_port
 from app.local.up import web as gunicorn
-from pressroom.models import Status, TaskRun
+from pressroom.models import LiveRun, Status, TaskRun
 from tests.support.probes import tasks
 from tests.support.probes.ledger import done
 from tests.support.processes import Stack
@@ -102,7 +102,7 @@ def test_a_run_whose_last_worker_vanished_is_told_by_the_relay(
     worker = stack.worker(**dsn(sentry))
     result = tasks.hold.delay(effects, "job", str(gate))
     until(lambda: tasks.noted(effects), "it runs")
-    TaskRun.objects.update(losses=4)
+    LiveRun.objects.update(losses=4)
     worker.kill()
     until(done, "it is given up")
     [event] = until(lambda: events(sentry), "it is told")

@@ -18,7 +18,7 @@ from app.accounts.models import User
 from app.local.servers import free_port
 from app.local.up import web
 from app.queues import BY_NAME
-from pressroom.models import TaskRun
+from pressroom.models import LiveRun
 from tests.support.processes import Stack
 from tests.support.waiting import until
 
@@ -38,28 +38,28 @@ COMMANDS = {
 def test_waits_for_the_schema_alive_but_not_ready(stack: Stack, tmp_path: Path, role: str) -> None:
     alive = tmp_path / "alive"
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("taskruns", "0003_autovacuum")
+    recorder.record_unapplied("taskruns", "0004_autovacuum")
     try:
-        stack.start(COMMANDS[role], "waiting: migration taskruns.0003_autovacuum not applied", ALIVE_FILE=str(alive))
+        stack.start(COMMANDS[role], "waiting: migration taskruns.0004_autovacuum not applied", ALIVE_FILE=str(alive))
         assert alive.read_text() == "starting\n"
         before = alive.stat().st_mtime_ns
         until(lambda: alive.stat().st_mtime_ns > before, "a sign of life while it waits")
     finally:
-        recorder.record_applied("taskruns", "0003_autovacuum")
+        recorder.record_applied("taskruns", "0004_autovacuum")
     until(lambda: alive.read_text() == "ready\n", "it begins")
 
 
 @pytest.mark.parametrize("role", COMMANDS)
 def test_what_waits_ends_when_told(stack: Stack, role: str) -> None:
     recorder = MigrationRecorder(connection)
-    recorder.record_unapplied("taskruns", "0003_autovacuum")
+    recorder.record_unapplied("taskruns", "0004_autovacuum")
     try:
         process = stack.start(COMMANDS[role], "waiting: migration")
         started = time.monotonic()
         assert process.stop() == 0
         assert time.monotonic() - started < 20, "less than any grace period"
     finally:
-        recorder.record_applied("taskruns", "0003_autovacuum")
+        recorder.record_applied("taskruns", "0004_autovacuum")
 
 
 def test_helm_test_finds_what_does_not_work(stack: Stack) -> None:
@@ -71,7 +71,7 @@ def test_helm_test_finds_what_does_not_work(stack: Stack) -> None:
         call_command("smoke_test", url, timeout=2.0)
     with pytest.raises(CommandError, match=r"http://127\.0\.0\.1:1: "):
         call_command("smoke_test", "http://127.0.0.1:1")
-    TaskRun.objects.all().delete()
+    LiveRun.objects.all().delete()
     stack.relay()
     stack.worker("-Q", ",".join(BY_NAME))
     told = StringIO()

@@ -26,6 +26,7 @@ from pressroom import operator_actions
 from pressroom.checks import our_tasks
 from pressroom.enqueue.ownership import owned_by
 from pressroom.models import Status, TaskRun
+from tests.support.ledger_rows import change_run
 from tests.support.probes import here
 
 pytestmark = pytest.mark.django_db
@@ -78,7 +79,7 @@ def being_made(client: APIClient, step: Callable[[TaskRun, Report], Any]) -> Wai
     """A report whose task has given its place to others, of which one is looked at."""
     waiting = report(client)
     ordered = waiting.run
-    TaskRun.objects.filter(pk=ordered.pk).update(status=Status.REPLACED)
+    change_run(ordered.pk, status=Status.REPLACED)
     with owned_by(ordered.owner):
         waiting.run = TaskRun.of(step(ordered, Report.objects.get()))
     return waiting

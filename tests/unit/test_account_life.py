@@ -19,6 +19,7 @@ from app.accounts import tasks
 from app.accounts.models import User
 from app.accounts.sign_in.limits import Limit
 from pressroom.models import TaskRun
+from tests.support.ledger_rows import change_run
 from tests.unit.conftest import client_of
 
 PASSWORD, NEW = "a-long-passphrase-1", "another-passphrase-2"
@@ -39,7 +40,7 @@ def work() -> None:
     for run in TaskRun.objects.filter(status="queued", queue="emails").order_by("id"):
         args, kwargs = run.arguments
         getattr(tasks, run.name.rpartition(".")[2]).apply(args=args, kwargs=kwargs, task_id=str(run.pk))
-        TaskRun.objects.filter(pk=run.pk).update(status="succeeded")
+        change_run(run.pk, status="succeeded")
 
 
 def links(to: str | None = None) -> list[str]:

@@ -19,7 +19,7 @@ from app.http.health import HealthMiddleware
 from pressroom.database import readiness
 from tests.support.waiting import until
 
-LAST = ("taskruns", "0003_autovacuum")
+LAST = ("taskruns", "0004_autovacuum")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_ready_once_migrated_and_from_then_on(behind: Any, monkeypatch: pytest.M
     request = RequestFactory().get("/readyz")
     answer = probe(request)
     assert answer.status_code == 503
-    assert answer.content == b"migration taskruns.0003_autovacuum not applied: `manage.py migrate`\n"
+    assert answer.content == b"migration taskruns.0004_autovacuum not applied: `manage.py migrate`\n"
     behind.save(force_insert=True)
     assert probe(request).status_code == 200
     behind.delete()
@@ -73,7 +73,7 @@ def test_waiting_ends_when_told(behind: Any, caplog: pytest.LogCaptureFixture) -
 
     assert not readiness.wait(pause)
     assert [record.message for record in caplog.records] == [
-        "waiting: migration taskruns.0003_autovacuum not applied: `manage.py migrate`"
+        "waiting: migration taskruns.0004_autovacuum not applied: `manage.py migrate`"
     ]
     behind.save(force_insert=True)
     assert readiness.wait(pause)
@@ -84,7 +84,7 @@ def test_waiting_ends_when_told(behind: Any, caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize("patience", [0.0, 60.0])
 def test_a_migration_steps_back_from_a_locked_table(patience: float) -> None:
     """Else everybody who needs the table waits behind it."""
-    call_command("migrate", "taskruns", "0002", verbosity=0)
+    call_command("migrate", "taskruns", "0003", verbosity=0)
     told = StringIO()
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other:
         other.execute("SELECT 1 FROM taskruns_taskrun")

@@ -10,6 +10,7 @@ from rest_framework.test import APIClient
 
 from pressroom.enqueue.ownership import owned_by
 from pressroom.models import TaskRun
+from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 from tests.unit.conftest import permit
 
@@ -91,7 +92,7 @@ class TestTasks:
     def test_a_dead_run_is_failed_with_its_error(self, as_author: Any, author: Any) -> None:
         with owned_by(author):
             run = TaskRun.of(tasks.effect.delay("a", "b"))
-        TaskRun.objects.filter(pk=run.pk).update(status="dead", error_type="KeyError", error="'x'", attempt=2)
+        change_run(run.pk, status="dead", error_type="KeyError", error="'x'", attempt=2)
         document = as_author.get(f"/api/tasks/{run.pk}/").json()
         assert (document["status"], document["attempts"]) == ("failed", 2)
         assert document["error"] == {"type": "KeyError", "detail": "'x'"}

@@ -57,7 +57,7 @@ def task(request: HttpRequest, pk: UUID) -> HttpResponse:
         traceback=_cut(run.traceback),
         attempts=list(run.attempts.all()[:CAP]),
         family=family(run),
-        again=run.retried_by.order_by("-id").first(),
+        again=TaskRun.objects.filter(retry_of=run.pk).order_by("-id").first(),
         log=recorded(object_id=str(run.pk))[:20],
         can_cancel=run.status in LIVE,
         can_run_again=run.status in (Status.DEAD, Status.CANCELLED, Status.EXPIRED),

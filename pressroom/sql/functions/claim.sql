@@ -13,7 +13,7 @@ BEGIN
     -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
     PERFORM set_config('synchronous_commit', 'off', true);
     RETURN QUERY
-    UPDATE taskruns_taskrun t
+    UPDATE taskruns_liverun t
     SET status = 'running', claim = token, worker_id = by_worker, started_at = clock_timestamp(),
         attempt = t.attempt + (t.claim IS DISTINCT FROM token)::int, progress_message = '', unknown_since = NULL
     WHERE t.id = run

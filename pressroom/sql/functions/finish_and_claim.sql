@@ -25,17 +25,25 @@ BEGIN
         -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
-    UPDATE taskruns_taskrun t
-    SET status = 'succeeded', result = m.result, children = m.children, error_type = '', error = '', traceback = '',
-        started_at = clock_timestamp() - make_interval(secs => m.began),
-        finished_at = clock_timestamp() - make_interval(secs => m.ended)
-    FROM unnest(ids, results, called, began, ended) AS m (id, result, children, began, ended)
-    WHERE t.id = m.id AND t.claim = token AND t.status = 'running';
+    WITH gone AS (
+        DELETE FROM taskruns_liverun t WHERE t.id = ANY(ids) AND t.claim = token AND t.status = 'running'
+        RETURNING t.*
+    )
+    INSERT INTO taskruns_endedrun (status, result, children, error_type, error, traceback, started_at, finished_at,
+        id, celery_id, name, queue, priority, owner_id, created_at, run_at, expires_at, published_at,
+        attempt, losses, misses, unknown_since, claim, worker_id, cancel_requested_at, retry_of_id,
+        progress_current, progress_total, progress_message)
+    SELECT 'succeeded', m.result, m.children, '', '', '',
+        clock_timestamp() - make_interval(secs => m.began), clock_timestamp() - make_interval(secs => m.ended),
+        t.id, t.celery_id, t.name, t.queue, t.priority, t.owner_id, t.created_at, t.run_at, t.expires_at, t.published_at,
+        t.attempt, t.losses, t.misses, t.unknown_since, t.claim, t.worker_id, t.cancel_requested_at, t.retry_of_id,
+        t.progress_current, t.progress_total, t.progress_message
+    FROM gone t JOIN unnest(ids, results, called, began, ended) AS m (id, result, children, began, ended) USING (id);
     -- Return also what an earlier call ended whose answer was lost.
     RETURN QUERY
     SELECT t.id, true, t.run_at, NULL::integer, NULL::bigint, NULL::timestamptz, NULL::float8,
         NULL, NULL, NULL, NULL, NULL
-    FROM unnest(ids) AS m (id) JOIN taskruns_taskrun t ON t.id = m.id
+    FROM unnest(ids) AS m (id) JOIN taskruns_endedrun t ON t.id = m.id
     WHERE t.claim = token AND t.status = 'succeeded';
     IF most = 0 THEN
         RETURN;
@@ -43,19 +51,20 @@ BEGIN
     -- If an earlier call claimed runs and its answer was lost, return those.
     RETURN QUERY
     SELECT t.id, false, t.run_at, t.attempt, t.owner_id::bigint, t.expires_at,
-        extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, t.headers, t.body, t.properties
-    FROM taskruns_taskrun t WHERE t.worker_id = by_worker AND t.status = 'running' AND t.claim = token;
+        extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, c.headers, c.body, c.properties
+    FROM taskruns_liverun t JOIN taskruns_taskcall c ON c.id = t.id
+    WHERE t.worker_id = by_worker AND t.status = 'running' AND t.claim = token;
     IF FOUND THEN
         RETURN;
     END IF;
     SELECT t.queue, t.priority INTO its_queue, its_priority FROM taskruns_taskrun t WHERE t.id = first;
     -- A run that is more urgent and due goes first.
-    SELECT min(t.priority) INTO more_urgent FROM taskruns_taskrun t
+    SELECT min(t.priority) INTO more_urgent FROM taskruns_liverun t
     WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
       AND t.priority < its_priority;
     WHILE more_urgent IS NOT NULL LOOP
         IF EXISTS (
-            SELECT FROM taskruns_taskrun t
+            SELECT FROM taskruns_liverun t
             WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
               AND t.priority = more_urgent AND t.run_at <= statement_timestamp()
               AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
@@ -63,27 +72,31 @@ BEGIN
             its_priority := more_urgent;
             EXIT;
         END IF;
-        SELECT min(t.priority) INTO more_urgent FROM taskruns_taskrun t
+        SELECT min(t.priority) INTO more_urgent FROM taskruns_liverun t
         WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
           AND t.priority > more_urgent AND t.priority < its_priority;
     END LOOP;
     RETURN QUERY
-    UPDATE taskruns_taskrun t
-    SET status = 'running', claim = token, worker_id = by_worker, started_at = clock_timestamp(),
-        published_at = clock_timestamp(), attempt = t.attempt + 1, progress_message = '', unknown_since = NULL
-    FROM (
-        SELECT head.id FROM (
-            -- Not clock_timestamp(), which an index cannot be asked for: it would read each run that is due later.
-            SELECT t.id, t.name, t.losses, t.headers, t.celery_id FROM taskruns_taskrun t
-            WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
-              AND t.priority = its_priority AND t.run_at <= statement_timestamp()
-              AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
-            ORDER BY t.run_at LIMIT most FOR UPDATE SKIP LOCKED
-        ) head
-        WHERE head.name = ANY(names) AND head.losses = 0 AND strpos(head.headers, limits) > 0
-          AND NOT head.celery_id = ANY(revoked)
-    ) mine
-    WHERE t.id = mine.id AND EXISTS (SELECT FROM taskruns_worker w WHERE w.id = by_worker AND w.dead_at IS NULL)
-    RETURNING t.id, false, t.run_at, t.attempt, t.owner_id::bigint, t.expires_at,
-        extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, t.headers, t.body, t.properties;
+    WITH claimed AS (
+        UPDATE taskruns_liverun t
+        SET status = 'running', claim = token, worker_id = by_worker, started_at = clock_timestamp(),
+            published_at = clock_timestamp(), attempt = t.attempt + 1, progress_message = '', unknown_since = NULL
+        FROM (
+            SELECT head.id FROM (
+                -- Not clock_timestamp(), which an index cannot be asked for: it would read each run that is due later.
+                SELECT t.id, t.name, t.losses, t.celery_id FROM taskruns_liverun t
+                WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+                  AND t.priority = its_priority AND t.run_at <= statement_timestamp()
+                  AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
+                ORDER BY t.run_at LIMIT most FOR UPDATE SKIP LOCKED
+            ) head JOIN taskruns_taskcall c ON c.id = head.id
+            WHERE head.name = ANY(names) AND head.losses = 0 AND strpos(c.headers, limits) > 0
+              AND NOT head.celery_id = ANY(revoked)
+        ) mine
+        WHERE t.id = mine.id AND EXISTS (SELECT FROM taskruns_worker w WHERE w.id = by_worker AND w.dead_at IS NULL)
+        RETURNING t.*
+    )
+    SELECT t.id, false, t.run_at, t.attempt, t.owner_id::bigint, t.expires_at,
+        extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, c.headers, c.body, c.properties
+    FROM claimed t JOIN taskruns_taskcall c ON c.id = t.id;
 END $$;

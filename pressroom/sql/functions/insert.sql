@@ -1,4 +1,4 @@
--- Stores calls: one row of the ledger each, in the order given. Called by pressroom.sql.runs.insert.
+-- Stores calls: a live run and its message each, in the order given. Called by pressroom.sql.runs.insert.
 --
 -- Each parameter is an array with one element per call. `etas` and `expiries` are absolute times; where an element is
 -- null, `countdowns` or `expire_in` counts in seconds from now. Returns the ids that were stored: a call whose Celery
@@ -12,16 +12,22 @@ LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     RETURN QUERY
-    INSERT INTO taskruns_taskrun (id, celery_id, name, queue, priority, owner_id, status, headers, body, properties,
-        created_at, run_at, expires_at,
-        attempt, losses, progress_message, error_type, error, traceback)
-    SELECT m.id, m.celery_id, m.name, m.queue, m.priority, m.owner, 'queued', m.headers, m.body, m.properties,
-        clock_timestamp(), coalesce(m.eta, clock_timestamp() + make_interval(secs => m.countdown)),
-        coalesce(m.expires, clock_timestamp() + make_interval(secs => m.expires_in)),
-        0, 0, '', '', '', ''
-    FROM unnest(ids, celery_ids, names, queues, priorities, owners, headers, bodies, properties, etas, countdowns,
-        expiries, expire_in)
-        AS m (id, celery_id, name, queue, priority, owner, headers, body, properties, eta, countdown, expires,
-            expires_in)
-    ON CONFLICT (celery_id) WHERE status IN ('queued','retrying','running') DO NOTHING RETURNING taskruns_taskrun.id;
+    WITH calls AS (
+        SELECT * FROM unnest(ids, celery_ids, names, queues, priorities, owners, headers, bodies, properties, etas,
+            countdowns, expiries, expire_in)
+            AS m (id, celery_id, name, queue, priority, owner, headers, body, properties, eta, countdown, expires,
+                expires_in)
+    ),
+    live AS (
+        INSERT INTO taskruns_liverun (id, celery_id, name, queue, priority, owner_id, status, created_at, run_at,
+            expires_at, attempt, losses, misses, progress_message, error_type, error, traceback)
+        SELECT m.id, m.celery_id, m.name, m.queue, m.priority, m.owner, 'queued', clock_timestamp(),
+            coalesce(m.eta, clock_timestamp() + make_interval(secs => m.countdown)),
+            coalesce(m.expires, clock_timestamp() + make_interval(secs => m.expires_in)),
+            0, 0, 0, '', '', '', ''
+        FROM calls m ON CONFLICT (celery_id) DO NOTHING RETURNING taskruns_liverun.id
+    )
+    INSERT INTO taskruns_taskcall (id, headers, body, properties)
+    SELECT m.id, m.headers, m.body, m.properties FROM calls m JOIN live USING (id)
+    RETURNING taskruns_taskcall.id;
 END $$;

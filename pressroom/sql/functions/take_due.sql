@@ -15,10 +15,9 @@ BEGIN
     RETURN QUERY
     WITH q AS (SELECT * FROM unnest(names, windows) AS q (name, places)),
     room AS (
-        SELECT q.name, q.places - (SELECT count(*) FROM taskruns_taskrun t WHERE t.queue = q.name
+        SELECT q.name, q.places - (SELECT count(*) FROM taskruns_liverun t WHERE t.queue = q.name
                AND t.status IN ('queued','retrying') AND t.published_at IS NOT NULL) AS places,
-            (NOT EXISTS (SELECT FROM taskruns_taskrun t WHERE t.queue = q.name
-               AND t.status IN ('queued','retrying','running')
+            (NOT EXISTS (SELECT FROM taskruns_liverun t WHERE t.queue = q.name
                AND t.losses >= 2 AND (t.status = 'running' OR t.published_at IS NOT NULL)
             ))::int AS suspects
         FROM q
@@ -27,11 +26,11 @@ BEGIN
         SELECT d.id FROM room CROSS JOIN LATERAL (
             -- The index gives the due runs of one priority, so each priority is asked by itself.
             WITH RECURSIVE p (priority) AS (
-                SELECT min(t.priority) FROM taskruns_taskrun t
+                SELECT min(t.priority) FROM taskruns_liverun t
                 WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
                 UNION ALL
                 SELECT (
-                    SELECT min(t.priority) FROM taskruns_taskrun t
+                    SELECT min(t.priority) FROM taskruns_liverun t
                     WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
                       AND t.priority > p.priority
                 )
@@ -39,7 +38,7 @@ BEGIN
             )
             SELECT one.id FROM p CROSS JOIN LATERAL (
                 -- Not clock_timestamp(), which an index cannot be asked for: it would read each run that is due later.
-                SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
+                SELECT t.id, t.priority, t.run_at FROM taskruns_liverun t
                 WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
                   AND t.run_at <= statement_timestamp()
                   AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
@@ -51,15 +50,19 @@ BEGIN
     ),
     suspect AS (
         SELECT d.id FROM room CROSS JOIN LATERAL (
-            SELECT t.id, t.priority, t.run_at FROM taskruns_taskrun t
+            SELECT t.id, t.priority, t.run_at FROM taskruns_liverun t
             WHERE t.queue = room.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
               AND t.run_at <= statement_timestamp()
               AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
               AND t.losses >= 2
             ORDER BY t.priority, t.run_at LIMIT room.suspects FOR UPDATE SKIP LOCKED
         ) d
+    ),
+    marked AS (
+        UPDATE taskruns_liverun t SET published_at = clock_timestamp()
+        FROM (SELECT due.id FROM due UNION ALL SELECT suspect.id FROM suspect) chosen WHERE t.id = chosen.id
+        RETURNING t.priority, t.run_at, t.id, t.queue, t.losses, t.attempt, t.name
     )
-    UPDATE taskruns_taskrun t SET published_at = clock_timestamp()
-    FROM (SELECT due.id FROM due UNION ALL SELECT suspect.id FROM suspect) chosen WHERE t.id = chosen.id
-    RETURNING t.priority, t.run_at, t.id, t.queue, t.headers, t.body, t.properties, t.losses, t.attempt, t.name;
+    SELECT m.priority, m.run_at, m.id, m.queue, c.headers, c.body, c.properties, m.losses, m.attempt, m.name
+    FROM marked m JOIN taskruns_taskcall c ON c.id = m.id;
 END $$;

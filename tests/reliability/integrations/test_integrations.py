@@ -11,6 +11,7 @@ from django.utils import timezone
 from app.integrations.models import Ping
 from app.integrations.tasks import BACKOFF, RETRIES, call_external_api, notify_slack, ping_external
 from pressroom.models import Status, TaskRun
+from tests.support.ledger_rows import change_run
 from tests.support.probes.ledger import done
 from tests.support.processes import Stack
 from tests.support.waiting import until
@@ -41,7 +42,7 @@ def retrying(run: TaskRun, attempt: int) -> datetime.timedelta:
 
     until(waits, f"attempt {attempt} has failed")
     pause = run.run_at - run.attempts.get(number=attempt).finished_at
-    TaskRun.objects.filter(pk=run.pk).update(run_at=timezone.now())
+    change_run(run.pk, run_at=timezone.now())
     return pause
 
 

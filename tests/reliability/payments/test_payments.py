@@ -12,7 +12,8 @@ from django.utils import timezone
 from app.payments.models import Order
 from app.payments.services import order_begin_payment, order_create
 from app.payments.tasks import process_payment
-from pressroom.models import Status, TaskRun
+from pressroom.models import LiveRun, Status, TaskRun
+from tests.support.ledger_rows import change_run
 from tests.support.probes.ledger import done
 from tests.support.processes import Process, Stack
 from tests.support.waiting import until
@@ -73,7 +74,7 @@ def test_retried_three_times_a_minute_apart(stack: Stack, stripe: Stripe) -> Non
         until(waits, f"attempt {attempt} has failed")
         pause = run.run_at - run.attempts.get(number=attempt).finished_at
         assert abs(pause.total_seconds() - 60) < 2
-        TaskRun.objects.filter(pk=run.pk).update(run_at=timezone.now())
+        change_run(run.pk, run_at=timezone.now())
     until(done, "it has ended")
     run.refresh_from_db()
     order.refresh_from_db()
@@ -88,7 +89,7 @@ def test_given_up_the_order_is_in_nobodys_way_and_can_be_run_again(stack: Stack,
     stack.relay()
     worker(stack, stripe)
     order, run = pay()
-    until(lambda: TaskRun.objects.filter(run_at__gt=timezone.now()).update(run_at=timezone.now()) == 0 and done(), "4")
+    until(lambda: LiveRun.objects.filter(run_at__gt=timezone.now()).update(run_at=timezone.now()) == 0 and done(), "4")
     run.refresh_from_db()
     assert (run.status, run.error_type, run.attempt) == (Status.DEAD, "Unavailable", 4)
     assert Order.objects.get().status == "processing"

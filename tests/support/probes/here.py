@@ -17,6 +17,7 @@ from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import attempt, settle
 from pressroom.models import TaskRun
 from pressroom.sql import runs, workers
+from tests.support.ledger_rows import change_run
 
 
 def claimed(run: TaskRun) -> runs.Claim:
@@ -55,7 +56,7 @@ def cancelled_while_it_runs(run: TaskRun) -> None:
 
 
 def expired(run: TaskRun) -> None:
-    TaskRun.objects.filter(pk=run.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    change_run(run.pk, expires_at=timezone.now() - timedelta(seconds=1))
     assert settle.expire_overdue()
 
 
@@ -69,7 +70,7 @@ def lost_too_often(run: TaskRun) -> None:
 
 
 def unknown_to_workers(run: TaskRun) -> None:
-    TaskRun.objects.filter(pk=run.pk).update(unknown_since=timezone.now() - timedelta(days=1))
+    change_run(run.pk, unknown_since=timezone.now() - timedelta(days=1))
     assert settle.defer_unknown_task(run.pk, run.name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import pickle
 import uuid
@@ -11,14 +12,15 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from django.db.models import F
 
 from pressroom.execution.slot_report import ExecutedRun, SlotReport
 from pressroom.models import Status, TaskRun
 from pressroom.sql import backlog, ends, runs, workers
 from pressroom.worker.request_metrics import CountedRequest
+from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 
+THEN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -76,15 +78,15 @@ def test_the_longest_due_first_and_no_more_than_asked_for() -> None:
         ({"soft_time_limit": 7}, {}),
         ({}, {"name": "probe.other"}),
         ({}, {"losses": 1}),
-        ({}, {"published_at": F("created_at")}),
-        ({}, {"expires_at": F("created_at")}),
+        ({}, {"published_at": THEN}),
+        ({}, {"expires_at": THEN}),
         ({}, {"status": Status.CANCELLED}),
     ],
 )
 def test_others_are_left_to_the_relay(options: dict[str, Any], change: dict[str, Any]) -> None:
     slot = Slot()
     [left], [wanted] = call(1, **options), call(1)
-    TaskRun.objects.filter(pk=left.pk).update(**change)
+    change_run(left.pk, **change)
     assert ids(slot.take()) == [wanted.pk]
 
 
@@ -98,7 +100,7 @@ def test_what_is_more_urgent_and_due_goes_first() -> None:
     assert ids(slot.exchange(9, backlog.SuccessToWrite(slot.first, "null", None, 0.0, 0.0))[1]) == [
         urgent.pk
     ]  # as before
-    TaskRun.objects.filter(pk=urgent.pk).update(status=Status.SUCCEEDED)
+    change_run(urgent.pk, status=Status.SUCCEEDED)
     assert ids(slot.take()) == [less.pk]
 
 
@@ -147,7 +149,7 @@ def test_a_claim_lost_is_not_ended() -> None:
     slot = Slot()
     call(2)
     mine, lost = slot.take(2)
-    TaskRun.objects.filter(pk=lost.claim.run_id).update(claim=uuid.uuid4())
+    change_run(lost.claim.run_id, claim=uuid.uuid4())
     successes = [backlog.SuccessToWrite(one.claim, "null", None, 0.0, 0.0) for one in (mine, lost)]
     ended, _ = slot.exchange(0, *successes)
     assert ended == {mine.claim.run_id}
@@ -173,8 +175,8 @@ def test_what_a_dead_child_would_have_told() -> None:
     well, badly, again, _ = slot.take(4)
     slot.exchange(0, backlog.SuccessToWrite(well.claim, "null", None, 3.0, 1.0))
     ends.fail(badly.claim, runs.Failure("KeyError", "'x'", ""), None)
-    TaskRun.objects.filter(pk=again.claim.run_id).update(status=Status.RETRYING)
-    told = {one.celery_id: one for one in backlog.ended_under(slot.first.token, slot.first.run_id, 60.0)}
+    change_run(again.claim.run_id, status=Status.RETRYING)
+    told = {one.celery_id: one for one in backlog.ended_under(slot.first.token, slot.first.run_id, "default", 60.0)}
     assert {one.celery_id: one.status for one in told.values()} == {
         well.celery_id: "succeeded",
         badly.celery_id: "dead",

@@ -14,6 +14,7 @@ from django.db import transaction
 from pressroom import operator_actions
 from pressroom.models import Status, TaskRun
 from pressroom.tasks import tell_end
+from tests.support.ledger_rows import change_run
 from tests.support.notes import noted
 from tests.support.probes import here, tasks
 
@@ -133,6 +134,6 @@ def test_the_body_of_a_chord_that_never_runs_is_told(path: str) -> None:
 def test_told_again_it_is_done(path: str) -> None:
     here.execute(call(path, "raise"))
     again = waiting(tell_end.name)
-    TaskRun.objects.filter(pk=again.pk).update(body=again.body.replace('"raise"', '""'))
+    change_run(again.pk, body=again.body.replace('"raise"', '""'))
     assert here.execute(TaskRun.objects.get(pk=again.pk)).status == Status.SUCCEEDED
     assert noted(path) == ["succeeded"]

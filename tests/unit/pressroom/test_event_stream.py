@@ -16,8 +16,9 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from pressroom.enqueue.ownership import owned_by
 from pressroom.http import event_stream
-from pressroom.models import TaskRun
+from pressroom.models import LiveRun, TaskRun
 from pressroom.sql import runs, workers
+from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
@@ -71,7 +72,7 @@ def claim(run: TaskRun) -> runs.Claim:
 
 
 def column(run: TaskRun, **values: Any) -> Any:
-    return lambda: TaskRun.objects.filter(pk=run.pk).update(**values)
+    return lambda: change_run(run.pk, **values)
 
 
 def test_each_change_is_told_once_and_the_end_ends_it(as_author: APIClient, run: TaskRun, looks: list[Any]) -> None:
@@ -110,7 +111,7 @@ def test_who_comes_back_hears_only_what_is_new(as_author: APIClient, run: TaskRu
 
 def test_an_end_that_is_known_is_204(as_author: APIClient, run: TaskRun) -> None:
     """So that an EventSource does not come back for ever."""
-    TaskRun.objects.filter(pk=run.pk).update(status="cancelled")
+    change_run(run.pk, status="cancelled")
     last = events(open_stream(as_author, run))[-1]["id"]
     answer = open_stream(as_author, run, last)
     assert (answer.status_code, answer.content) == (204, b"")
@@ -158,7 +159,7 @@ def test_a_stream_that_nobody_reads_holds_no_place(as_author: APIClient, run: Ta
 
 
 def test_it_ends_where_the_run_is_gone(as_author: APIClient, run: TaskRun, looks: list[Any]) -> None:
-    looks.append(TaskRun.objects.filter(pk=run.pk).delete)
+    looks.append(LiveRun.objects.filter(pk=run.pk).delete)
     assert len(events(open_stream(as_author, run))) == 2
 
 
@@ -205,10 +206,8 @@ class TestReplaced:
     def successor(self, run: TaskRun, author: User) -> TaskRun:
         with owned_by(author):
             other = TaskRun.of(tasks.hold.delay("/dev/null", "x", "/dev/null"))
-        TaskRun.objects.filter(pk=run.pk).update(status="replaced", progress_current=4, progress_total=5)
-        TaskRun.objects.filter(pk=other.pk).update(
-            celery_id=run.celery_id, status="running", progress_current=1, progress_total=1
-        )
+        change_run(run.pk, status="replaced", progress_current=4, progress_total=5)
+        change_run(other.pk, celery_id=run.celery_id, status="running", progress_current=1, progress_total=1)
         return other
 
     def test_it_is_shown_as_it_was_called(
@@ -222,12 +221,12 @@ class TestReplaced:
     def test_the_progress_of_what_took_its_place_is_its_own_where_it_has_said_none(
         self, as_author: APIClient, run: TaskRun, successor: TaskRun
     ) -> None:
-        TaskRun.objects.filter(pk=run.pk).update(progress_current=None, progress_total=None)
+        change_run(run.pk, progress_current=None, progress_total=None)
         assert as_author.get(f"/api/tasks/{run.pk}/").json()["progress"]["total"] == 1
 
     def test_it_has_not_ended_while_what_took_its_place_is_still_to_come(
         self, as_author: APIClient, run: TaskRun
     ) -> None:
-        TaskRun.objects.filter(pk=run.pk).update(status="replaced", finished_at=timezone.now())
+        change_run(run.pk, status="replaced", finished_at=timezone.now())
         told = as_author.get(f"/api/tasks/{run.pk}/").json()
         assert (told["status"], told["finished_at"]) == ("running", None)

@@ -23,13 +23,14 @@ from app.accounts.models import User
 from app.celery import app
 from app.queues import QUEUES
 from pressroom.enqueue.broker import prefixed
-from pressroom.models import Status, TaskRun, Worker
+from pressroom.models import EndedRun, Status, TaskRun, Worker
 from pressroom.monitoring import queue_stats
 from pressroom.monitoring.exporter import _OF_QUEUE, Exporter
 from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.sql import dispatch, ends, runs, workers
 from pressroom.sql.rounds import Ticker
 from pressroom.uuid7 import uuid7
+from tests.support.ledger_rows import change_run
 from tests.support.plugin import RedisServer
 
 NONE = {queue.name: 0 for queue in QUEUES}
@@ -91,7 +92,7 @@ def test_a_run_is_counted_where_it_stands(exporter: Exporter) -> None:
     running = [claim(run, worker) for run in called[:3]]
     ends.fail(running[0], runs.LOST, None)
     ends.succeed(running[1], None)
-    TaskRun.objects.filter(pk=called[1].pk).update(started_at=timezone.now() - timedelta(seconds=8))
+    change_run(called[1].pk, started_at=timezone.now() - timedelta(seconds=8))
 
     told = read_ledger().queues["emails"]
     live = len({row.run_id for row in taken} - {run.pk for run in called[:3]})
@@ -108,10 +109,10 @@ def test_a_run_is_counted_where_it_stands(exporter: Exporter) -> None:
 def test_the_oldest_due_task_and_the_relays_lag(exporter: Exporter) -> None:
     old, young, suspect = call(priority=9), call(priority=0), call()
     now = timezone.now()
-    TaskRun.objects.filter(pk=old.pk).update(run_at=now - timedelta(seconds=50))
-    TaskRun.objects.filter(pk=young.pk).update(run_at=now - timedelta(seconds=10))
+    change_run(old.pk, run_at=now - timedelta(seconds=50))
+    change_run(young.pk, run_at=now - timedelta(seconds=10))
     # Suspects wait for one another: that is no lag.
-    TaskRun.objects.filter(pk=suspect.pk).update(run_at=now - timedelta(seconds=90), losses=2)
+    change_run(suspect.pk, run_at=now - timedelta(seconds=90), losses=2)
 
     told = read_ledger().queues["default"]
     assert told.oldest == pytest.approx(90, abs=3)
@@ -126,17 +127,20 @@ def test_what_ended_in_other_queues_is_not_read(db: None) -> None:
     """Else a scrape takes as long as there are runs, for a queue whose tasks are rare."""
     now = timezone.now()
     busy = [queue.name for queue in QUEUES[:-1]]
-    TaskRun.objects.bulk_create(
-        TaskRun(
-            id=uuid7(), celery_id=str(n), queue=busy[n % len(busy)], status=Status.SUCCEEDED, body="x" * 1_500,
+    EndedRun.objects.bulk_create(
+        EndedRun(
+            id=uuid7(), celery_id=str(n), queue=busy[n % len(busy)], status=Status.SUCCEEDED, result="x" * 1_500,
             created_at=now, run_at=now, started_at=now - timedelta(seconds=n + 2),
             finished_at=now - timedelta(seconds=n),
         )
         for n in range(3_000)
     )  # fmt: skip
-    read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'taskruns_taskrun'"
+    read = """
+    SELECT sum(seq_tup_read + idx_tup_fetch) FROM pg_stat_xact_user_tables
+    WHERE relname ~ '^taskruns_(live|ended)run'
+    """
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE taskruns_taskrun")
+        cursor.execute("ANALYZE taskruns_endedrun")
         for way in ("seqscan", "bitmapscan"):
             cursor.execute(f"SET LOCAL enable_{way} = off")
         cursor.execute(read)

@@ -12,6 +12,7 @@ from app.accounts.models import User
 from pressroom.enqueue.ownership import owned_by
 from pressroom.http.subjects import subjects
 from pressroom.models import TaskRun
+from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
@@ -70,8 +71,8 @@ def client(root: User) -> Client:
 def odd_run(owner: User, columns: dict[str, Any]) -> TaskRun:
     with owned_by(owner):
         run = TaskRun.of(tasks.effect.delay("/dev/null", "x"))
-    TaskRun.objects.filter(pk=run.pk).update(**columns)
-    return run
+    change_run(run.pk, **columns)
+    return TaskRun.objects.get(pk=run.pk)
 
 
 @pytest.mark.parametrize("name", sorted(rows()))

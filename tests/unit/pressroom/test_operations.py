@@ -29,6 +29,7 @@ from pressroom.operations.templatetags.operations import ago, count, duration
 from pressroom.operations.templatetags.operations import call as written
 from pressroom.sql import ends, runs, workers
 from pressroom.uuid7 import uuid7_at
+from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
@@ -189,7 +190,7 @@ class TestSearch:
     def test_by_the_request_that_called(self, signed_in: Callable[..., Client]) -> None:
         run = call()
         headers = json.loads(run.headers) | {"__django_structlog__": {"request_id": "a-request-1"}}
-        TaskRun.objects.filter(pk=run.pk).update(headers=json.dumps(headers))
+        change_run(run.pk, headers=json.dumps(headers))
         call()
         assert keys(find(Wanted(key="a-request-1"))) == [run.pk]
 
@@ -199,7 +200,7 @@ class TestSearch:
         at = []
         for hours in (-1, 0, 1):
             run = call()
-            TaskRun.objects.filter(pk=run.pk).update(id=uuid7_at(noon + hours * hour))
+            change_run(run.pk, id=uuid7_at(noon + hours * hour))
             at.append(uuid7_at(noon + hours * hour))
         assert keys(find(Wanted(since=noon, until=noon + hour))) == [at[1]]
         assert keys(find(Wanted(since=noon, until=None)))[-2:] == [at[2], at[1]]
@@ -255,11 +256,9 @@ class TestFigures:
             run = call()
             assert ends.succeed(claim(run), None)
             at = now - datetime.timedelta(minutes=minutes)
-            TaskRun.objects.filter(pk=run.pk).update(
-                finished_at=at, started_at=at, run_at=at - datetime.timedelta(seconds=wait)
-            )
+            change_run(run.pk, finished_at=at, started_at=at, run_at=at - datetime.timedelta(seconds=wait))
         dead = kill(call())
-        TaskRun.objects.filter(pk=dead.pk).update(finished_at=now - datetime.timedelta(minutes=7))
+        change_run(dead.pk, finished_at=now - datetime.timedelta(minutes=7))
         hour = {minute.at: minute for minute in figures.last_hour()}
         assert len(hour) == 60
         five = hour[now.replace(second=0) - datetime.timedelta(minutes=5)]

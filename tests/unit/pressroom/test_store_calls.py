@@ -27,9 +27,10 @@ from app.queues import BY_NAME
 from pressroom import conf
 from pressroom.enqueue.argument_repr import flat_repr
 from pressroom.enqueue.ownership import OwnershipMiddleware, owned_by
-from pressroom.models import Status, TaskRun
+from pressroom.models import LiveRun, Status, TaskRun
 from pressroom.sql import dispatch, ends, lost_attempts, runs, workers
 from pressroom.uuid7 import uuid7
+from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 
 User = get_user_model()
@@ -217,7 +218,7 @@ class TestRefusals:
 
     def test_an_id_may_come_back_once_its_run_has_ended(self) -> None:
         first = TaskRun.of(tasks.effect.apply_async(["a", "b"], task_id="mine"))
-        TaskRun.objects.update(status=Status.SUCCEEDED)
+        change_run(first.pk, status=Status.SUCCEEDED)
         second = TaskRun.of(tasks.effect.apply_async(["a", "c"], task_id="mine"))
         assert first.pk != second.pk
 
@@ -365,9 +366,9 @@ def test_the_database_knows_a_suspect_as_we_do(db: None) -> None:
     assert counts == [str(conf.SUSPECT_AFTER)] * 3
 
 
-def values(run: TaskRun) -> dict[str, Any]:
+def values(run: LiveRun) -> dict[str, Any]:
     """Its columns."""
-    return {field.attname: getattr(run, field.attname) for field in TaskRun._meta.concrete_fields}
+    return {field.attname: getattr(run, field.attname) for field in LiveRun._meta.concrete_fields}
 
 
 @pytest.mark.django_db
@@ -399,17 +400,17 @@ class TestTakeDue:
             for priority in (0, 0, 5):
                 tasks.effect.apply_async(["a", "soon"], countdown=3600, priority=priority)
             tasks.effect.apply_async(["a", "now"], priority=9)
-        template = TaskRun.objects.filter(run_at__gt=timezone.now()).first()
+        template = LiveRun.objects.filter(run_at__gt=timezone.now()).first()
         assert template is not None
-        TaskRun.objects.bulk_create(
+        LiveRun.objects.bulk_create(
             [
-                TaskRun(**values(template) | {"id": uuid7(), "celery_id": str(number), "priority": number % 3})
+                LiveRun(**values(template) | {"id": uuid7(), "celery_id": str(number), "priority": number % 3})
                 for number in range(3_000)
             ]
         )
-        read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'taskruns_taskrun'"
+        read = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'taskruns_liverun'"
         with connection.cursor() as cursor:
-            cursor.execute("ANALYZE taskruns_taskrun")
+            cursor.execute("ANALYZE taskruns_liverun")
             cursor.execute("SET LOCAL enable_seqscan = off")
             cursor.execute(read)
             before = cursor.fetchone()
@@ -427,11 +428,11 @@ class TestTakeDue:
             for way in ("seqscan", "bitmapscan", "sort"):
                 cursor.execute(f"SET LOCAL enable_{way} = off")
             cursor.execute(
-                f"EXPLAIN SELECT id FROM taskruns_taskrun WHERE queue = 'default' AND status IN {runs.WAITING} "
+                f"EXPLAIN SELECT id FROM taskruns_liverun WHERE queue = 'default' AND status IN {runs.WAITING} "
                 "AND published_at IS NULL AND run_at <= clock_timestamp() ORDER BY priority, run_at LIMIT 5"
             )
             plan = "\n".join(row[0] for row in cursor.fetchall())
-        assert "taskrun_due" in plan
+        assert "liverun_due" in plan
         assert "Sort" not in plan
 
 

@@ -21,6 +21,7 @@ from pressroom.enqueue.ownership import owned_by
 from pressroom.http.idempotency import keys_cleanup
 from pressroom.models import IdempotencyKey, Status, TaskRun
 from pressroom.sql import dispatch, ends, runs, workers
+from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 from tests.unit.conftest import client_of, permit
 
@@ -208,7 +209,7 @@ class TestCommand:
     )
     def test_what_others_wrote_does_not_move_the_terminals_cursor(self, author: User, evil: str) -> None:
         run = kill(call(author))
-        TaskRun.objects.filter(pk=run.pk).update(error=evil, error_type=evil, name=f"a{evil}")
+        change_run(run.pk, error=evil, error_type=evil, name=f"a{evil}")
         run.attempts.update(error=evil, traceback=f"first\n\tsecond{evil}", worker_name=evil, error_type=evil)
         shown = self.run("show", str(run.pk)) + self.run("list")
         assert evil not in shown
@@ -218,7 +219,7 @@ class TestCommand:
 
     def test_an_error_of_two_lines_is_one_in_the_list(self, author: User) -> None:
         run = kill(call(author))
-        TaskRun.objects.filter(pk=run.pk).update(error="first\n01900000-0000-7000-8000-000000000000  forged")
+        change_run(run.pk, error="first\n01900000-0000-7000-8000-000000000000  forged")
         assert self.run("list").count("\n") == 1
 
     @pytest.mark.parametrize(

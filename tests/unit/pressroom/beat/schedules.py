@@ -8,7 +8,7 @@ from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 
 from pressroom.beat.scheduler import LedgerScheduler
-from pressroom.models import BrokenSchedule, TaskRun
+from pressroom.models import BrokenSchedule, TaskCall
 
 ARGS = '["/dev/null", "x"]'
 LONG_AGO = datetime.timedelta(hours=1)
@@ -40,7 +40,7 @@ def a_round(scheduler: LedgerScheduler) -> None:
 
 def fired(name: str) -> int:
     return sum(
-        f'"periodic_task_name": "{name}"' in headers for headers in TaskRun.objects.values_list("headers", flat=True)
+        f'"periodic_task_name": "{name}"' in headers for headers in TaskCall.objects.values_list("headers", flat=True)
     )
 
 

@@ -4,6 +4,6 @@ from pressroom.sql import functions
 
 
 class Migration(migrations.Migration):
-    dependencies = [("taskruns", "0001_initial")]
+    dependencies = [("taskruns", "0002_runs")]
 
     operations = [functions.create(name) for name in ("insert", "claim", "succeed", "take_due", "finish_and_claim")]
