@@ -129,9 +129,35 @@ class _Run(models.Model):
     def __str__(self) -> str:
         return f"{self.name} {self.id} ({self.status})"
 
+    @cached_property
+    def call(self) -> TaskCall:
+        """The run's message. Raises TaskCall.DoesNotExist if the ledger has dropped it meanwhile."""
+        return TaskCall.objects.get(pk=self.pk)
+
+    @property
+    def headers(self) -> str:
+        return self.call.headers
+
+    @property
+    def body(self) -> str:
+        return self.call.body
+
+    @property
+    def properties(self) -> str:
+        return self.call.properties
+
+    @property
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments of the call."""
+        args, kwargs, _ = json.loads(self.body)
+        return args, kwargs
+
 
 class LiveRun(_Run):
     """A run that has not ended. This is the queue: small, and written often."""
+
+    finished_at = None
+    children = None
 
     class Meta:
         # A condition names each status: from a literal Postgres can prove that a partial index applies.
@@ -192,29 +218,6 @@ class TaskRun(_Run):
         if run is None:
             raise cls.DoesNotExist(f"no run has the Celery id {result.id}")
         return run
-
-    @cached_property
-    def call(self) -> TaskCall:
-        """The run's message. Raises TaskCall.DoesNotExist if the ledger has dropped it meanwhile."""
-        return TaskCall.objects.get(pk=self.pk)
-
-    @property
-    def headers(self) -> str:
-        return self.call.headers
-
-    @property
-    def body(self) -> str:
-        return self.call.body
-
-    @property
-    def properties(self) -> str:
-        return self.call.properties
-
-    @property
-    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and keyword arguments of the call."""
-        args, kwargs, _ = json.loads(self.body)
-        return args, kwargs
 
 
 class TaskAttempt(models.Model):

@@ -26,7 +26,7 @@ from pressroom.enqueue import arguments
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks
 from pressroom.execution.outcome import CELERY_STATES
-from pressroom.models import EndedRun, Status, StoredResult, TaskRun, Worker
+from pressroom.models import EndedRun, LiveRun, Status, StoredResult, Worker
 from pressroom.sql import chords
 from pressroom.sql.runs import LONGEST_ERROR
 from pressroom.text import carried, is_carried
@@ -98,7 +98,10 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
         if not isinstance(task_id, str) or not is_carried(task_id):
             # No run can have this id.
             return {"task_id": task_id, "result": None, "traceback": None, "children": [], "status": states.PENDING}
-        run = TaskRun.objects.filter(celery_id=task_id).order_by("-id").first()
+        # Whoever waits asks for a live run, again and again. One index has those; each day of ended runs has its own.
+        run: LiveRun | EndedRun | None = LiveRun.objects.filter(celery_id=task_id).first()
+        if run is None:
+            run = EndedRun.objects.filter(celery_id=task_id).order_by("-id").first()
         undecided = run is None or run.status in (Status.RUNNING, Status.REPLACED, Status.QUEUED)
         stored = StoredResult.objects.filter(celery_id=task_id).first() if undecided else None
         if run is not None and stored is not None and stored.stored_at < (run.started_at or run.created_at):
@@ -118,7 +121,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
             meta["children"] = self.decode(run.children)
         return meta | self._extended(run)
 
-    def _extended(self, run: TaskRun) -> dict[str, Any]:
+    def _extended(self, run: LiveRun | EndedRun) -> dict[str, Any]:
         headers = json.loads(run.headers)
         known = {"group_id": headers.get("group"), "parent_id": headers.get("parent_id")}
         if self.app.conf.find_value_for_key("extended", "result"):
@@ -130,7 +133,7 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
             known |= {"stamped_headers": headers.get("stamped_headers"), **(headers.get("stamps") or {})}
         return {name: value for name, value in known.items() if value is not None}
 
-    def _result_of(self, run: TaskRun, state: str) -> Any:
+    def _result_of(self, run: LiveRun | EndedRun, state: str) -> Any:
         if state == states.REVOKED:
             return TaskRevokedError("revoked" if run.status == Status.CANCELLED else run.status)
         if state not in states.READY_STATES and state != states.RETRY:
