@@ -36,7 +36,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite backlog soak bench bench-fanout bench-ledger bench-operations screenshots lint format update verify install install-local clean
+.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-ledger: install ## Measure the WAL and the server's CPU of a task, by mess
 
 bench-operations: install ## Measure the operations pages and a scrape with a million task runs (N=1000000)
 	@$(RUN) -m bench.operations $(N)
+
+bench-retention: install ## Drop a day of a million ended runs under load (N=1000000)
+	@$(RUN) -m bench.retention $(N)
 
 screenshots: install ## Write screenshots of the operations pages to docs/images/
 	@SCREENSHOTS=docs/images $(RUN) -m pytest -q tests/browser -k screenshots
