@@ -36,7 +36,8 @@ INSERT INTO taskruns_taskcall (id, headers, body, properties)
 INSERT INTO taskruns_endedrun (id, celery_id, name, queue, priority, status, created_at, run_at, started_at,
         finished_at, attempt, losses, misses, claim, progress_message, result, error_type, error, traceback)
     SELECT id, text, 'app.blog.tasks.reindex_post', 'default', 0,
-        CASE WHEN n %% {KEPT_IN} = 0 THEN 'dead' ELSE 'succeeded' END, at, at, at, at, 1, 0, 0, id, '', 'null', '', '', ''
+        CASE WHEN n %% {KEPT_IN} = 0 THEN 'dead' ELSE 'succeeded' END, at, at, at, at, 1, 0, 0, id, '',
+        'null', '', '', ''
     FROM drawn, (SELECT %(day)s::timestamptz AS at) moment;
 DROP TABLE drawn
 """
