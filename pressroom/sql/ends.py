@@ -33,7 +33,7 @@ def ignore(claim: Claim) -> bool:
     A run whose cancellation was requested is not ended either.
     """
     where = f"{_HELD} AND t.cancel_requested_at IS NULL"
-    return bool(runs.end("replaced", where, [claim.run_id, claim.token]))
+    return bool(runs.end_live("replaced", where, [claim.run_id, claim.token]))
 
 
 def reschedule(claim: Claim, message: Message, failure: Failure | None, result: str | None = None) -> bool:
@@ -86,7 +86,7 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None, result: 
 def fail(claim: Claim, failure: Failure, result: str | None, children: str | None = None) -> bool:
     """End a run as a dead letter. Returns False if the claim is no longer held."""
     outcome = {"result": result, "children": children} | dataclasses.asdict(failure)
-    return bool(runs.end("dead", _HELD, [claim.run_id, claim.token], "failed", **outcome))
+    return bool(runs.end_live("dead", _HELD, [claim.run_id, claim.token], "failed", **outcome))
 
 
 def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: float, limit: float) -> list[SettledRun]:
@@ -110,19 +110,19 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
     if row is None:
         return []
     if row[0]:
-        return runs.end("dead", f"t.id = %s AND t.status IN {WAITING}", [run_id], result=result)
+        return runs.end_live("dead", f"t.id = %s AND t.status IN {WAITING}", [run_id], result=result)
     return [runs.as_ended(run_id)]
 
 
 def cancel_waiting(run_id: uuid.UUID) -> list[SettledRun]:
     """Cancel a run that waits. Returns an empty list if it does not wait."""
-    return runs.end("cancelled", f"t.id = %s AND t.status IN {WAITING}", [run_id])
+    return runs.end_live("cancelled", f"t.id = %s AND t.status IN {WAITING}", [run_id])
 
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[SettledRun]:
     """End the run under this claim as cancelled, after the worker stopped its attempt."""
     requested = " AND t.cancel_requested_at IS NOT NULL" if only_if_requested else ""
-    return runs.end("cancelled", _HELD + requested, [run_id, token])
+    return runs.end_live("cancelled", _HELD + requested, [run_id, token])
 
 
 def expire() -> list[SettledRun]:
@@ -131,4 +131,4 @@ def expire() -> list[SettledRun]:
         SELECT id FROM taskruns_liverun WHERE status IN {WAITING} AND expires_at <= clock_timestamp()
         LIMIT {MOST_AT_ONCE} FOR UPDATE SKIP LOCKED
     )"""
-    return runs.end("expired", past, [])
+    return runs.end_live("expired", past, [])

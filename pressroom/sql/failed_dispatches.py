@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection
 
-from pressroom.sql.runs import WAITING, Failure, SettledRun, as_ended, end, max_attempts_of_queues
+from pressroom.sql.runs import WAITING, Failure, SettledRun, as_ended, end_live, max_attempts_of_queues
 
 FREE = 2
 """Misses that do not count as a loss: a worker may die, or Redis lose its data, just as it takes a message."""
@@ -73,7 +73,7 @@ def _counted(statement: str, values: list[Any]) -> list[SettledRun]:
         cursor.execute(statement, values)
         rows = cursor.fetchall()
     dead = [run_id for run_id, is_dead in rows if is_dead]
-    ended = end("dead", "t.id = ANY(%s)", [dead]) if dead else []
+    ended = end_live("dead", "t.id = ANY(%s)", [dead]) if dead else []
     return [*ended, *(as_ended(run_id) for run_id, is_dead in rows if not is_dead)]
 
 
@@ -82,7 +82,7 @@ def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int 
 
     ``attempt``: see `missed`.
     """
-    return end(
+    return end_live(
         "dead",
         f"t.id = %s AND t.status IN {WAITING} AND t.attempt = coalesce(%s, t.attempt)",
         [run_id, attempt],

@@ -176,7 +176,7 @@ _COLUMNS = """id, celery_id, name, queue, priority, owner_id, created_at, run_at
 _OUTCOME = ("result", "children", "error_type", "error", "traceback")
 
 
-def end(
+def end_live(
     status: str,
     where: str,
     values: Sequence[Any],

@@ -49,7 +49,7 @@ def ours() -> dict[str, tuple[str, set[str]]]:
     worker.runtime.labels(*task).observe(1)
     worker.wait.labels(*task).observe(1)
     queue = QueueFigures(1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
-    ledger = Ledger({"emails": queue}, {"emails@host": True}, {"relay": 1.0}, {"prune": 0.0}, 0, 1, 100)
+    ledger = Ledger({"emails": queue}, {"emails@host": True}, {"relay": 1.0}, {"prune": 0.0}, 0, 0, 1, 100)
     return {family.name: (family.type, _labels(family)) for family in [*worker.registry.collect(), *_of_ledger(ledger)]}
 
 
