@@ -184,7 +184,11 @@ class LiveRun(_Run):
             models.Index(fields=["owner", "id"], name="liverun_owner", condition=Q(owner__isnull=False)),
             models.Index(fields=["retry_of"], name="liverun_retry_of", condition=Q(retry_of__isnull=False)),
         ]
-        constraints = [models.UniqueConstraint(fields=["celery_id"], name="liverun_celery_id")]
+        constraints = [
+            models.UniqueConstraint(fields=["celery_id"], name="liverun_celery_id"),
+            # Postgres need not look here for a run that has ended.
+            models.CheckConstraint(condition=Q(status__in=LIVE), name="liverun_status"),
+        ]
 
 
 class EndedRun(_Run):

@@ -202,7 +202,12 @@ class Migration(migrations.Migration):
                         condition=models.Q(("retry_of__isnull", False)), fields=["retry_of"], name="liverun_retry_of"
                     ),
                 ],
-                "constraints": [models.UniqueConstraint(fields=("celery_id",), name="liverun_celery_id")],
+                "constraints": [
+                    models.UniqueConstraint(fields=("celery_id",), name="liverun_celery_id"),
+                    models.CheckConstraint(
+                        condition=models.Q(("status__in", ("queued", "retrying", "running"))), name="liverun_status"
+                    ),
+                ],
             },
         ),
         # Django knows no partitions.

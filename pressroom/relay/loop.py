@@ -10,7 +10,7 @@ import threading
 
 import redis
 from celery.utils.nodenames import gethostname
-from django.db import connection
+from django.db import DatabaseError, InterfaceError, connection
 
 from pressroom.database.errors import is_no_answer
 from pressroom.database.redis import is_away
@@ -19,6 +19,7 @@ from pressroom.enqueue.wakeup import KEY
 from pressroom.monitoring.counters import RelayMetrics
 from pressroom.relay.publisher import Publisher
 from pressroom.relay.reconciler import Reconciler
+from pressroom.sql import history
 from pressroom.sql.rounds import Ticker
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Relay:
 
     def run(self) -> None:
         """Run rounds until ``stopping`` is set."""
+        self._make_partitions()
         while not self.stopping.is_set():
             try:
                 moved = self._round()
@@ -60,6 +62,14 @@ class Relay:
                     logger.exception("the relay's round failed")
                     self.metrics.errors.inc()
                 self.stopping.wait(REDIS_PAUSE)
+
+    def _make_partitions(self) -> None:
+        """Make the partitions of today and the next days: the installation may have stood still for days."""
+        try:
+            history.make_ahead()
+        except (DatabaseError, InterfaceError):
+            logger.exception("the next days' partitions could not be made: the task `prune` tries again")
+            connection.close()
 
     def _round(self) -> int:
         """Run each step once. Returns how many runs were published. Raises a step's error after all steps have run."""

@@ -30,10 +30,14 @@ STORAGE = "toast_tuple_target = 4080"
 """Rows up to half a page stay whole: each is written once, so moving its text elsewhere would only cost."""
 AHEAD = 3
 """Days for which partitions are made ahead."""
-LOCK_TIMEOUT = 100
-"""Milliseconds that a statement waits for a lock."""
-ATTEMPTS = 100
+LOCK_TIMEOUT = 30
+"""Milliseconds that a statement waits for a lock. A drop locks three tables, one after the other."""
+ATTEMPTS = 20
 """How often a change of the partitions is tried before it is left to the next round."""
+ADVISORY_LOCK = 0x7061727469
+"""The key of the advisory lock of whoever changes partitions. Another process then waits its turn."""
+LONGEST_PAUSE = 2.0
+"""Most seconds between two tries."""
 _DAY = datetime.timedelta(days=1)
 
 
@@ -106,12 +110,13 @@ def _unless_locked(change: Callable[[], T]) -> T:
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}ms'")
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
                 return change()
         except OperationalError as error:
             if not isinstance(error.__cause__, errors.LockNotAvailable) or attempt == ATTEMPTS - 1:
                 raise
             # Those who wait behind the lock go first.
-            time.sleep(0.1)
+            time.sleep(min(0.1 * 2**attempt, LONGEST_PAUSE))
     raise AssertionError("unreachable")
 
 
@@ -147,8 +152,11 @@ def _bound(day: datetime.date) -> str:
 
 
 def attach_old(day: datetime.date) -> None:
-    """Make the partition of all days before ``day``. There is none yet."""
+    """Make the partition of all days before ``day``, if there is none yet."""
     with connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('taskruns_taskcall_old') IS NOT NULL")
+        if cursor.fetchall()[0][0]:
+            return
         for table in KEYS:
             cursor.execute(f"CREATE TABLE {table}_old (LIKE {table} INCLUDING ALL) WITH ({STORAGE})")
             cursor.execute(
@@ -159,7 +167,12 @@ def attach_old(day: datetime.date) -> None:
 def _make(day: datetime.date) -> None:
     # ATTACH blocks nobody who writes to another partition; CREATE TABLE … PARTITION OF would.
     low, high = _bound(day), _bound(day + _DAY)
+    if day in (_days() or ()):
+        # Another process was faster.
+        return
     with connection.cursor() as cursor:
+        # Whoever calls on a day without a partition writes there.
+        cursor.execute(f"LOCK TABLE {', '.join(f'{table}_default' for table in KEYS)} IN ACCESS EXCLUSIVE MODE")
         for table, key in KEYS.items():
             name = f"{table}_{day:%Y%m%d}"
             cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL) WITH ({STORAGE})")
@@ -177,6 +190,9 @@ def _drop(day: datetime.date, kept: Mapping[str, datetime.datetime]) -> int:
     low, high = _bound(day), _bound(day + _DAY)
     names = {table: f"{table}_{day:%Y%m%d}" for table in KEYS}
     ended = names["taskruns_endedrun"]
+    if day not in (_days() or ()):
+        # Another process was faster.
+        return 0
     with connection.cursor() as cursor:
         # Nobody changes a run of this day while it is copied. All others go on.
         cursor.execute(f"LOCK TABLE {', '.join(names.values())} IN SHARE ROW EXCLUSIVE MODE")

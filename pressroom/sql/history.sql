@@ -14,7 +14,9 @@ CREATE TABLE taskruns_endedrun (
     LIKE taskruns_liverun,
     finished_at timestamptz NOT NULL,
     children text,
-    PRIMARY KEY (id)
+    PRIMARY KEY (id),
+    -- Postgres need not look here for a run that is live, nor among the live runs for one that has ended.
+    CONSTRAINT endedrun_status CHECK (status NOT IN ('queued', 'retrying', 'running'))
 ) PARTITION BY RANGE (id);
 CREATE INDEX endedrun_celery_id ON taskruns_endedrun (celery_id);
 CREATE INDEX endedrun_name ON taskruns_endedrun (name, id);

@@ -10,7 +10,7 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from pressroom import operator_actions, retention
-from pressroom.models import Status, TaskAttempt, TaskCall, TaskRun
+from pressroom.models import LiveRun, Status, TaskAttempt, TaskCall, TaskRun
 from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.sql import ends, history, lost_attempts, runs, workers
 from pressroom.uuid7 import uuid7_at
@@ -116,6 +116,21 @@ class TestAhead:
         assert there.date() in history.days()
         assert TaskRun.objects.get().status == Status.SUCCEEDED
 
+    def test_after_a_long_stop_the_calls_of_today_move_to_their_day(self) -> None:
+        then = timezone.now() + 30 * DAY
+        runs_ = [call() for _ in range(3)]
+        for number, run in enumerate(runs_):
+            change_run(run.pk, id=uuid.UUID(int=uuid7_at(then).int + number))
+        assert read_ledger().stray_calls == 3
+        assert then.date() in history.make_ahead(then.date())
+        assert read_ledger().stray_calls == 0
+        assert LiveRun.objects.count() == 3
+
+    def test_a_status_is_looked_for_in_one_table(self) -> None:
+        for status, table in ((Status.DEAD, "liverun"), (Status.QUEUED, "endedrun")):
+            plan = TaskRun.objects.filter(status=status).order_by("-id")[:51].explain()
+            assert f"taskruns_{table}" not in plan
+
     @pytest.mark.parametrize("key", [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1), uuid.UUID(int=7)])
     def test_a_key_without_a_day_does_no_harm(self, key: uuid.UUID) -> None:
         change_run(call().pk, id=key)
@@ -145,6 +160,7 @@ class TestLocks:
         assert history.days() == before
         elsewhere.rollback()
         call()
+        monkeypatch.setattr(history, "ATTEMPTS", 20)
         with transaction.atomic():
             drop_today()
             assert history.days() != before
