@@ -39,9 +39,9 @@ def _in_place_of(run: TaskRun) -> list[uuid.UUID]:
     """Return the live runs that replaced this one. They are found among its owner's runs, so it needs an owner."""
     if run.owner_id is None or not TaskRun.objects.filter(pk=run.pk, status=Status.REPLACED).exists():
         return []
-    later = LiveRun.objects.filter(owner=run.owner_id, pk__gt=run.pk).order_by("pk").values_list("pk", flat=True)
+    later = LiveRun.objects.filter(owner=run.owner_id, pk__gt=run.pk).values("pk")
     root = json.dumps(json.loads(run.headers).get("root_id") or run.celery_id)
-    calls = TaskCall.objects.filter(pk__in=list(later), headers__contains=f'"root_id": {root}')
+    calls = TaskCall.objects.filter(pk__in=later, headers__contains=f'"root_id": {root}')
     return list(calls.order_by("pk").values_list("pk", flat=True))
 
 

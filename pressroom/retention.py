@@ -34,12 +34,12 @@ def prune() -> int:
     days = settings.TASKRUNS_RETENTION
     longest = now - datetime.timedelta(days=max(days.values()))
     results = now - datetime.timedelta(days=days[Status.SUCCEEDED])
-    history.make_ahead(now.date())
+    _make_days(now.date())
     pruned = _drop_days(results.date(), {status: now - datetime.timedelta(days=days[status]) for status in days})
     for status in sorted(days):
         before = now - datetime.timedelta(days=days[status])
         past = Q(status=status, finished_at__lt=before, pk__lt=uuid7_at(before))
-        if status == Status.SUCCEEDED:
+        if status == Status.SUCCEEDED and days[status] >= 1:
             # Those of a whole day go with its partition. A few were carried over because they were live then.
             past &= Q(pk__lt=history.first_day_key())
         pruned += _prune(EndedRun, past)
@@ -49,6 +49,16 @@ def prune() -> int:
     _prune(Undeliverable, Q(received_at__lt=longest))
     _prune(Worker, Q(dead_at__lt=longest))
     return pruned
+
+
+def _make_days(today: datetime.date) -> None:
+    """Make the next days' partitions. If that fails, the rest of `prune` goes on, and the next round tries again."""
+    try:
+        history.make_ahead(today)
+    except DatabaseError as error:
+        if is_no_answer(error):
+            raise
+        logger.exception("the next days' partitions cannot be made")
 
 
 def _drop_days(until: datetime.date, kept: dict[str, datetime.datetime]) -> int:

@@ -26,7 +26,7 @@ from pressroom.enqueue import arguments
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks
 from pressroom.execution.outcome import CELERY_STATES
-from pressroom.models import EndedRun, LiveRun, Status, StoredResult, Worker
+from pressroom.models import EndedRun, LiveRun, Status, StoredResult, TaskCall, Worker
 from pressroom.sql import chords
 from pressroom.sql.runs import LONGEST_ERROR
 from pressroom.text import carried, is_carried
@@ -122,7 +122,11 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
         return meta | self._extended(run)
 
     def _extended(self, run: LiveRun | EndedRun) -> dict[str, Any]:
-        headers = json.loads(run.headers)
+        # Not the whole message, which may be long. It is gone if the run was pruned a moment ago.
+        text = TaskCall.objects.filter(pk=run.pk).values_list("headers", flat=True).first()
+        if text is None:
+            return {}
+        headers = json.loads(text)
         known = {"group_id": headers.get("group"), "parent_id": headers.get("parent_id")}
         if self.app.conf.find_value_for_key("extended", "result"):
             args, kwargs = run.arguments

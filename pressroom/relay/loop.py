@@ -66,7 +66,7 @@ class Relay:
     def _make_partitions(self) -> None:
         """Make the partitions of today and the next days: the installation may have stood still for days."""
         try:
-            history.make_ahead()
+            history.make_ahead(attempts=1)
         except (DatabaseError, InterfaceError):
             logger.exception("the next days' partitions could not be made: the task `prune` tries again")
             connection.close()

@@ -1,7 +1,8 @@
 """The statements that end an attempt or a run. Only `pressroom.execution` calls them: it also informs Celery.
 
-The functions run on the default connection; call those that end more than one way in a transaction. The functions
-that take a claim write nothing if that claim is no longer held.
+Each function runs one statement on the default connection, in the caller's transaction if there is one. Only
+`postpone_unknown` runs several, and needs a transaction. The functions that take a claim write nothing if that claim is
+no longer held.
 """
 
 from __future__ import annotations
@@ -100,11 +101,13 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
             f"""
             UPDATE taskruns_liverun
             SET unknown_since = coalesce(unknown_since, clock_timestamp()), published_at = NULL,
-                error_type = %s, error = %s, traceback = %s, run_at = clock_timestamp() + make_interval(secs => %s)
+                error_type = %s, error = %s, traceback = %s,
+                run_at = CASE WHEN unknown_since + make_interval(secs => %s) <= clock_timestamp() THEN run_at
+                    ELSE clock_timestamp() + make_interval(secs => %s) END
             WHERE id = %s AND status IN {WAITING} AND run_at <= clock_timestamp()
             RETURNING unknown_since + make_interval(secs => %s) <= clock_timestamp()
             """,
-            [*dataclasses.astuple(failure), pause, run_id, limit],
+            [*dataclasses.astuple(failure), limit, pause, run_id, limit],
         )
         row = cursor.fetchone()
     if row is None:

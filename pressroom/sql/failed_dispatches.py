@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection
 
-from pressroom.sql.runs import WAITING, Failure, SettledRun, as_ended, end_live, max_attempts_of_queues
+from pressroom.sql.runs import WAITING, Failure, SettledRun, all_as_ended, end_live, max_attempts_of_queues
 
 FREE = 2
 """Misses that do not count as a loss: a worker may die, or Redis lose its data, just as it takes a message."""
@@ -59,11 +59,12 @@ def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[SettledRu
         f"""
         UPDATE taskruns_liverun t
         SET published_at = NULL, misses = t.misses + %s::int, error_type = %s, error = %s, traceback = %s,
-            run_at = clock_timestamp() + make_interval(secs => 0.5 * 2 ^ least(t.misses + %s::int, 5))
+            run_at = CASE WHEN t.misses + %s::int >= {MOST_REFUSED} THEN t.run_at
+                ELSE clock_timestamp() + make_interval(secs => 0.5 * 2 ^ least(t.misses + %s::int, 5)) END
         WHERE t.id = %s AND t.status IN {WAITING}
         RETURNING t.id, t.misses >= {MOST_REFUSED}
         """,
-        [counts, *dataclasses.astuple(failure), counts, run_id],
+        [counts, *dataclasses.astuple(failure), counts, counts, run_id],
     )
 
 
@@ -74,7 +75,7 @@ def _counted(statement: str, values: list[Any]) -> list[SettledRun]:
         rows = cursor.fetchall()
     dead = [run_id for run_id, is_dead in rows if is_dead]
     ended = end_live("dead", "t.id = ANY(%s)", [dead]) if dead else []
-    return [*ended, *(as_ended(run_id) for run_id, is_dead in rows if not is_dead)]
+    return [*ended, *all_as_ended([run_id for run_id, is_dead in rows if not is_dead])]
 
 
 def fail_waiting(run_id: uuid.UUID, failure: Failure, result: str, attempt: int | None = None) -> list[SettledRun]:

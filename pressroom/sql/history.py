@@ -1,8 +1,8 @@
 """The partitions of what is appended: calls, ended runs and attempts, a partition for each day (UTC).
 
 A day's partition is made ahead of the day. Retention drops it; what must be kept for longer is carried over to the
-partition ``old`` before, in the same transaction. No statement here waits longer than LOCK_TIMEOUT for a lock, because
-every call waits behind it.
+partition ``old`` before, in the same transaction. What changes partitions waits at most LOCK_TIMEOUT for each lock,
+because every call waits behind it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.db import OperationalError, connection, transaction
 from django.db.migrations import RunSQL
@@ -49,7 +49,7 @@ def create() -> RunSQL:
     )
 
 
-def make_ahead(today: datetime.date | None = None) -> list[datetime.date]:
+def make_ahead(today: datetime.date | None = None, attempts: int = 0) -> list[datetime.date]:
     """Make the partitions of today and of the next AHEAD days that are missing. Returns their days.
 
     Also makes a partition for each earlier day of which a row is in the default partition.
@@ -62,8 +62,9 @@ def make_ahead(today: datetime.date | None = None) -> list[datetime.date]:
     missing = sorted((wanted | _days_by_default(before=today)) - existing)
     if not existing:
         _unless_locked(lambda: attach_old(min(missing)))
-    for day in missing:
-        _unless_locked(lambda day=day: _make(day))  # type: ignore[misc]
+    # Days to come first: nobody writes to them yet.
+    for day in reversed(missing):
+        _unless_locked(lambda day=day: _make(day), attempts)  # type: ignore[misc]
     return missing
 
 
@@ -73,6 +74,9 @@ def drop_day(day: datetime.date, kept: Mapping[str, datetime.datetime]) -> int:
     For each status, ``kept`` gives the time from which on ended runs are kept. Those, and the calls of live runs, are
     carried over to the partition ``old``.
     """
+    # Each by itself: a lock on ``old`` must not be held while another one is waited for.
+    _unless_locked(lambda: _promise_bound(day))
+    _unless_locked(_validate_bound)
     return _unless_locked(lambda: _drop(day, kept))
 
 
@@ -104,16 +108,17 @@ def rows_by_default() -> int:
         return int(cursor.fetchall()[0][0])
 
 
-def _unless_locked(change: Callable[[], T]) -> T:
+def _unless_locked(change: Callable[[], T], attempts: int = 0) -> T:
     """Make a change in a transaction. Try again if another transaction holds a lock for too long."""
-    for attempt in range(ATTEMPTS):
+    attempts = attempts or ATTEMPTS
+    for attempt in range(attempts):
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}ms'")
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
                 return change()
         except OperationalError as error:
-            if not isinstance(error.__cause__, errors.LockNotAvailable) or attempt == ATTEMPTS - 1:
+            if not isinstance(error.__cause__, errors.LockNotAvailable) or attempt == attempts - 1:
                 raise
             # Those who wait behind the lock go first.
             time.sleep(min(0.1 * 2**attempt, LONGEST_PAUSE))
@@ -171,8 +176,9 @@ def _make(day: datetime.date) -> None:
         # Another process was faster.
         return
     with connection.cursor() as cursor:
-        # Whoever calls on a day without a partition writes there.
-        cursor.execute(f"LOCK TABLE {', '.join(f'{table}_default' for table in KEYS)} IN ACCESS EXCLUSIVE MODE")
+        if day <= datetime.datetime.now(datetime.UTC).date():
+            # Calls of this day go to the default partition now. They wait until their rows have moved.
+            cursor.execute(f"LOCK TABLE {', '.join(KEYS)} IN ACCESS EXCLUSIVE MODE")
         for table, key in KEYS.items():
             name = f"{table}_{day:%Y%m%d}"
             cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL) WITH ({STORAGE})")
@@ -212,9 +218,8 @@ def _drop(day: datetime.date, kept: Mapping[str, datetime.datetime]) -> int:
                 f"CREATE TEMPORARY TABLE kept_{table} ON COMMIT DROP AS"
                 f" SELECT * FROM {names[table]} WHERE {key} IN (SELECT id FROM kept_runs)"
             )
-        for table, key in KEYS.items():
-            _limit_old(cursor, table, key, high)
-        # From here on every call waits, for milliseconds.
+        # From here on every call waits. Whoever reads or writes locks the parent first, so this does, too.
+        cursor.execute(f"LOCK TABLE {', '.join(KEYS)} IN ACCESS EXCLUSIVE MODE")
         for table in KEYS:
             cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {names[table]}")
             cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {table}_old")
@@ -224,8 +229,17 @@ def _drop(day: datetime.date, kept: Mapping[str, datetime.datetime]) -> int:
     return dropped
 
 
-def _limit_old(cursor: Any, table: str, key: str, high: str) -> None:
-    """Have the partition ``old`` promise its next bound, so that ATTACH need not read it."""
-    cursor.execute(f"ALTER TABLE {table}_old DROP CONSTRAINT IF EXISTS {table}_old_bound")
-    cursor.execute(f"ALTER TABLE {table}_old ADD CONSTRAINT {table}_old_bound CHECK ({key} < '{high}') NOT VALID")
-    cursor.execute(f"ALTER TABLE {table}_old VALIDATE CONSTRAINT {table}_old_bound")
+def _promise_bound(day: datetime.date) -> None:
+    """Have the partition ``old`` promise that it ends with ``day``, so that ATTACH need not read it."""
+    high = _bound(day + _DAY)
+    with connection.cursor() as cursor:
+        for table, key in KEYS.items():
+            old, promise = f"{table}_old", f"{table}_old_bound"
+            cursor.execute(f"ALTER TABLE {old} DROP CONSTRAINT IF EXISTS {promise}")
+            cursor.execute(f"ALTER TABLE {old} ADD CONSTRAINT {promise} CHECK ({key} < '{high}') NOT VALID")
+
+
+def _validate_bound() -> None:
+    with connection.cursor() as cursor:
+        for table in KEYS:
+            cursor.execute(f"ALTER TABLE {table}_old VALIDATE CONSTRAINT {table}_old_bound")

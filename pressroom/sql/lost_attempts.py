@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connection
 
-from pressroom.sql.runs import ATTEMPT_RECORD, LOST, Failure, SettledRun, as_ended, end_live, max_attempts_of_queues
+from pressroom.sql.runs import ATTEMPT_RECORD, LOST, Failure, SettledRun, all_as_ended, end_live, max_attempts_of_queues
 
 
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
@@ -61,4 +61,4 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
     for status in ("cancelled", "dead"):
         if ids := [run_id for run_id, now in rows if now == status]:
             lost += end_live(status, "t.id = ANY(%s)", [ids])
-    return [*lost, *(as_ended(run_id) for run_id, now in rows if now == "queued")]
+    return [*lost, *all_as_ended([run_id for run_id, now in rows if now == "queued"])]

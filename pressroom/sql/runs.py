@@ -202,8 +202,8 @@ def end_live(
             SELECT %s, clock_timestamp(), {_COLUMNS}, {columns} FROM changed
             RETURNING id, celery_id, name, status
         )
-        SELECT e.id, e.celery_id, e.name, c.headers, c.body, e.status
-        FROM ended e JOIN taskruns_taskcall c ON c.id = e.id
+        SELECT e.id, e.celery_id, e.name, coalesce(c.headers, '{{}}'), coalesce(c.body, '[[], {{}}, {{}}]'), e.status
+        FROM ended e LEFT JOIN taskruns_taskcall c ON c.id = e.id
         """,
         [*values, *recorded, status, *(outcome[name] for name in _OUTCOME if name in outcome)],
     )
@@ -225,13 +225,20 @@ def settled_runs(statement: str, values: list[Any]) -> list[SettledRun]:
 
 def as_ended(run_id: uuid.UUID) -> SettledRun:
     """Return what Celery needs to know of a run."""
+    return all_as_ended([run_id])[0]
+
+
+def all_as_ended(run_ids: list[uuid.UUID]) -> list[SettledRun]:
+    """Return what Celery needs to know of runs."""
+    if not run_ids:
+        return []
     return settled_runs(
         """
         SELECT t.id, t.celery_id, t.name, c.headers, c.body, t.status
-        FROM taskruns_taskrun t JOIN taskruns_taskcall c ON c.id = t.id WHERE t.id = %s AND c.id = %s
+        FROM taskruns_taskrun t JOIN taskruns_taskcall c ON c.id = t.id WHERE t.id = ANY(%s) AND c.id = ANY(%s)
         """,
-        [run_id, run_id],
-    )[0]
+        [run_ids, run_ids],
+    )
 
 
 def ended(claim: Claim) -> bool:
@@ -271,7 +278,9 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
         cursor.execute(
             """
             WITH old AS (
-                SELECT * FROM taskruns_endedrun WHERE id = %s AND status IN ('dead', 'cancelled', 'expired')
+                SELECT e.*, c.headers, c.body, c.properties
+                FROM taskruns_endedrun e JOIN taskruns_taskcall c ON c.id = e.id
+                WHERE e.id = %s AND c.id = %s AND e.status IN ('dead', 'cancelled', 'expired')
             ),
             new AS (
                 INSERT INTO taskruns_liverun (id, celery_id, name, queue, priority, owner_id, status, created_at,
@@ -281,9 +290,9 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
                 FROM old ON CONFLICT (celery_id) DO NOTHING RETURNING id
             )
             INSERT INTO taskruns_taskcall (id, headers, body, properties)
-            SELECT new.id, headers, body, properties FROM new, taskruns_taskcall c WHERE c.id = %s
+            SELECT new.id, headers, body, properties FROM new, old
             """,
-            [run_id, new_id, run_id],
+            [run_id, run_id, new_id],
         )
         if cursor.rowcount:
             return new_id

@@ -2,14 +2,15 @@
 --
 -- Each parameter is an array with one element per call. `etas` and `expiries` are absolute times; where an element is
 -- null, `countdowns` or `expire_in` counts in seconds from now. Returns the ids that were stored: a call whose Celery
--- id belongs to a live run is left out.
+-- id belongs to a live run is left out. It reads no table, and joins the calls with those stored: by a hash, because a
+-- nested loop would compare each call with each.
 CREATE OR REPLACE FUNCTION taskruns_insert_1(
     ids uuid[], celery_ids text[], names text[], queues text[], priorities smallint[], owners bigint[],
     headers text[], bodies text[], properties text[], etas timestamptz[], countdowns float8[],
     expiries timestamptz[], expire_in float8[]
 ) RETURNS SETOF uuid
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET enable_mergejoin = off AS $$
 BEGIN
     RETURN QUERY
     WITH calls AS (
