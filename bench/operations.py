@@ -6,7 +6,6 @@ contain all of the server's work and no network. The exit code is 1 if a page or
 
 from __future__ import annotations
 
-import datetime
 import os
 import re
 import statistics
@@ -17,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from bench.stack import stack
+from bench.stack import installed_before, stack
 
 PAGE_LIMIT, SCRAPE_LIMIT = 300.0, 20.0
 """Maximum milliseconds of server time of a page and of a scrape of the exporter."""
@@ -88,16 +87,8 @@ def fill(runs: int) -> None:
     """Insert this many runs, and eight workers."""
     from django.db import connection
 
-    from pressroom.sql import history
-
-    today = datetime.datetime.now(datetime.UTC).date()
+    installed_before(WEEK)
     with connection.cursor() as cursor:
-        # As if the ledger had been installed before.
-        for table in history.KEYS:
-            cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {table}_old; DROP TABLE {table}_old")
-        history.attach_old(today - datetime.timedelta(days=WEEK))
-        for number in range(WEEK, 0, -history.AHEAD):
-            history.make_ahead(today - datetime.timedelta(days=number))
         cursor.execute(
             "INSERT INTO taskruns_worker (name, queues, slots, started_at, heartbeat_at, memory)"
             " SELECT 'celery@worker-' || n, '[\"default\", \"emails\"]', 5, now(), now(), 2e8"

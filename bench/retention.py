@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from bench.stack import stack
+from bench.stack import installed_before, stack
 
 DROP_LIMIT, STATEMENT_LIMIT = 1.0, 0.1
 """Maximum seconds of the drop, and of a statement of the others."""
@@ -93,15 +93,9 @@ def main(count: int) -> int:
 
         from pressroom.sql import history
 
-        today = datetime.datetime.now(datetime.UTC).date()
-        day = today - datetime.timedelta(days=8)
+        installed_before(8)
+        day = history.days()[0]
         with connection.cursor() as cursor:
-            # As if the ledger had been installed before.
-            for table in history.KEYS:
-                cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {table}_old; DROP TABLE {table}_old")
-            history.attach_old(day)
-            for number in (8, 4):
-                history.make_ahead(today - datetime.timedelta(days=number))
             noon = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
             cursor.execute(FILL, {"n": count, "day": noon})
             cursor.execute("VACUUM ANALYZE")

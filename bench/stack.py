@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import tempfile
@@ -43,3 +44,18 @@ def stack() -> Iterator[Path]:
         django.setup()
         call_command("migrate", verbosity=0)
         yield folder
+
+
+def installed_before(days: int) -> None:
+    """Make the ledger's partitions as if it had been installed so many days ago. No run is stored yet."""
+    from django.db import connection
+
+    from pressroom.sql import history
+
+    today = datetime.datetime.now(datetime.UTC).date()
+    with connection.cursor() as cursor:
+        for table in history.KEYS:
+            cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {table}_old; DROP TABLE {table}_old")
+    history.attach_old(today - datetime.timedelta(days=days))
+    for number in range(days, 0, -history.AHEAD):
+        history.make_ahead(today - datetime.timedelta(days=number))

@@ -101,13 +101,6 @@ def delete_runs(run_ids: Sequence[uuid.UUID]) -> int:
     return int(deleted)
 
 
-def rows_by_default() -> int:
-    """Return how many rows of each partitioned table are in its default partition, in all. It should be 0."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT " + " + ".join(f"(SELECT count(*) FROM {table}_default)" for table in KEYS))
-        return int(cursor.fetchall()[0][0])
-
-
 def _unless_locked(change: Callable[[], T], attempts: int = 0) -> T:
     """Make a change in a transaction. Try again if another transaction holds a lock for too long."""
     attempts = attempts or ATTEMPTS
