@@ -193,33 +193,27 @@ def _drop(day: datetime.date, kept: Mapping[str, datetime.datetime]) -> int:
         # Another process was faster.
         return 0
     with connection.cursor() as cursor:
-        # Nobody changes a run of this day while it is copied. All others go on.
-        cursor.execute(f"LOCK TABLE {', '.join(names.values())} IN SHARE ROW EXCLUSIVE MODE")
+        # No call is added to this day from here on, so what is not live and not kept now never will be.
+        cursor.execute(f"LOCK TABLE {names['taskruns_taskcall']} IN SHARE ROW EXCLUSIVE MODE")
+        cursor.execute("SELECT id FROM taskruns_liverun WHERE id >= %s AND id < %s", [low, high])
+        live = {key for (key,) in cursor.fetchall()}
         still = " OR ".join("status = %s AND finished_at >= %s" for _ in kept)
+        # Read the day once: it may have millions of runs.
         cursor.execute(
-            f"""
-            CREATE TEMPORARY TABLE kept_runs ON COMMIT DROP AS
-            SELECT id FROM {ended} WHERE {still} UNION ALL
-            SELECT id FROM taskruns_liverun WHERE id >= %s AND id < %s
-            """,
-            [*(value for pair in kept.items() for value in pair), low, high],
+            f"SELECT count(*), coalesce(array_agg(id) FILTER (WHERE {still}), '{{}}') FROM {ended}",
+            [value for pair in kept.items() for value in pair],
         )
-        cursor.execute(f"SELECT count(*) - (SELECT count(*) FROM kept_runs k JOIN {ended} USING (id)) FROM {ended}")
-        dropped = int(cursor.fetchone()[0])
-        for table, key in KEYS.items():
-            cursor.execute(
-                f"CREATE TEMPORARY TABLE kept_{table} ON COMMIT DROP AS"
-                f" SELECT * FROM {names[table]} WHERE {key} IN (SELECT id FROM kept_runs)"
-            )
+        count, of_ended = cursor.fetchall()[0]
+        carried = [*live.union(of_ended)]
         # From here on every call waits. Whoever reads or writes locks the parent first, so this does, too.
         cursor.execute(f"LOCK TABLE {', '.join(KEYS)} IN ACCESS EXCLUSIVE MODE")
-        for table in KEYS:
+        for table, key in KEYS.items():
             cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {names[table]}")
             cursor.execute(f"ALTER TABLE {table} DETACH PARTITION {table}_old")
-            cursor.execute(f"INSERT INTO {table}_old SELECT * FROM kept_{table}")
+            cursor.execute(f"INSERT INTO {table}_old SELECT * FROM {names[table]} WHERE {key} = ANY(%s)", [carried])
             cursor.execute(f"ALTER TABLE {table} ATTACH PARTITION {table}_old FOR VALUES FROM (MINVALUE) TO ('{high}')")
             cursor.execute(f"DROP TABLE {names[table]}")
-    return dropped
+    return int(count) - len(of_ended)
 
 
 def _promise_bound(day: datetime.date) -> None:
