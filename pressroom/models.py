@@ -52,6 +52,7 @@ class Worker(models.Model):
     stopping_at = models.DateTimeField(null=True, help_text="When it was first seen to take no more tasks.")
     dead_at = models.DateTimeField(null=True, help_text="When it left or was declared dead.")
     lost = models.BooleanField(db_default=False, help_text="It was declared dead: it did not leave by itself.")
+    place = models.TextField(db_default="", help_text="Where its process runs, as JSON.")
     memory = models.BigIntegerField(null=True, help_text="Bytes that it and its processes held at the last heartbeat.")
 
     class Meta:

@@ -13,7 +13,7 @@ from django.db import transaction
 from kombu.utils.objects import cached_property
 
 from pressroom import context
-from pressroom.celery_app import transport
+from pressroom.celery_app import handler_errors, transport
 from pressroom.enqueue import arguments
 
 
@@ -50,6 +50,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         transport.install()
+        handler_errors.install()
         # By dotted path, so that only workers import it.
         self.steps["worker"].add("pressroom.worker.bootstep:LedgerStep")
 

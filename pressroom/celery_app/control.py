@@ -8,10 +8,10 @@ from typing import Any
 from celery.app.control import Control
 from celery.utils.functional import maybe_list
 
+from pressroom.enqueue.arguments import is_id
 from pressroom.execution import settle
 from pressroom.models import WAITING, LiveRun, TaskRun
 from pressroom.sql import runs
-from pressroom.text import is_carried
 
 BATCH = 1_000
 REFUSED = {
@@ -27,16 +27,20 @@ class LedgerControl(Control):
         self, task_id: Any, destination: Any = None, terminate: bool = False, **options: Any
     ) -> Any:
         """Cancel waiting runs. With ``terminate``, also kill the process of a running one, within a heartbeat."""
-        # An id that Postgres cannot store has no run.
-        ids = [one for one in maybe_list(task_id) or [] if isinstance(one, str) and is_carried(one)]
+        # An id that no call can have has no run.
+        ids = [one for one in maybe_list(task_id) or [] if is_id(one)]
         known = dict(LiveRun.objects.filter(celery_id__in=ids).values_list("celery_id", "pk"))
         for run_id in known.values():
             if not settle.revoke_waiting(run_id) and terminate:
                 runs.cancel_running(run_id)
         others = [one for one in ids if one not in known and not TaskRun.objects.filter(celery_id=one).exists()]
-        if not others:
-            return None
-        return super().revoke(others, destination=destination, terminate=terminate, **options)
+        answers = None
+        for start in range(0, len(others), BATCH):
+            # Redis limits the length of a message.
+            answers = super().revoke(
+                others[start : start + BATCH], destination=destination, terminate=terminate, **options
+            )
+        return answers
 
     def broadcast(self, command: Any, *args: Any, **options: Any) -> Any:
         """Broadcast a command, as Celery's does. Raises NotImplementedError for commands that would have no effect."""

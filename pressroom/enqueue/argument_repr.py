@@ -5,7 +5,22 @@ from __future__ import annotations
 from types import NoneType
 from typing import Any
 
+from celery.utils.saferepr import saferepr
 from celery.utils.text import truncate
+
+UNKNOWN = "..."
+"""Shown of arguments that cannot be shown: their own methods raise errors."""
+
+
+def argument_repr(values: Any, most: int, levels: int) -> str:
+    """Return ``saferepr`` of arguments, of at most about ``most`` characters and ``levels`` levels.
+
+    What the methods of an argument raise does not reach the caller: encoding says whether the argument can be sent.
+    """
+    try:
+        return flat_repr(values, most) or saferepr(values, most, maxlevels=levels)
+    except Exception:  # noqa: BLE001 - users' objects may raise anything
+        return UNKNOWN
 
 
 def flat_repr(values: Any, most: int) -> str | None:

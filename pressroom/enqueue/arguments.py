@@ -120,6 +120,11 @@ def check_headers(name: str, headers: dict[str, Any]) -> None:
     check_time_limits(name, headers["timelimit"])
 
 
+def is_id(value: Any) -> bool:
+    """Return whether a call may have this id."""
+    return isinstance(value, str) and len(value) <= LONGEST_ID and is_carried(value)
+
+
 def _check_id(name: str, header: str, value: Any) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name}: {header} must be text, not {value!r}")
@@ -194,7 +199,8 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    # A whole number may be too long for a float.
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def check_signatures(name: str, embed: dict[str, Any]) -> None:

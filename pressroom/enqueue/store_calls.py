@@ -17,7 +17,7 @@ from kombu import Queue
 
 from pressroom import context
 from pressroom.enqueue import arguments, buffer
-from pressroom.enqueue.argument_repr import flat_repr
+from pressroom.enqueue.argument_repr import argument_repr
 from pressroom.enqueue.envelope import HEADER, envelope
 from pressroom.enqueue.ownership import current_owner_id
 from pressroom.enqueue.routing import LedgerRouter
@@ -58,10 +58,10 @@ class LedgerAMQP(AMQP):
         """As Celery's, but keep ``countdown`` and ``expires`` as seconds: they count by the database's clock."""
         arguments.check_times(name, countdown, eta, expires)
         arguments.check_stamps(name, options)
-        if options.get("argsrepr") is None:
-            options["argsrepr"] = flat_repr(args or (), self.argsrepr_maxsize)
-        if options.get("kwargsrepr") is None and not kwargs:
-            options["kwargsrepr"] = "{}"
+        levels = self.app.conf.task_repr_maxlevels
+        for option, values in (("argsrepr", args or ()), ("kwargsrepr", kwargs or {})):
+            if options.get(option) is None:
+                options[option] = argument_repr(values, self.argsrepr_maxsize, levels)
         message = super().as_task_v2(
             task_id, name, args, kwargs, countdown, eta, group_id, group_index, expires, *rest, **options
         )

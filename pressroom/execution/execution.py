@@ -94,7 +94,12 @@ class Execution:
             return body()
         self._body_begun = True
         try:
-            return self._in_savepoint(body) if self.atomic else body()
+            if self.atomic:
+                return self._in_savepoint(body)
+            if connection.errors_occurred and not connection.in_atomic_block:
+                # A handler may have broken the connection.
+                connection.close_if_unusable_or_obsolete()
+            return body()
         except (Ignore, Reject, Retry):
             raise
         except BaseException as error:

@@ -27,20 +27,27 @@ logger = logging.getLogger(__name__)
 class Reconciler:
     """Finds dead workers, messages that are gone from Redis and runs past their expiry.
 
-    A worker is dead if this process has watched its heartbeat for TASKRUNS_SILENCE seconds without a change. Only the
-    monotonic clock of this process counts. Time in which Postgres or this process did not answer does not count.
+    A worker is dead if its heartbeat has not changed for TASKRUNS_SILENCE seconds. This process measures them with its
+    monotonic clock. Time in which Postgres or this process did not answer does not count, and after it the worker has
+    HEARTBEATS_AFTER_GAP heartbeats to give a sign. A process that has just started takes the time before its first
+    look from Postgres's clock, and then waits as long.
     """
 
     EVERY = 1.0
     """Seconds between two passes."""
     LONGEST_GAP = 5.0
-    """Seconds between two passes after which the reconciler starts to watch the heartbeats anew."""
+    """Seconds between two passes after which the time between them does not count."""
+    HEARTBEATS_AFTER_GAP = 2.5
+    """Heartbeats for which a worker is watched at least after such a gap, or from this process's first look."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.redis = client
         self._last_pass = float("-inf")
         self._last_look = float("-inf")
+        self._watched_at = float("-inf")
+        """When `watch_workers` last looked (monotonic)."""
         self._seen: dict[int, tuple[datetime.datetime, float]] = {}
+        """The last heartbeat of each worker, and since when it has not changed (monotonic)."""
         self._slots: dict[str, int] = {}
 
     def windows(self) -> dict[str, int]:
@@ -87,20 +94,27 @@ class Reconciler:
 
     def watch_workers(self, now: float) -> None:
         """Declare workers dead that have been silent for too long. Count the slots of the others."""
-        if now - self._last_pass > self.LONGEST_GAP:
-            self._seen.clear()
+        # The time that counts in spite of a gap.
+        most = max(0.0, settings.TASKRUNS_SILENCE - self.HEARTBEATS_AFTER_GAP * settings.TASKRUNS_HEARTBEAT)
+        was_gap = now - self._last_pass > self.LONGEST_GAP
         seen: dict[int, tuple[datetime.datetime, float]] = {}
         slots: dict[str, int] = defaultdict(int)
         silent = []
-        for worker_id, heartbeat, queues, size in workers.alive():
-            known = self._seen.get(worker_id)
-            seen[worker_id] = known if known is not None and known[0] == heartbeat else (heartbeat, now)
-            if now - seen[worker_id][1] >= settings.TASKRUNS_SILENCE:
-                silent.append(worker_id)
+        for worker in workers.alive():
+            heartbeat, since = self._seen.get(worker.id, (None, now))
+            if heartbeat is None:
+                since = now - min(max(0.0, worker.silent), most)
+            elif heartbeat != worker.heartbeat:
+                since = now
+            elif was_gap:
+                since = now - min(self._watched_at - since, most)
+            seen[worker.id] = worker.heartbeat, since
+            if now - since >= settings.TASKRUNS_SILENCE:
+                silent.append(worker.id)
                 continue
-            for queue in queues:
-                slots[queue] += size
-        self._seen, self._slots = seen, slots
+            for queue in worker.queues:
+                slots[queue] += worker.slots
+        self._seen, self._slots, self._watched_at = seen, slots, now
         if silent:
             logger.warning("workers %s are dead: no heartbeat for %s s", silent, settings.TASKRUNS_SILENCE)
             workers.end(silent, lost=True)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import json
 import uuid
 from collections.abc import Sequence
 
 from django.db import connection
 
 
-def register(name: str, queues: str, slots: int) -> int:
-    """Register a worker under a new id and return it. ``queues`` is a JSON list of names."""
+def register(name: str, queues: str, slots: int, place: str = "") -> int:
+    """Register a worker under a new id and return it. ``queues`` is a JSON list of names.
+
+    ``place`` is where its process runs. See `pressroom.process.place`.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            INSERT INTO taskruns_worker (name, queues, slots, started_at, heartbeat_at)
-            VALUES (%s, %s::jsonb, %s, clock_timestamp(), clock_timestamp()) RETURNING id
+            INSERT INTO taskruns_worker (name, queues, slots, place, started_at, heartbeat_at)
+            VALUES (%s, %s::jsonb, %s, %s, clock_timestamp(), clock_timestamp()) RETURNING id
             """,
-            [name, queues, slots],
+            [name, queues, slots, place],
         )
         row = cursor.fetchone()
     assert row is not None
@@ -48,11 +53,33 @@ def end(worker_ids: Sequence[int], lost: bool = False) -> int:
         return int(cursor.rowcount)
 
 
-def alive() -> list[tuple[int, datetime.datetime, list[str], int]]:
-    """Return id, last heartbeat, queues and slots of every worker that is not known to be dead."""
-    from pressroom.models import Worker
+@dataclasses.dataclass(frozen=True, slots=True)
+class LivingWorker:
+    """A worker that is not known to be dead."""
 
-    return list(Worker.objects.filter(dead_at=None).values_list("id", "heartbeat_at", "queues", "slots"))
+    id: int
+    heartbeat: datetime.datetime
+    silent: float
+    """Seconds since its last heartbeat, by Postgres's clock."""
+    queues: list[str]
+    slots: int
+    place: str
+
+
+def alive() -> list[LivingWorker]:
+    """Return every worker that is not known to be dead."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT id, heartbeat_at, extract(epoch FROM clock_timestamp() - heartbeat_at)::float8, queues::text, slots,
+                place
+            FROM taskruns_worker WHERE dead_at IS NULL
+            """
+        )
+        return [
+            LivingWorker(key, heartbeat, silent, json.loads(queues), slots, place)
+            for key, heartbeat, silent, queues, slots, place in cursor.fetchall()
+        ]
 
 
 def claims(worker_id: int, seconds: float) -> tuple[set[uuid.UUID], set[uuid.UUID]]:

@@ -10,6 +10,7 @@ from typing import Any
 from celery import bootsteps, signals
 from django.conf import settings
 
+from pressroom.celery_app import handler_errors
 from pressroom.database import readiness
 from pressroom.database.connections import pool_connections
 from pressroom.monitoring.counters import WorkerMetrics
@@ -39,6 +40,7 @@ class LedgerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Wait for the schema, register, start the heartbeat. The consumer starts after this step."""
         self._worker = worker
+        handler_errors.mark_as_worker()
         heartbeat = Heartbeat(worker)
         shutdown = Shutdown(worker, heartbeat)
         if settings.METRICS_PORT:

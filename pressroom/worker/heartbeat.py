@@ -23,6 +23,7 @@ from pressroom.database.connections import own_connection
 from pressroom.database.deferred_writes import write_now, write_rest
 from pressroom.execution import settle
 from pressroom.process.os_threads import native, start_native_thread
+from pressroom.process.place import is_gone, own_place
 from pressroom.sql import workers
 from pressroom.text import carried
 from pressroom.worker import children
@@ -65,7 +66,12 @@ class Heartbeat:
         worker = self._worker
         queues = json.dumps(sorted(worker.app.amqp.queues.consume_from))
         try:
-            identity.worker_id = workers.register(carried(worker.hostname), queues, worker.concurrency)
+            own = own_place()
+            identity.worker_id = workers.register(carried(worker.hostname), queues, worker.concurrency, own)
+            # Its predecessor may have been killed: its runs need not wait until it has been silent for long.
+            if gone := [other.id for other in workers.alive() if is_gone(other.place, own)]:
+                logger.warning("workers %s are dead: their processes have ended", gone)
+                workers.end(gone, lost=True)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("waiting for Postgres: %s", str(error).strip().splitlines()[0])
             return False

@@ -81,8 +81,8 @@ class ArgumentList(Kind):
         take.apply_async(**({"args": value} if where == "args" else {"args": [case.call], "kwargs": value}))
 
     def expected(self, case: Case) -> Expected:
-        # Called with too few, or with a name that is no text: the task's own TypeError.
-        return Expected(("succeeded", "dead"), f"TypeError|argument|{LARGE}")
+        # Called with too few, with a name that is no text, or with a call that is a deep list: the task's own error.
+        return Expected(("succeeded", "dead"), f"TypeError|argument|dimensions|{LARGE}")
 
 
 @kind

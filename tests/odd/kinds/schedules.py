@@ -52,7 +52,9 @@ def _add(name: str, **fields: Any) -> None:
     from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
     odd = PeriodicTask.objects.filter(description="odd").order_by("-pk")
-    odd.filter(pk__in=list(odd.values_list("pk", flat=True)[KEPT:])).delete()
+    old = odd.filter(pk__in=list(odd.values_list("pk", flat=True)[KEPT:]))
+    # Python cannot read every time that such a row has, so the rows are not loaded.
+    old._raw_delete(old.db)
     if not {"interval", "crontab", "solar", "clocked"} & fields.keys():
         fields["interval"] = _every_second()
     values = {"name": name, "task": "odd.step", "description": "odd"} | fields

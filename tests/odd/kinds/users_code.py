@@ -58,7 +58,9 @@ class Hooks(Kind):
 
 def _as_the_body(case: Case) -> Expected:
     way, ending, where, deed = case.drawn
-    if deed in ENDS_A_PROCESS or (where == "task_prerun" and deed in OF_THE_CONNECTION):
+    # Nothing commits a transaction whose connection is gone.
+    is_cut = way == "atomic" and deed == "cut"
+    if is_cut or deed in ENDS_A_PROCESS or (where == "task_prerun" and deed in OF_THE_CONNECTION):
         return Expected(("succeeded", "dead"), r"\w", refused=False, effect=way == "atomic")
     return Expected(
         ("dead",) if ending == "fails" else ("succeeded",), OF_THE_BODY, refused=False, effect=way == "atomic"
