@@ -8,7 +8,6 @@ slots, because Celery sends some signals in the worker's main process.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from celery import signals
@@ -37,23 +36,33 @@ class HandlerEscapedError(Exception):
 class GuardedSignal(_Signal):  # type: ignore[misc]  # see _Signal
     """A signal whose handlers raise nothing but what Celery logs."""
 
-    def _live_receivers(self, sender: Any) -> list[Callable[..., Any]]:
-        return [_guarded(receiver) for receiver in super()._live_receivers(sender)]
+    def send(self, sender: Any, **named: Any) -> list[tuple[Any, Any]]:
+        """Call the handlers. Returns each with its answer, or with the error that it raised."""
+        return [(guarded.handler, answer) for guarded, answer in super().send(sender, **named)]
+
+    send_robust = send
+
+    def _live_receivers(self, sender: Any) -> list[_Guarded]:
+        return [_Guarded(handler) for handler in super()._live_receivers(sender)]
 
 
-def _guarded(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(receiver)
-    def call(**given: Any) -> Any:
+class _Guarded:
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        self.handler = handler
+
+    def __repr__(self) -> str:
+        # Celery logs it.
+        return repr(self.handler)
+
+    def __call__(self, **given: Any) -> Any:
         try:
-            return receiver(**given)
+            return self.handler(**given)
         except (Exception, *MEANT):
             raise
         except BaseException as error:
             if _comes_from_outside(error):
                 raise
             raise HandlerEscapedError(f"{type(error).__name__} in a signal's handler") from error
-
-    return call
 
 
 def _comes_from_outside(error: BaseException) -> bool:

@@ -208,6 +208,19 @@ def test_a_handler_that_harms_the_connection_costs_an_atomic_task_nothing(worker
         assert Group.objects.filter(name=what).count() == 1
 
 
+@pytest.mark.parametrize("then", ["cancel", "cut"])
+def test_a_handler_breaks_only_itself_before_the_body(worker: Process, effects: str, then: str) -> None:
+    run = ended(odd.watched.delay(effects, then))
+    assert (run.status, run.attempt) == (Status.SUCCEEDED, 1), run.error
+
+
+def test_a_handler_that_exits_in_the_main_process_ends_no_worker(worker: Process, effects: str) -> None:
+    run = ended(odd.watched.delay(effects, "exit"))
+    assert (run.status, run.error_type) == (Status.DEAD, "WorkerLostError")
+    plain_ones_go_on(effects)
+    assert worker.popen.poll() is None
+
+
 @pytest.mark.parametrize(
     ("then", "status", "calls"), [("succeed", "succeeded", 1), ("fail", "dead", 1), ("retry", "succeeded", 2)]
 )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from typing import Any
 
 from celery import Task, shared_task
@@ -129,6 +130,29 @@ def leave_atomic(line: str, then: str) -> None:
             cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
     if then == "fail":
         raise ValueError("after all")
+
+
+@shared_task(name="odd.watched")
+def watched(path: str, then: str) -> None:
+    """`end_or_cut` does what ``then`` says, before the body or after its failure."""
+    Group.objects.count()
+    note(path, "done")
+    if then == "exit":
+        os.kill(os.getpid(), 9)
+
+
+@task_prerun.connect
+@task_failure.connect
+def end_or_cut(sender: Any = None, args: Any = None, exception: Any = None, **_: Any) -> None:
+    if getattr(sender, "name", "") != "odd.watched":
+        return
+    if exception is not None:
+        sys.exit(3)
+    if args[1] == "cancel":
+        raise asyncio.CancelledError
+    if args[1] == "cut":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 @shared_task(name="odd.give")

@@ -84,6 +84,7 @@ def test_arguments_that_no_worker_could_read(arguments: list[Any]) -> None:
         {"time_limit": math.nan},
         {"time_limit": -1},
         {"time_limit": "long"},
+        {"time_limit": 10**400},
         {"soft_time_limit": math.inf},
         {"task_id": "ab" * 4_000},
         {"task_id": "x" * (LONGEST_ID + 1)},

@@ -265,6 +265,26 @@ def test_other_arguments_are_left_to_celery(values: Any) -> None:
     assert flat_repr(values, 1024) is None
 
 
+class Unreadable(dict[str, int]):
+    """Its items cannot be read, as a lazy mapping whose source is gone."""
+
+    def items(self) -> Any:
+        raise LookupError("no items")
+
+
+@pytest.mark.django_db
+def test_arguments_that_cannot_be_shown_are_refused_as_what_cannot_be_sent() -> None:
+    with pytest.raises(EncodeError, match="cannot be stored as JSON: no items"):
+        tasks.effect.delay("a", Unreadable(a=1))
+    assert not LiveRun.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("task_id", ["x" * 3_000_000, "\x00", 5, None])
+def test_an_id_that_no_call_can_have_is_revoked_nowhere(task_id: Any) -> None:
+    assert tasks.effect.app.control.revoke([task_id]) is None
+
+
 # ---- The statements --------------------------------------------------------------------------------------------------
 
 

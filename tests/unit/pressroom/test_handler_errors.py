@@ -1,0 +1,69 @@
+"""A handler of a task's signal breaks only itself. What ends a process on purpose still does."""
+
+import asyncio
+
+import pytest
+from celery import signals
+from celery.exceptions import WorkerShutdown, WorkerTerminate
+from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
+
+from pressroom.celery_app import handler_errors
+
+
+class OfAProject(BaseException):
+    pass
+
+
+def sent(error: BaseException) -> list[object]:
+    """Send a signal to a handler that raises ``error``. Returns what the handlers answered."""
+
+    def handle(**given: object) -> None:
+        raise error
+
+    def other(**given: object) -> str:
+        return "called"
+
+    signals.task_prerun.connect(handle)
+    signals.task_prerun.connect(other)
+    try:
+        answers = dict(signals.task_prerun.send(sender=None))
+        assert answers[other] == "called"
+        return [answers[handle]]
+    finally:
+        signals.task_prerun.disconnect(handle)
+        signals.task_prerun.disconnect(other)
+
+
+@pytest.fixture
+def in_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_errors, "_process", {"is_worker": False})
+    handler_errors.mark_as_worker()
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), asyncio.CancelledError(), OfAProject(), GeneratorExit()])
+def test_an_error_is_the_handlers_own(error: BaseException) -> None:
+    [answer] = sent(error)
+    assert isinstance(answer, Exception)
+
+
+@pytest.mark.usefixtures("in_worker")
+def test_an_exit_in_a_worker_is_the_handlers_own() -> None:
+    [answer] = sent(SystemExit(3))
+    assert isinstance(answer, handler_errors.HandlerEscapedError)
+
+
+def test_an_exit_elsewhere_ends_the_process() -> None:
+    with pytest.raises(SystemExit):
+        sent(SystemExit(0))
+
+
+@pytest.mark.usefixtures("in_worker")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, WorkerShutdown, WorkerTerminate, GreenletExit])
+def test_what_is_meant_for_the_worker_reaches_it(error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        sent(error())
+
+
+def test_all_signals_of_tasks_are_guarded() -> None:
+    of_tasks = {name for name in vars(signals) if name.startswith("task_") or name.endswith("_task_publish")}
+    assert {id(getattr(signals, name)) for name in of_tasks} == {id(signal) for signal in handler_errors.GUARDED}
