@@ -38,6 +38,8 @@ PAUSE = 1.0
 """Seconds between two attempts to reach Postgres."""
 TRIES = 3
 """How often a tick is tried when its transaction conflicts with another one."""
+LONGEST_ROUND = 5.0
+"""Seconds after a reading of the schedules for which beat fires what is due before it looks for changes again."""
 LONGEST_NAME = 200
 """Characters of a name, as in django-celery-beat's table."""
 
@@ -52,6 +54,9 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.marks = Marks()
         self._warned = ""
+        self._read_at = float("-inf")
+        self._has_looked = False
+        """Whether this tick has looked for changes."""
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -112,6 +117,20 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         self.Entry.from_entry(name, app=self.app, **fields)
         CodeSchedule.objects.update_or_create(name=name, defaults={"fingerprint": fingerprint})
 
+    def schedule_changed(self) -> bool:
+        """Return whether the schedules have to be read again.
+
+        A tick fires one schedule, and Celery looks for changes several times in a tick. If somebody edits schedules all
+        the time, beat must not do nothing but read them.
+        """
+        if self._has_looked or (time.monotonic() < self._read_at + LONGEST_ROUND and self._has_due()):
+            return False
+        self._has_looked = True
+        return bool(super().schedule_changed())
+
+    def _has_due(self) -> bool:
+        return bool(self._heap) and self._heap[0].time <= self._when(self._heap[0].entry, 0)
+
     def all_as_schedule(self) -> dict[str, LedgerEntry]:
         """Return the enabled schedules that can be read, and set the others aside.
 
@@ -129,6 +148,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
                 self.marks.set_aside(Stage.ROW, read.name, read.error)
         self.marks.keep(Stage.ROW, set(enabled) - entries.keys())
         self.marks.keep(Stage.CALL, enabled)
+        self._read_at = time.monotonic()
         return entries
 
     # ---- Firing due schedules ----
@@ -138,6 +158,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
         While Postgres is away nothing is due. What was missed is due once Postgres answers again.
         """
+        self._has_looked = False
         try:
             pause = float(super().tick(*args, **kwargs))
             self.ticker.tick()

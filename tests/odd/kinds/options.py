@@ -158,7 +158,7 @@ class Ids(Kind):
         how, what = case.drawn
         task_id = TEXTS[what]() if how == "named" else make(what)
         # An id that others may have as well is one for each call.
-        if isinstance(task_id, str) and len(task_id) < 100 and task_id.strip():
+        if isinstance(task_id, str) and len(task_id) < 100 and task_id:
             task_id = f"{case.call}{task_id}"
         take.apply_async([case.call], task_id=task_id, queue=case.queue)
 

@@ -64,8 +64,8 @@ def _add(name: str, **fields: Any) -> None:
 
 
 class _OfTable(Kind):
-    also_refused = ("DataError", "IntegrityError", "ValidationError", "OverflowError")
-    """What the table itself does not take is never a schedule."""
+    also_refused = ("DataError", "IntegrityError", "ValidationError", "OverflowError", "OperationalError")
+    """What the table itself does not take is never a schedule. Two callers that edit schedules may deadlock."""
 
     def call(self, case: Case, record: Record) -> None:
         from django.db import transaction

@@ -58,8 +58,8 @@ class Hooks(Kind):
 
 def _as_the_body(case: Case) -> Expected:
     way, ending, where, deed = case.drawn
-    # Nothing commits a transaction whose connection is gone.
-    is_cut = way == "atomic" and deed == "cut"
+    # Nothing commits a transaction whose connection is gone, or which does not find the ledger any more.
+    is_cut = way == "atomic" and deed in ("cut", "set path")
     if is_cut or deed in ENDS_A_PROCESS or (where == "task_prerun" and deed in OF_THE_CONNECTION):
         return Expected(("succeeded", "dead"), r"\w", refused=False, effect=way == "atomic")
     return Expected(

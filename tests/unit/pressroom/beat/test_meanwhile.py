@@ -112,3 +112,20 @@ def test_in_a_transaction_of_its_own(scheduler: LedgerScheduler) -> None:
         read = {one.name: one.error is None for one in read_schedules(PeriodicTask.objects.order_by("name"))}
         assert PeriodicTask.objects.count() == 2
     assert read == {"odd": False, "one": True}
+
+
+def test_edits_without_end_keep_no_schedule_from_firing(
+    scheduler: LedgerScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import of schedules, for example: each look finds another one."""
+    names = [f"one of {number}" for number in range(20)]
+    for name in names:
+        row(name)
+    reads = []
+    read = scheduler.all_as_schedule
+    monkeypatch.setattr(scheduler, "all_as_schedule", lambda: (reads.append(1), read())[1])
+    for number in range(len(names) + 5):
+        row(f"new {number}", enabled=False)
+        scheduler.tick()
+    assert [fired(name) for name in names] == [1] * len(names)
+    assert 0 < len(reads) <= 8
