@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 WAITED = 0.01
 """Seconds that a run must have waited for the slot to assume a backlog."""
-LONGEST = 0.1
-"""Seconds that one message may occupy a slot while other messages wait in Redis."""
+LONGEST = 0.02
+"""Seconds that one message may occupy a slot while other messages wait in Redis. Those are of runs due for longer."""
 SHORT = LONGEST / 2
 """Seconds. Runs of a task that took longer come as messages, so that the main process knows of them from the start."""
 _took: dict[str, float] = {}
@@ -101,6 +101,10 @@ class Bundle:
                             return
                         prepare_connection()
                     self._perform(one)
+                if taken[-1].claim.waited < WAITED:
+                    # The backlog is over. What is in Redis has waited for longer.
+                    self._finish_and_claim(0)
+                    return
         except BaseException as error:
             # The run was ended from outside, perhaps in the middle of a statement.
             start_afresh()
