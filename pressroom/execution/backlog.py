@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 WAITED = 0.01
 """Seconds that a run must have waited for the slot to assume a backlog."""
-LONGEST = 0.02
-"""Seconds that one message may occupy a slot while other messages wait in Redis. Those are of runs due for longer."""
+LONGEST = 0.1
+"""Seconds that one message may occupy a slot while other messages wait in Redis."""
 SHORT = LONGEST / 2
 """Seconds. Runs of a task that took longer come as messages, so that the main process knows of them from the start."""
 _took: dict[str, float] = {}
