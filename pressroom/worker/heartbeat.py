@@ -67,11 +67,11 @@ class Heartbeat:
         queues = json.dumps(sorted(worker.app.amqp.queues.consume_from))
         try:
             own = own_place()
-            identity.worker_id = workers.register(carried(worker.hostname), queues, worker.concurrency, own)
             # Its predecessor may have been killed: its runs need not wait until it has been silent for long.
             if gone := [other.id for other in workers.alive() if is_gone(other.place, own)]:
                 logger.warning("workers %s are dead: their processes have ended", gone)
                 workers.end(gone, lost=True)
+            identity.worker_id = workers.register(carried(worker.hostname), queues, worker.concurrency, own)
         except (DatabaseError, InterfaceError) as error:
             logger.warning("waiting for Postgres: %s", str(error).strip().splitlines()[0])
             return False
