@@ -17,6 +17,8 @@ def argument_repr(values: Any, most: int, levels: int) -> str:
 
     What the methods of an argument raise does not reach the caller: encoding says whether the argument can be sent.
     """
+    if not values:
+        return repr(values)
     try:
         return flat_repr(values, most) or saferepr(values, most, maxlevels=levels)
     except Exception:  # noqa: BLE001 - users' objects may raise anything
