@@ -122,7 +122,14 @@ def check_headers(name: str, headers: dict[str, Any]) -> None:
 
 def is_id(value: Any) -> bool:
     """Return whether a call may have this id."""
-    return isinstance(value, str) and len(value) <= LONGEST_ID and is_carried(value)
+    if not isinstance(value, str):
+        # Do not format it for an error: its repr may raise.
+        return False
+    try:
+        _check_id("", "id", value)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_id(name: str, header: str, value: Any) -> None:
