@@ -68,6 +68,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework_simplejwt.token_blacklist",
     "django_celery_beat",
+    "django_tasks",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "pressroom",
@@ -216,6 +217,9 @@ CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
 USE_TZ = True
 LANGUAGE_CODE = "en"
 USE_I18N = True
+
+# ---- Django's Tasks -------------------------------------------------------------------------------------------------
+TASKS = {"default": {"BACKEND": "pressroom.django_tasks.LedgerBackend"}}
 
 # ---- The ledger -----------------------------------------------------------------------------------------------------
 # Seconds between two heartbeats of a worker, and of silence after which the worker counts as dead.

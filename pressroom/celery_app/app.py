@@ -45,6 +45,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     amqp_cls = "pressroom.enqueue.store_calls:LedgerAMQP"
     control_cls = "pressroom.celery_app.control:LedgerControl"
     task_cls = "pressroom.execution.task:LedgerTask"
+    registry_cls = "pressroom.celery_app.registry:LedgerRegistry"
     builtin_fixups = {"pressroom.worker.django_fixup:fixup"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
