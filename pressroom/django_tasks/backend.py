@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from celery import current_app
 from django.core import checks
 from django.utils import timezone
 
@@ -93,9 +92,7 @@ class LedgerBackend(BaseTaskBackend):
         return result
 
     def check(self, **kwargs: Any) -> Iterator[checks.CheckMessage]:
-        """The queues must have workers, and the calls must reach the ledger."""
-        from pressroom.celery_app.app import LedgerCelery
-
+        """The queues must have workers."""
         unknown = sorted(self.queues - set(declared_queues()))
         if unknown:
             yield checks.Error(
@@ -108,11 +105,4 @@ class LedgerBackend(BaseTaskBackend):
                 f"TASKS[{self.alias!r}] has OPTIONS that the backend does not know: {', '.join(sorted(self.options))}.",
                 hint="Leave OPTIONS out. The settings TASKRUNS_… configure the ledger.",
                 id="pressroom.E091",
-            )
-        if not isinstance(current_app, LedgerCelery):
-            yield checks.Error(
-                f"TASKS[{self.alias!r}] uses the ledger, but the project's Celery application does not.",
-                hint="Make a pressroom.celery_app.app.LedgerCelery in celery.py, and import it in the project's "
-                "__init__.py.",
-                id="pressroom.E092",
             )
