@@ -82,6 +82,16 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         self.set_up_django()
         return super().tasks
 
+    @cached_property
+    def AsyncResult(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of a call's result."""
+        return self.subclass_with_self("pressroom.celery_app.async_results:LedgerResult", reverse="AsyncResult")
+
+    @cached_property
+    def GroupResult(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of a group's result."""
+        return self.subclass_with_self("pressroom.celery_app.async_results:LedgerGroupResult", reverse="GroupResult")
+
     @property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name
         """The program behind `celery beat`."""
