@@ -48,7 +48,7 @@ def test_what_is_no_number_is_an_error(settings: Any, name: str, value: Any) -> 
 @pytest.mark.parametrize("value", [(), [], None, "default", ["default"], {"default": 1}, 7])
 def test_queues_that_are_none_are_refused(settings: Any, value: Any) -> None:
     settings.TASKRUNS_QUEUES = value
-    with pytest.raises(ImproperlyConfigured, match="pressroom.queues"):
+    with pytest.raises(ImproperlyConfigured, match=r"pressroom\.queues"):
         declared_queues()
 
 
