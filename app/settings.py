@@ -194,8 +194,7 @@ CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
 TASKRUNS_QUEUES, TASKRUNS_APPS = QUEUES, DOMAIN_APPS
 CELERY_TASK_QUEUES = {queue.name: {"exchange": queue.name, "routing_key": queue.name} for queue in QUEUES}
 CELERY_TASK_CREATE_MISSING_QUEUES = False
-CELERY_TASK_SERIALIZER = "json"
-CELERY_RESULT_SERIALIZER = "json"
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_TRACK_STARTED = True
 # Celery's defaults. Each call reads them, and looking up a name that Django's settings lack is slow.

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery, current_app
-from celery.signals import setup_logging, worker_init
+from celery.signals import worker_init
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
@@ -31,14 +31,15 @@ LONGEST_RETENTION = 36_500
 
 
 def register() -> None:
-    """Register the checks with Django, and have Celery's processes refuse to start if one finds an error."""
+    """Register the checks with Django, and have workers refuse to start if one finds an error.
+
+    Beat calls `refuse_misconfiguration` itself. For the relay ``manage.py`` runs the checks.
+    """
     for check in (
         task_queues, task_time_limits, task_bundles, retention, broker_transport, user_keys, names, numbers, ledger
     ):  # fmt: skip
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
-    # For beat. Its own signal, beat_init, is sent only after its scheduler has waited for the database.
-    setup_logging.connect(_refuse, dispatch_uid="pressroom.checks")
 
 
 def refuse_misconfiguration(exit_code: int = 1) -> None:
