@@ -193,7 +193,6 @@ CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0
 CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
 TASKRUNS_QUEUES, TASKRUNS_APPS = QUEUES, DOMAIN_APPS
 CELERY_TASK_QUEUES = {queue.name: {"exchange": queue.name, "routing_key": queue.name} for queue in QUEUES}
-CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_TRACK_STARTED = True
@@ -202,7 +201,7 @@ CELERY_TASK_ALWAYS_EAGER, CELERY_TASK_PROTOCOL, CELERY_TASK_REPR_MAXLEVELS = Fal
 CELERY_WORKER_CONSUMER = "pressroom.worker.consumer:LedgerConsumer"
 CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = CELERY_TASK_CREATE_MISSING_QUEUES = False
 # Celery's events, for celery-exporter and Flower. Pressroom's own metrics do not need them.
 CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = env.bool("CELERY_SEND_EVENTS", default=False)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -214,9 +213,8 @@ CELERY_BEAT_SCHEDULER = "pressroom.beat.scheduler:LedgerScheduler"
 CELERY_BEAT_SCHEDULE = schedules(["pressroom", *DOMAIN_APPS])
 TASKS = {"default": {"BACKEND": "pressroom.django_tasks.LedgerBackend"}}
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
-USE_TZ = True
+USE_TZ = USE_I18N = True
 LANGUAGE_CODE = "en"
-USE_I18N = True
 
 # ---- The ledger -----------------------------------------------------------------------------------------------------
 # Seconds between two heartbeats of a worker, and of silence after which the worker counts as dead.

@@ -12,6 +12,7 @@ import yaml
 
 from app.queues import QUEUES
 from app.settings import SPECTACULAR_SETTINGS
+from pressroom.tracing import ENDPOINTS
 from tests.support.plugin import settings_names
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -31,14 +32,14 @@ def test_compose_has_one_worker_a_queue_with_the_numbers_of_the_table() -> None:
 
 
 def test_every_variable_that_is_set_is_one_that_is_read() -> None:
-    read = settings_names() | {"PGPASSWORD", "PROMETHEUS_MULTIPROC_DIR", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+    read = settings_names() | {"PGPASSWORD", "PROMETHEUS_MULTIPROC_DIR"}
     assert set(COMPOSE["x-app"]["environment"]) <= read
     templates = "".join(path.read_text() for path in (CHART / "templates").rglob("*.*"))
     config = re.findall(r"^([A-Z][A-Z0-9_]+): ", (CHART / "templates" / "config.yaml").read_text(), re.MULTILINE)
     own = re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+|PGPASSWORD)"', templates)
     assert {"DATABASE_URL", "SITE_URL"} <= set(config)
     assert {"TASKRUNS_GRACE", "ALIVE_FILE", "PGPASSWORD"} <= set(own)
-    assert set(config) | set(own) <= read
+    assert set(config) | set(own) <= read | set(ENDPOINTS)
 
 
 def test_the_version_is_one() -> None:
