@@ -56,6 +56,7 @@ def execute(
     """
     header = request[HEADER]
     run_id, token = uuid.UUID(header["id"]), uuid.UUID(header["claim"])
+    kill_points.reach("worker.accepted")
     prepare_connection()
     try:
         claim = until_written(lambda: runs.claim(run_id, token, header["worker"], header.get("attempt")))

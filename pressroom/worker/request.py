@@ -205,9 +205,11 @@ class LedgerRequest(CountedRequest):
             if claim.token in identity.cancelled:
                 return settle.revoke_claimed(claim.run_id, claim.token)
             assert self.run is not None
-            return settle.record_lost_attempt(claim.run_id, claim.token, lost) or settle.count_missed_dispatch(
-                [claim.run_id], f"The worker died before it began this task: {error}", self.run.get("attempt")
-            )
+            if written := settle.record_lost_attempt(claim.run_id, claim.token, lost):
+                return written
+            why = f"The worker died before it began this task: {error}"
+            settle.count_missed_dispatch([claim.run_id], why, self.run.get("attempt"))
+            return 0
 
         self._write_end(write, partial(self._announce_lost, exc_info, error))
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.local.servers import free_port
 from pressroom.models import Status, TaskRun
+from tests.reliability.loads import scrape, total
 from tests.support.notes import noted
 from tests.support.probes import tasks
 from tests.support.probes.ledger import done
@@ -110,6 +112,26 @@ def test_worker_killed_between_receipt_and_claim(stack: Stack, effects: str, hel
     # It never began, so it has lost nothing.
     assert (TaskRun.of(result).attempt, TaskRun.of(result).losses) == (1, 0)
     assert noted(effects) == ["received"]
+
+
+def test_child_killed_before_its_claim(stack: Stack, effects: str, held: str) -> None:
+    port = free_port()
+    stack.relay()
+    result = tasks.effect.delay(effects, "accepted")
+    worker = stack.worker(
+        "--concurrency=1",
+        include="tests.support.probes.tasks,tests.support.probes.holds",
+        METRICS_PORT=str(port),
+        **hold_at("worker.accepted", held),
+    )
+    kill_held(worker, held, child_only=True)
+
+    assert result.get(timeout=120) == "accepted"
+    assert (TaskRun.of(result).attempt, TaskRun.of(result).losses) == (1, 0)
+    assert noted(effects) == ["accepted"]
+    until(lambda: total(scrape(port), "celery_task_succeeded_total") == 1, "its end is counted")
+    # The attempt had not begun, so none is lost.
+    assert total(scrape(port), "pressroom_task_lost_total") == 0
 
 
 @pytest.mark.parametrize("child_only", [False, True], ids=["process", "child"])
