@@ -1,8 +1,9 @@
-"""Posts, covers, subscribers, deliveries and views."""
+"""Posts, covers, subscribers, subscriptions, deliveries and views."""
 
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -105,11 +106,17 @@ def unsubscribe_token() -> str:
 
 
 class Subscriber(models.Model):
-    """An address that receives new posts until it unsubscribes."""
+    """An address to which authors' new posts may be mailed. Its subscriptions say whose."""
 
     email = models.EmailField()
-    active = models.BooleanField(default=True)
-    token = models.CharField(max_length=64, unique=True, default=unsubscribe_token, editable=False)
+    active = models.BooleanField(default=True, help_text="Whether any mail about posts goes to it.")
+    switched_off = models.TextField(default="", db_default="", blank=True, help_text="Why it is not active.")
+    refusals = models.PositiveSmallIntegerField(
+        default=0, db_default=0, editable=False, help_text="Posts in a row whose mail was refused for good."
+    )
+    token = models.CharField(
+        max_length=64, unique=True, default=unsubscribe_token, editable=False, help_text="Ends all its subscriptions."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -120,6 +127,50 @@ class Subscriber(models.Model):
 
     def __str__(self) -> str:
         return self.email
+
+
+class Subscription(models.Model):
+    """An address's subscription to an author. ``audience`` says which ones count.
+
+    The row stays when the subscription ends, so that old links in mails still lead somewhere. Times are the database's.
+    """
+
+    # The index of the constraint serves lookups by author.
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="subscriptions_to", db_index=False
+    )
+    subscriber = models.ForeignKey(Subscriber, on_delete=models.CASCADE, related_name="subscriptions")
+    token = models.CharField(
+        max_length=64, unique=True, default=unsubscribe_token, editable=False, help_text="Ends this subscription."
+    )
+    asked_at = models.DateTimeField(null=True, help_text="When the last mail with a link to confirm was asked for.")
+    confirmed_at = models.DateTimeField(null=True, help_text="When the address last confirmed; null before that.")
+    unsubscribed_at = models.DateTimeField(null=True, help_text="When the address unsubscribed; null while it has not.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["author", "subscriber"], name="subscription_once")]
+        indexes = [
+            # A mailing walks through it by ranges of subscriber ids.
+            models.Index(
+                fields=["author", "subscriber"],
+                name="subscription_audience",
+                condition=Q(confirmed_at__isnull=False, unsubscribed_at__isnull=True),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subscriber_id} to {self.author_id}"
+
+
+def audience(author: Any) -> models.QuerySet[Subscription]:
+    """Return the subscriptions to the author, a user or its id, that count: those to which new posts are mailed.
+
+    They are confirmed and not unsubscribed, and their address is active.
+    """
+    counted = Subscription.objects.filter(confirmed_at__isnull=False, unsubscribed_at__isnull=True)
+    return counted.filter(author=author, subscriber__active=True)
 
 
 class Delivery(models.Model):

@@ -25,7 +25,8 @@ from django.views.decorators.http import require_http_methods, require_safe
 from rest_framework.throttling import ScopedRateThrottle
 
 from app.blog import services
-from app.blog.models import Post, Subscriber
+from app.blog.models import Post, Subscriber, Subscription
+from app.blog.subscriptions import subscription_end
 from app.blog.tasks import record_view
 from app.http.permissions import may
 from pressroom.text import carried
@@ -198,8 +199,13 @@ def sitemap(request: HttpRequest) -> HttpResponse:
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     """End the subscription on POST. A GET only asks, because mail scanners follow links."""
     if request.method == "POST":
-        if not services.subscription_end(token=token):
+        if not subscription_end(token=token):
             raise Http404
         return render(request, "blog/unsubscribe.html", {"done": True})
-    subscriber = get_object_or_404(Subscriber, token=token)
-    return render(request, "blog/unsubscribe.html", {"done": not subscriber.active, "subscriber": subscriber})
+    subscription = Subscription.objects.filter(token=token).select_related("subscriber").first()
+    if subscription is not None:
+        subscriber, is_done = subscription.subscriber, subscription.unsubscribed_at is not None
+    else:
+        subscriber = get_object_or_404(Subscriber, token=token)
+        is_done = not subscriber.subscriptions.filter(unsubscribed_at=None).exists()
+    return render(request, "blog/unsubscribe.html", {"done": is_done, "subscriber": subscriber})

@@ -104,8 +104,3 @@ def subscription_start(*, email: str) -> Subscriber:
             subscriber.active = True
             subscriber.save(update_fields=["active"])
         return subscriber
-
-
-def subscription_end(*, token: str) -> bool:
-    """End the subscription with this token. Returns False if there is none. Ending it twice is not an error."""
-    return bool(Subscriber.objects.filter(token=token).update(active=False))

@@ -12,7 +12,8 @@ from rest_framework.throttling import ScopedRateThrottle
 
 from app.accounts.models import User
 from app.blog import services
-from app.blog.models import Post, Subscriber
+from app.blog.models import Post, Subscriber, audience
+from app.blog.subscriptions import subscriptions_add
 from pressroom.models import TaskRun
 
 pytestmark = pytest.mark.django_db
@@ -114,13 +115,13 @@ class TestSubscriptions:
         subscriber.refresh_from_db()
         assert subscriber.active
 
-    def test_following_the_link_asks_and_ends_nothing(self, anonymous: APIClient) -> None:
-        subscriber = Subscriber.objects.create(email="a@b.kr")
-        page = anonymous.get(f"/unsubscribe/{subscriber.token}/")
-        assert b"<button>Unsubscribe</button>" in page.content
-        assert Subscriber.objects.get().active
-        assert anonymous.post(f"/unsubscribe/{subscriber.token}/").status_code == 200
-        assert not Subscriber.objects.get().active
+    def test_following_the_link_asks_and_ends_nothing(self, author: User, anonymous: APIClient) -> None:
+        subscriptions_add(author=author, emails=["a@b.kr"])
+        url = f"/unsubscribe/{audience(author).get().token}/"
+        assert b"<button>Unsubscribe</button>" in anonymous.get(url).content
+        assert audience(author).exists()
+        assert anonymous.post(url).status_code == 200
+        assert not audience(author).exists()
         assert anonymous.post("/unsubscribe/guessed/").status_code == 404
 
 
