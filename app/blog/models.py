@@ -37,6 +37,7 @@ class Post(models.Model):
         indexes = [
             GinIndex(fields=["search"], name="post_search"),
             models.Index(fields=["-published_at"], name="post_published", condition=Q(status="published")),
+            models.Index(fields=["author", "-published_at"], name="post_of_author", condition=Q(status="published")),
         ]
 
     def __str__(self) -> str:
@@ -157,20 +158,36 @@ class Subscription(models.Model):
                 fields=["author", "subscriber"],
                 name="subscription_audience",
                 condition=Q(confirmed_at__isnull=False, unsubscribed_at__isnull=True),
-            )
+            ),
+            # The nightly clean-up deletes the oldest of these.
+            models.Index(
+                fields=["created_at"], name="subscription_unconfirmed", condition=Q(confirmed_at__isnull=True)
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.subscriber_id} to {self.author_id}"
 
 
-def audience(author: Any) -> models.QuerySet[Subscription]:
-    """Return the subscriptions to the author, a user or its id, that count: those to which new posts are mailed.
+def counting() -> models.QuerySet[Subscription]:
+    """Return the subscriptions that count: confirmed and not unsubscribed, with an active address."""
+    return Subscription.objects.filter(
+        confirmed_at__isnull=False, unsubscribed_at__isnull=True, subscriber__active=True
+    )
 
-    They are confirmed and not unsubscribed, and their address is active.
+
+def audience(author: Any) -> models.QuerySet[Subscription]:
+    """Return the subscriptions to the author, a user or its id, that count: those to which new posts are mailed."""
+    return counting().filter(author=author)
+
+
+def subscribers_confirmed() -> models.QuerySet[Subscriber]:
+    """Return the addresses that are or were subscribed to an author. The others have confirmed nothing yet.
+
+    An address without a confirmed subscription that is not active was subscribed before subscriptions had authors.
     """
-    counted = Subscription.objects.filter(confirmed_at__isnull=False, unsubscribed_at__isnull=True)
-    return counted.filter(author=author, subscriber__active=True)
+    confirmed = Subscription.objects.filter(subscriber=models.OuterRef("pk"), confirmed_at__isnull=False)
+    return Subscriber.objects.filter(models.Exists(confirmed) | Q(active=False))
 
 
 class Delivery(models.Model):
