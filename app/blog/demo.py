@@ -1,4 +1,4 @@
-"""Demo data: subscribers and two posts."""
+"""Demo data: an author's confirmed subscribers and two posts."""
 
 from app.accounts.models import User
 from app.blog import search, services
