@@ -12,7 +12,7 @@ from django.db import transaction
 
 from app.blog import notifications, services
 from app.blog.models import Post
-from app.blog.subscriptions import subscription_ask
+from app.blog.subscriptions.services import subscription_ask
 from app.blog.tasks import invalidate_caches, notify_subscribers, reindex_post, send_confirmation_email
 
 

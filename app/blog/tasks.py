@@ -11,7 +11,7 @@ from django.utils.dateparse import parse_datetime
 
 from app.blog import notifications, search, services, statistics
 from app.blog.models import Cover, Post
-from app.blog.subscriptions import confirmation_send, unconfirmed_cleanup
+from app.blog.subscriptions.services import confirmation_send, unconfirmed_cleanup
 from app.mail.send import MailRefused, MailUnavailable
 from app.mail.task_options import ONE_MAIL
 from pressroom.execution.end_hooks import End, Outcome

@@ -3,10 +3,12 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from app.blog import author_pages, pages, subscription_pages
+from app.blog import pages
 from app.blog.api import PostViewSet
 from app.blog.covers_api import cover_file
-from app.blog.subscriptions_api import SubscriptionViewSet
+from app.blog.readers import author_pages
+from app.blog.readers import pages as reader_pages
+from app.blog.readers.api import SubscriptionViewSet
 
 router = SimpleRouter()
 router.register("api/posts", PostViewSet, basename="post")
@@ -23,9 +25,9 @@ urlpatterns = [
     path("authors/", author_pages.author_list, name="authors"),
     # A name may contain anything, if a program has made the user.
     path("authors/<path:username>/feed/", author_pages.AuthorFeed(), name="author-feed"),
-    path("authors/<path:username>/subscribe/", subscription_pages.subscribe, name="subscribe"),
+    path("authors/<path:username>/subscribe/", reader_pages.subscribe, name="subscribe"),
     path("authors/<path:username>/", author_pages.author_page, name="author"),
-    path("subscribe/done/", subscription_pages.subscribed, name="subscribed"),
-    path("subscribe/confirm/<str:token>/", subscription_pages.confirm, name="confirm-subscription"),
-    path("unsubscribe/<str:token>/", subscription_pages.unsubscribe, name="unsubscribe"),
+    path("subscribe/done/", reader_pages.subscribed, name="subscribed"),
+    path("subscribe/confirm/<str:token>/", reader_pages.confirm, name="confirm-subscription"),
+    path("unsubscribe/<str:token>/", reader_pages.unsubscribe, name="unsubscribe"),
 ]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from app.blog.confirmation_links import confirmation_token
 from app.blog.models import Post, Subscription
 from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.links import confirmation_token
 
 pytestmark = pytest.mark.django_db
 

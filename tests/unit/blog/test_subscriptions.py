@@ -22,7 +22,7 @@ from app.accounts.models import User
 from app.accounts.services import user_make_author
 from app.blog import changes, services, tasks
 from app.blog.models import Delivery, Post, Subscriber, Subscription, audience
-from app.blog.subscriptions import subscriptions_add, unconfirmed_cleanup
+from app.blog.subscriptions.services import subscriptions_add, unconfirmed_cleanup
 from app.blog.tasks import notify_subscribers
 from app.erasure import erase
 from pressroom.models import TaskRun

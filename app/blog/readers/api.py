@@ -15,7 +15,7 @@ from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 
 from app.blog import changes
 from app.blog.models import Subscription, audience, counting
-from app.blog.subscriptions import TooManyMails, authors, folded
+from app.blog.subscriptions.services import TooManyMails, authors, folded
 from app.http.pagination import NewestFirst
 from app.http.permissions import may
 from pressroom.http.idempotency import idempotent

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from app.blog.models import Post
 from app.blog.pages import PostFeed, for_all, published
-from app.blog.subscriptions import author_path, authors
+from app.blog.subscriptions.services import author_path, authors
 from pressroom.text import carried, is_carried
 
 POSTS, AUTHORS = 20, 50

@@ -13,11 +13,17 @@ from django.views.decorators.http import require_http_methods, require_safe
 from rest_framework.throttling import ScopedRateThrottle
 
 from app.blog import changes
-from app.blog.author_pages import author_or_404
-from app.blog.confirmation_links import BadLink, confirmation_read
 from app.blog.models import Subscriber, Subscription
-from app.blog.subscribe_form import SubscribeForm
-from app.blog.subscriptions import TooManyMails, subscription_confirm, subscription_end, subscription_resume, token_find
+from app.blog.readers.author_pages import author_or_404
+from app.blog.subscriptions.form import SubscribeForm
+from app.blog.subscriptions.links import BadLink, confirmation_read
+from app.blog.subscriptions.services import (
+    TooManyMails,
+    subscription_confirm,
+    subscription_end,
+    subscription_resume,
+    token_find,
+)
 from pressroom.text import is_carried
 
 page = require_http_methods(["GET", "HEAD", "POST"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django import forms
 
-from app.blog.subscriptions import folded
+from app.blog.subscriptions.services import folded
 
 
 class SubscribeForm(forms.Form):
