@@ -76,7 +76,7 @@ def test_what_a_name_refers_to_is_there() -> None:
     seen: set[str] = set()
     walk(manifests)
     assert seen == {*references, "serviceAccountName", "serviceName"}
-    [config] = [manifest["data"] for manifest in manifests if manifest["kind"] == "ConfigMap" and "data" in manifest][:1]
+    [config] = [one["data"] for one in manifests if one["kind"] == "ConfigMap" and "DATABASE_URL" in one["data"]]
     hosts = {config["DATABASE_URL"].partition("@")[2].partition(":")[0], config["REDIS_URL"][8:].partition(":")[0]}
     assert {("Service", host) for host in hosts} < there
 
