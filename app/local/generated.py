@@ -119,6 +119,19 @@ def manifests(*arguments: str) -> Callable[[], str]:
     return lambda: tool("helm", *chart, "--skip-tests", *arguments)
 
 
+def kustomize_base() -> str:
+    """Return the chart's manifests without the ConfigMap, which the base generates from `kustomize_config`."""
+    return "---".join(part for part in manifests()().split("---") if f"Source: pressroom/{CONFIG}" not in part)
+
+
+def kustomize_config() -> str:
+    """Return the data of the chart's ConfigMap as ``NAME=value`` lines."""
+    text = manifests(f"--show-only={CONFIG}")()
+    return "".join(
+        f"{name}={json.loads(value)}\n" for name, value in re.findall(r"^  ([A-Z_]+): (.+)$", text, re.MULTILINE)
+    )
+
+
 def chart_readme() -> str:
     """Return the chart's README, which helm-docs generates from the comments in the values."""
     return tool(
@@ -130,6 +143,7 @@ def chart_readme() -> str:
 
 
 KUSTOMIZE = "deploy/kustomize"
+CONFIG = "templates/config.yaml"
 FILES: dict[str, Callable[[], str]] = {
     "deploy/helm/pressroom/files/queues.json": queues_json,
     "deploy/helm/pressroom/files/dashboard.json": dashboard_json,
@@ -139,7 +153,8 @@ FILES: dict[str, Callable[[], str]] = {
     **{_schema_of(name): subchart_schema(name) for name in SUBCHARTS},
     CHART: chart,
     "deploy/helm/pressroom/README.md": chart_readme,
-    f"{KUSTOMIZE}/base/pressroom.yaml": manifests(),
+    f"{KUSTOMIZE}/base/pressroom.yaml": kustomize_base,
+    f"{KUSTOMIZE}/base/config.env": kustomize_config,
     f"{KUSTOMIZE}/components/autoscaling/scaledobjects.yaml": manifests(
         "--set=autoscaling.provider=keda", "--show-only=templates/autoscaling.yaml"
     ),
