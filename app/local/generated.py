@@ -94,7 +94,7 @@ CHART_FOLDER = "deploy/helm/pressroom"
 VALUES = f"{CHART_FOLDER}/values.yaml"
 VALUES_SCHEMA = f"{CHART_FOLDER}/values.schema.json"
 CHART = f"{CHART_FOLDER}/Chart.yaml"
-COMPONENTS = ("web", "beat", "relay", "exporter", "migrate", "test", "celeryExporter")
+COMPONENTS = ("web", "beat", "relay", "exporter", "migrate", "test", "idleFirst", "celeryExporter")
 """The sections of the values, beside those of workers and subcharts, that describe pods."""
 SUBCHARTS = ("redis", "postgres")
 

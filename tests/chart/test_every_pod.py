@@ -14,11 +14,11 @@ from tests.chart.tools import CHART, Manifest, pod_of, render
 
 COMPONENTS = {
     "web": "web", "beat": "beat", "relay": "relay", "exporter": "exporter", "migrate": "migrate", "test": "test",
-    "celeryExporter": "celery-exporter", "redis": "redis", "postgres": "postgres",
+    "idleFirst": "idle-first", "celeryExporter": "celery-exporter", "redis": "redis", "postgres": "postgres",
     **{f"workers.{queue.name}": f"worker-{queue.name}" for queue in QUEUES},
 }  # fmt: skip
 """By the section of the values, the end of the name of its pods."""
-ALL = {"celeryExporter": {"enabled": True}, "autoscaling": {"provider": "none"}}
+ALL = {"celeryExporter": {"enabled": True}, "idleFirst": {"enabled": True}}
 MAIN = ("pressroom", "celery-exporter", "redis", "postgres")
 
 
@@ -190,11 +190,26 @@ def test_the_service_account_takes_annotations_and_can_be_yours() -> None:
     assert account["metadata"]["annotations"] == role
     for values, name in (({"create": False}, "default"), ({"create": False, "name": "mine"}, "mine")):
         manifests = render({**ALL, "serviceAccount": values})
-        assert not [one for one in manifests if one["kind"] == "ServiceAccount"]
+        accounts = {one["metadata"]["name"] for one in manifests if one["kind"] == "ServiceAccount"}
+        assert accounts == {"press-pressroom-idle-first"}
         pods = templates(manifests)
-        assert {pods[key]["spec"].get("serviceAccountName") for key in pods if key not in ("redis", "postgres")} == {
-            name
-        }
+        others = [pods[key]["spec"] for key in pods if key not in ("redis", "postgres", "idle-first")]
+        assert {spec["serviceAccountName"] for spec in others} == {name}
+
+
+def test_the_one_pod_that_asks_kubernetes_may_do_no_more_than_it_needs() -> None:
+    manifests = render({"idleFirst": {"enabled": True}})
+    [role] = [one for one in manifests if one["kind"] == "Role"]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]}]
+    [binding] = [one for one in manifests if one["kind"] == "RoleBinding"]
+    [subject] = binding["subjects"]
+    tokens = {
+        template["spec"]["serviceAccountName"]
+        for template in templates(manifests).values()
+        if template["spec"]["automountServiceAccountToken"]
+    }
+    assert tokens == {subject["name"]} == {"press-pressroom-idle-first"}
+    assert not [one for one in render() if one["kind"] in ("Role", "RoleBinding")]
 
 
 def test_no_pod_can_fill_a_nodes_disk() -> None:

@@ -14,6 +14,7 @@ from tests.chart.tools import Manifest, Refused, render, template
 EVERYTHING = {
     "autoscaling": {"provider": "keda"},
     "celeryExporter": {"enabled": True},
+    "idleFirst": {"enabled": True},
     "metrics": {"podMonitor": True, "prometheusRule": True, "dashboard": True},
     "networkPolicy": {"enabled": True},
 }
@@ -43,7 +44,7 @@ def test_a_release_of_any_length(length: int, values: dict[str, str], conforms: 
     manifests = named("r" * length, **values)
     names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests]
     assert len(set(names)) == len(names)
-    assert sum(kind in ("Deployment", "StatefulSet") for kind, _ in names) == 5 + 2 + len(QUEUES)
+    assert sum(kind in ("Deployment", "StatefulSet") for kind, _ in names) == 6 + 2 + len(QUEUES)
     for manifest in manifests:
         name = manifest["metadata"]["name"]
         assert len(name) <= (52 if manifest["kind"] == "StatefulSet" else 63), name

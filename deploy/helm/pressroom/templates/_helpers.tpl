@@ -105,8 +105,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{/* The number of database connections that the whole stack may hold at its largest. */}}
 {{- define "pressroom.connections" -}}
 {{- $web := ternary .Values.web.autoscaling.maxReplicas .Values.web.replicas .Values.web.autoscaling.enabled -}}
-{{- /* A rollout adds one pod. Relay, beat, exporter and migration hold two connections each. */ -}}
-{{- $sum := mul (add1 $web) .Values.web.workers .Values.web.threads | add (mul 2 (add 4 .Values.relay.replicas)) -}}
+{{- /* A rollout adds one pod. Relay, beat, exporter, migration and the watcher of idle pods hold two connections each. */ -}}
+{{- $sum := mul (add1 $web) .Values.web.workers .Values.web.threads | add (mul 2 (add 4 (ternary 1 0 .Values.idleFirst.enabled) .Values.relay.replicas)) -}}
 {{- range include "pressroom.queues" . | fromJsonArray -}}
 {{- $replicas := ternary .sizing.autoscaling.maxReplicas .sizing.replicas (eq (include "pressroom.scaled" $) "yes") -}}
 {{- $sum = add $sum (mul (add1 $replicas) (add 2 (ternary .concurrency (min 10 .concurrency) (has .pool (list "prefork" "solo"))))) -}}

@@ -1,6 +1,6 @@
 {{/*
 The pod template of a component. Arguments: root, component, sizing, args, and optionally grace, env, ports, startup,
-readiness, liveness, preStop, restartPolicy, spread.
+readiness, liveness, preStop, restartPolicy, spread, serviceAccount, token (mount the account's).
 */}}
 {{- define "pressroom.pod" -}}
 {{- $root := .root -}}
@@ -20,7 +20,7 @@ metadata:
     checksum/config: {{ include "pressroom.config" $root | sha256sum }}
 spec:
   serviceAccountName: {{ .serviceAccount | default (include "pressroom.serviceAccount" $root) }}
-  automountServiceAccountToken: false
+  automountServiceAccountToken: {{ .token | default false }}
   terminationGracePeriodSeconds: {{ .grace | default 30 }}
   {{- with .restartPolicy }}
   restartPolicy: {{ . }}
