@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import threading
 import time
@@ -80,7 +81,7 @@ def twice(found: list[str]) -> None:
             "kind": "Secret",
             "apiVersion": "v1",
             "metadata": {"name": "django"},
-            "stringData": {"SECRET_KEY": "k" * 64},
+            "stringData": {"SECRET_KEY": secrets.token_urlsafe(50)},
         }
         namespace.apply(key, secret("server", "a password"))
         started = time.monotonic()
@@ -172,7 +173,7 @@ class Fewest:
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
-        self.fewest = dict.fromkeys(SCALED, 10 ** 6)
+        self.fewest = dict.fromkeys(SCALED, 10**6)
         self.stopping = threading.Event()
 
     def __enter__(self) -> Fewest:
