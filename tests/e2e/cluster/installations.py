@@ -19,6 +19,8 @@ SMALL = [*INSTALL, "--set=web.replicas=1,image.repository=pressroom", f"--set=im
 UID = 1_000_670_000
 """Of a range that OpenShift gives to a namespace. Its pods get the group 0."""
 OPENSHIFT = {"openshift": True, "podSecurityContext": {"runAsUser": UID, "runAsGroup": 0, "fsGroup": UID}}
+INITDB = {"runAsUser": 999, "runAsGroup": 999, "fsGroup": 999}
+"""Postgres's own: initdb looks its user up. The official image invents an entry for it, which not every image does."""
 HELD, DEADLINE = 130, 60
 """Seconds for which a lock holds up the migration, and after which the first upgrade gives up."""
 TICK = "pressroom.tasks.prune"
@@ -42,7 +44,14 @@ def two_releases(found: list[str]) -> None:
             namespace.helm(
                 "install", name, str(CHART), *SMALL,
                 f"--set=redis.auth.existingSecret=redis-{name[-1]},postgres.auth.existingSecret=postgres-{name[-1]}",
-                *([f"--set-json=global={json.dumps(OPENSHIFT)}"] if name == names[1] else []),
+                *(
+                    [
+                        f"--set-json=global={json.dumps(OPENSHIFT)}",
+                        f"--set-json=postgres.podSecurityContext={json.dumps(INITDB)}",
+                    ]
+                    if name == names[1]
+                    else []
+                ),
             )  # fmt: skip
         until(namespace.settled, "both are ready", timeout=300.0)
         found.append(f"{time.monotonic() - started:.0f} s to ready")
@@ -53,7 +62,7 @@ def two_releases(found: list[str]) -> None:
         users = {
             namespace.kubectl("exec", pod["metadata"]["name"], "--", "id", "-u").strip()
             for pod in namespace.get("pods", "-l", f"app.kubernetes.io/instance={names[1]}")
-            if pod["status"]["phase"] == "Running"
+            if pod["status"]["phase"] == "Running" and pod["metadata"]["labels"]["app.kubernetes.io/name"] != "postgres"
         }
         if users != {str(UID)}:
             raise Failed(f"user ids: {users}")
