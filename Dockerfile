@@ -24,7 +24,9 @@ RUN LOCAL=1 STATIC_ROOT=/srv/static /opt/venv/bin/python manage.py collectstatic
     && /opt/venv/bin/python -m compileall -q app pressroom manage.py
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin pressroom \
+# The group of that number exists, too: without a name for it, Celery warns that it runs with a superuser's privileges.
+RUN groupadd --gid 10001 pressroom \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin pressroom \
     && python -c "import pathlib, pip, shutil; shutil.rmtree(pathlib.Path(pip.__file__).parent)" \
     && rm -f /usr/bin/pip* /usr/local/bin/pip*
 COPY --from=build /opt/venv /opt/venv
@@ -35,10 +37,17 @@ ARG OWNER=0
 COPY --from=build --chown=${OWNER} /srv/pressroom /srv/pressroom
 # Write no bytecode, because the root file system may be read-only. Do not buffer output, because a kill would lose it.
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 STATIC_ROOT=/srv/static
+ARG VERSION=0.1.0
+ARG REVISION=""
+LABEL org.opencontainers.image.title="Pressroom" \
+      org.opencontainers.image.description="A Django stack that never loses background work." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 WORKDIR /srv/pressroom
 USER 10001:10001
 EXPOSE 8000
 # As process 1, Python ignores SIGTERM until it has installed a handler, seconds after its start. dumb-init forwards the
 # signal to the process only, which handles its own children.
 ENTRYPOINT ["dumb-init", "--single-child", "--"]
-CMD ["gunicorn", "app.wsgi", "--bind", "0.0.0.0:8000"]
+CMD ["gunicorn", "app.wsgi"]

@@ -8,6 +8,7 @@ KUSTOMIZE_VERSION := 5.8.1
 KUBECONFORM_VERSION := 0.8.0
 HELM_DOCS_VERSION := 1.14.2
 ACTIONLINT_VERSION := 1.7.12
+KUBE_SCORE_VERSION := 1.20.0
 # The Kubernetes version whose schemas kubeconform checks the chart against.
 KUBERNETES_VERSION := 1.37.2
 PORT ?= 8000
@@ -25,7 +26,8 @@ KUSTOMIZE := .tools/kustomize-$(KUSTOMIZE_VERSION)/kustomize
 KUBECONFORM := .tools/kubeconform-$(KUBECONFORM_VERSION)/kubeconform
 HELM_DOCS := .tools/helm-docs-$(HELM_DOCS_VERSION)/helm-docs
 ACTIONLINT := .tools/actionlint-$(ACTIONLINT_VERSION)/actionlint
-GO_TOOLS := $(STRIPE_MOCK) $(HELM) $(HELM3) $(KUSTOMIZE) $(KUBECONFORM) $(HELM_DOCS) $(ACTIONLINT)
+KUBE_SCORE := .tools/kube-score-$(KUBE_SCORE_VERSION)/kube-score
+GO_TOOLS := $(STRIPE_MOCK) $(HELM) $(HELM3) $(KUSTOMIZE) $(KUBECONFORM) $(HELM_DOCS) $(ACTIONLINT) $(KUBE_SCORE)
 
 # Use the installed interpreter.
 export UV_PYTHON_DOWNLOADS := never
@@ -61,8 +63,8 @@ test-unit: install $(GO_TOOLS) ## Run the quick tests only
 	@$(RUN) -m pytest -n auto --dist loadgroup -m "not slow" tests/unit tests/contract $(ARGS)
 
 e2e: install $(HELM) ## Install, upgrade and roll back the chart on kubectl's cluster under load; run a short chaos test
-	@$(RUN) -m tests.e2e.cluster
-	@$(RUN) -m tests.fault_injection.cluster --short
+	@$(RUN) -m tests.e2e.cluster $(CASES)
+	@$(if $(CASES),,$(RUN) -m tests.fault_injection.cluster --short)
 
 e2e-autoscale: install $(HELM) ## Compare scaling by queue depth, by CPU and by LLEN on a cluster with KEDA (TASKS=2000)
 	@$(RUN) -m tests.e2e.cluster.autoscale
@@ -172,6 +174,7 @@ $(KUSTOMIZE): package := sigs.k8s.io/kustomize/kustomize/v5@v$(KUSTOMIZE_VERSION
 $(KUBECONFORM): package := github.com/yannh/kubeconform/cmd/kubeconform@v$(KUBECONFORM_VERSION)
 $(HELM_DOCS): package := github.com/norwoodj/helm-docs/cmd/helm-docs@v$(HELM_DOCS_VERSION)
 $(ACTIONLINT): package := github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT_VERSION)
+$(KUBE_SCORE): package := github.com/zegl/kube-score/cmd/kube-score@v$(KUBE_SCORE_VERSION)
 $(GO_TOOLS): | $(UV)
 	@if command -v go >/dev/null; then \
 		echo "building $(@F) (once)"; CGO_ENABLED=0 GOBIN="$(CURDIR)/$(@D)" go install $(package); \

@@ -1,6 +1,7 @@
 """Configuration of gunicorn. ``gunicorn app.wsgi`` finds it in this folder; options on its command line win."""
 
 import os
+import socket
 import tempfile
 
 # Set this before prometheus_client is imported: it makes each process count in files of its own.
@@ -12,6 +13,9 @@ from app.observability.gunicorn import Logger, child_exit, on_exit, post_worker_
 
 __all__ = ["child_exit", "on_exit", "post_worker_init", "pre_fork", "pre_request", "when_ready"]
 
+# All addresses of both families, or IPv4 alone on a machine without IPv6. `app.wsgi` takes care of how an IPv4 address
+# looks then.
+bind = "[::]:8000" if socket.has_dualstack_ipv6() else "0.0.0.0:8000"
 # Load the application once, in the master, so that the processes share its memory.
 preload_app = True
 

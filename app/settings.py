@@ -115,6 +115,9 @@ TEMPLATES = [
 DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASES = {"default": env.db_url_config(DATABASE_URL or "postgres://localhost:5432/pressroom")}
 DATABASES["default"]["ENGINE"] = "pressroom.database"
+# A line break at the end of a password is not part of it: `echo` and many editors add one to the file of a secret.
+if not DATABASES["default"].get("PASSWORD"):
+    DATABASES["default"]["PASSWORD"] = env.str("PGPASSWORD", default="").rstrip("\n")
 DATABASES["default"].setdefault("OPTIONS", {})
 # For PgBouncer in transaction mode: no server-side cursors, no prepared statements kept on a server connection.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
@@ -136,7 +139,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379").rstrip("/")
-REDIS_PASSWORD = env.str("REDIS_PASSWORD", default="")
+REDIS_PASSWORD = env.str("REDIS_PASSWORD", default="").rstrip("\n")
 REDIS_CA = env.str("REDIS_CA", default="")
 
 

@@ -1,13 +1,28 @@
 """The WSGI entry point: ``gunicorn app.wsgi``."""
 
 import os
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from typing import Any
 
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "app.settings")
 
-application = get_wsgi_application()
+_django = get_wsgi_application()
+_MAPPED = "::ffff:"
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Pass the request on to Django, with the client's IPv4 address as such.
+
+    A socket for both families shows ``10.1.2.3`` as ``::ffff:10.1.2.3``. Limits and logs know one name for a client.
+    """
+    address = environ.get("REMOTE_ADDR", "")
+    if address.lower().startswith(_MAPPED) and "." in address:
+        environ["REMOTE_ADDR"] = address[len(_MAPPED) :]
+    return _django(environ, start_response)
+
 
 from django.conf import settings  # noqa: E402 - these need Django's set-up above
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from pressroom.database import readiness
@@ -33,4 +34,4 @@ class HealthMiddleware:
         if not self._ready and (why := readiness.missing()) is not None:
             return HttpResponse(f"{why}\n", content_type="text/plain", status=503)
         self._ready = True
-        return HttpResponse("ready\n", content_type="text/plain")
+        return HttpResponse(f"ready, version {settings.SPECTACULAR_SETTINGS['VERSION']}\n", content_type="text/plain")

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from app.local.dashboard import dashboard_json
 from app.local.up import worker
@@ -36,23 +37,66 @@ def _command(queue: Queue) -> str:
 
 
 def values_schema() -> str:
-    """Return the chart's schema with the queues, so that it refuses a worker of any other. The rest is by hand."""
+    """Return the chart's schema with the queues, so that it refuses a worker of any other. The rest is by hand.
+
+    The settings of pods are written once, in ``definitions``, and are settings of every component.
+    """
     schema = json.loads((PROJECT / VALUES_SCHEMA).read_text())
-    schema["properties"]["workers"]["properties"] = {queue.name: {"$ref": "#/definitions/worker"} for queue in QUEUES}
+    properties, definitions = schema["properties"], schema["definitions"]
+    properties["workers"]["properties"] = {queue.name: {"$ref": "#/definitions/worker"} for queue in QUEUES}
+    for component in (definitions["worker"], *(properties[name] for name in ("global", *COMPONENTS))):
+        component["properties"] |= _pod_settings(definitions)
     return json.dumps(schema, indent=2) + "\n"
+
+
+def subchart_schema(name: str) -> Callable[[], str]:
+    """Return a function that returns a subchart's schema with the settings of pods and the definitions of the chart."""
+
+    def content() -> str:
+        schema = json.loads((PROJECT / _schema_of(name)).read_text())
+        definitions = json.loads((PROJECT / VALUES_SCHEMA).read_text())["definitions"]
+        schema["definitions"] = {key: definitions[key] for key in definitions if key not in ("env", "worker")}
+        schema["properties"] |= _pod_settings(definitions)
+        return json.dumps(schema, indent=2) + "\n"
+
+    return content
+
+
+def _schema_of(subchart: str) -> str:
+    return f"{CHART_FOLDER}/charts/{subchart}/values.schema.json"
+
+
+def _pod_settings(definitions: dict[str, Any]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/definitions/pod/properties/{name}"} for name in definitions["pod"]["properties"]}
+
+
+def values() -> str:
+    """Return the chart's values with its version, by which it knows the values of another version."""
+    return re.sub(r"^  chartVersion: .*$", f"  chartVersion: {_version()}", _text(VALUES), flags=re.MULTILINE)
 
 
 def chart() -> str:
     """Return Chart.yaml with the project's version as the version of the chart and the tag of its image."""
-    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
-    text = (PROJECT / CHART).read_text()
-    text = re.sub(r"^version: .*$", f"version: {version}", text, flags=re.MULTILINE)
-    return re.sub(r"^appVersion: .*$", f'appVersion: "{version}"', text, flags=re.MULTILINE)
+    text = re.sub(r"^version: .*$", f"version: {_version()}", _text(CHART), flags=re.MULTILINE)
+    return re.sub(r"^appVersion: .*$", f'appVersion: "{_version()}"', text, flags=re.MULTILINE)
+
+
+def _version() -> str:
+    return str(tomllib.loads(_text("pyproject.toml"))["project"]["version"])
+
+
+def _text(name: str) -> str:
+    return (PROJECT / name).read_text()
 
 
 COMPOSE = "compose.yaml"
-VALUES_SCHEMA = "deploy/helm/pressroom/values.schema.json"
-CHART = "deploy/helm/pressroom/Chart.yaml"
+CHART_FOLDER = "deploy/helm/pressroom"
+VALUES = f"{CHART_FOLDER}/values.yaml"
+VALUES_SCHEMA = f"{CHART_FOLDER}/values.schema.json"
+CHART = f"{CHART_FOLDER}/Chart.yaml"
+COMPONENTS = ("web", "beat", "relay", "exporter", "migrate", "test", "idleFirst", "celeryExporter")
+"""The sections of the values, beside those of workers and subcharts, that describe pods."""
+SUBCHARTS = ("redis", "postgres")
 
 
 class NotBuilt(Exception):
@@ -75,6 +119,19 @@ def manifests(*arguments: str) -> Callable[[], str]:
     return lambda: tool("helm", *chart, "--skip-tests", *arguments)
 
 
+def kustomize_base() -> str:
+    """Return the chart's manifests without the ConfigMap, which the base generates from `kustomize_config`."""
+    return "---".join(part for part in manifests()().split("---") if f"Source: pressroom/{CONFIG}" not in part)
+
+
+def kustomize_config() -> str:
+    """Return the data of the chart's ConfigMap as ``NAME=value`` lines."""
+    text = manifests(f"--show-only={CONFIG}")()
+    return "".join(
+        f"{name}={json.loads(value)}\n" for name, value in re.findall(r"^  ([A-Z_]+): (.+)$", text, re.MULTILINE)
+    )
+
+
 def chart_readme() -> str:
     """Return the chart's README, which helm-docs generates from the comments in the values."""
     return tool(
@@ -86,14 +143,18 @@ def chart_readme() -> str:
 
 
 KUSTOMIZE = "deploy/kustomize"
+CONFIG = "templates/config.yaml"
 FILES: dict[str, Callable[[], str]] = {
     "deploy/helm/pressroom/files/queues.json": queues_json,
     "deploy/helm/pressroom/files/dashboard.json": dashboard_json,
     COMPOSE: compose,
+    VALUES: values,
     VALUES_SCHEMA: values_schema,
+    **{_schema_of(name): subchart_schema(name) for name in SUBCHARTS},
     CHART: chart,
     "deploy/helm/pressroom/README.md": chart_readme,
-    f"{KUSTOMIZE}/base/pressroom.yaml": manifests(),
+    f"{KUSTOMIZE}/base/pressroom.yaml": kustomize_base,
+    f"{KUSTOMIZE}/base/config.env": kustomize_config,
     f"{KUSTOMIZE}/components/autoscaling/scaledobjects.yaml": manifests(
         "--set=autoscaling.provider=keda", "--show-only=templates/autoscaling.yaml"
     ),

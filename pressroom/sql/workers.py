@@ -95,3 +95,18 @@ def claims(worker_id: int, seconds: float) -> tuple[set[uuid.UUID], set[uuid.UUI
         )
         rows = cursor.fetchall()
     return {row[0] for row in rows if row[1]}, {row[0] for row in rows if row[2]}
+
+
+def running_by_name() -> dict[str, int]:
+    """Return how many runs each live worker executes, by its Celery node name."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT worker.name, count(run.id)
+            FROM taskruns_worker worker
+            LEFT JOIN taskruns_liverun run ON run.worker_id = worker.id AND run.status = 'running'
+            WHERE worker.dead_at IS NULL
+            GROUP BY worker.name
+            """
+        )
+        return dict(cursor.fetchall())

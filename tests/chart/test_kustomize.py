@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from app.queues import QUEUES
 from tests.chart.tools import ROOT, Manifest, environment, pod_of, run, tool
 
+HASH = r"-[2456789bcdfghkmt]{10}$"
 OVERLAYS = ROOT / "deploy" / "kustomize" / "overlays"
 
 
@@ -20,8 +22,11 @@ def build(folder: Path) -> str:
 
 
 def manifests(folder: Path) -> dict[tuple[str, str], Manifest]:
-    """By kind and name."""
-    return {(found["kind"], found["metadata"]["name"]): found for found in yaml.safe_load_all(build(folder))}
+    """By kind and name; a name is without the hash of what is generated."""
+    return {
+        (found["kind"], re.sub(HASH, "", found["metadata"]["name"])): found
+        for found in yaml.safe_load_all(build(folder))
+    }
 
 
 @pytest.mark.parametrize("overlay", ["dev", "production"])
@@ -39,12 +44,12 @@ def test_development_keeps_nothing_and_has_all_it_names() -> None:
     for kind, name in found:
         if kind in ("Deployment", "Job"):
             wanted = {
-                v["secretKeyRef"]["name"]
+                re.sub(HASH, "", v["secretKeyRef"]["name"])
                 for v in environment(pod_of(found[kind, name])).values()
                 if "secretKeyRef" in v
             }
             assert wanted <= secrets, name
-    assert "demo_data" in pod_of(found["Job", "pressroom-migrate-dev"])["containers"][0]["args"][2]
+    assert "demo_data" in pod_of(found["Job", "pressroom"])["containers"][0]["args"][2]
 
 
 def test_production_scales_its_workers_and_has_no_server_nor_secret_of_its_own() -> None:
@@ -58,14 +63,55 @@ def test_production_scales_its_workers_and_has_no_server_nor_secret_of_its_own()
     assert ("PodMonitor", "pressroom") in found
 
 
-def test_another_image_is_another_migration(tmp_path: Path) -> None:
-    """A Job cannot be changed."""
+def changed(folder: Path, old: str, new: str) -> Path:
+    """A copy of the overlay for development with a change. Returns its folder."""
     text = (OVERLAYS / "dev" / "kustomization.yaml").read_text()
-    overlay = OVERLAYS / "dev"
-    (tmp_path / "kustomization.yaml").write_text(
-        text.replace("../../base", os.path.relpath(ROOT / "deploy/kustomize/base", tmp_path.resolve())).replace(
-            "newTag: dev", "newTag: v2"
-        )
+    assert old in text
+    base = os.path.relpath(ROOT / "deploy/kustomize/base", folder.resolve())
+    (folder / "kustomization.yaml").write_text(text.replace("../../base", base).replace(old, new))
+    return folder
+
+
+def names(folder: Path, kind: str) -> set[str]:
+    return {found["metadata"]["name"] for found in yaml.safe_load_all(build(folder)) if found["kind"] == kind}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("newTag: dev", "newTag: v2"), ("LOG_FORMAT=json", "LOG_FORMAT=console"), ("LOCAL=1", "LOCAL=0")]
+)
+def test_another_image_or_setting_is_another_migration_and_restarts_every_pod(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    """A Job cannot be changed; and a ConfigMap of the same name would restart nothing."""
+    overlay, other = OVERLAYS / "dev", changed(tmp_path, old, new)
+    [job], [other_job] = names(overlay, "Job"), names(other, "Job")
+    [config], [other_config] = names(overlay, "ConfigMap"), names(other, "ConfigMap")
+    assert job == config != other_job == other_config
+    for (kind, name), found in manifests(other).items():
+        if kind in ("Deployment", "Job"):
+            assert {"configMapRef": {"name": other_config}} in pod_of(found)["containers"][0]["envFrom"], name
+
+
+def test_another_password_restarts_what_reads_it(tmp_path: Path) -> None:
+    other = changed(
+        tmp_path,
+        "pressroom-redis, literals: [password=for-development-only]",
+        "pressroom-redis, literals: [password=x]",
     )
-    migrations = [{name for kind, name in manifests(where) if kind == "Job"} for where in (overlay, tmp_path)]
-    assert migrations == [{"pressroom-migrate-dev"}, {"pressroom-migrate-v2"}]
+    [redis] = [name for name in names(other, "Secret") if name.startswith("pressroom-redis-")]
+    found = manifests(other)
+    for kind, name in (("StatefulSet", "pressroom-redis"), ("Deployment", "pressroom-web")):
+        environment_ = environment(pod_of(found[kind, name]))
+        assert environment_["REDIS_PASSWORD"]["secretKeyRef"]["name"] == redis
+    assert redis not in names(OVERLAYS / "dev", "Secret")
+
+
+def test_the_image_is_named_in_the_settings() -> None:
+    """Sentry and the logs tell releases apart by it."""
+    assert manifests(OVERLAYS / "dev")["ConfigMap", "pressroom"]["data"]["RELEASE"] == "dev"
+    assert manifests(OVERLAYS / "production")["ConfigMap", "pressroom"]["data"]["RELEASE"] == "1"
+
+
+def test_two_builds_are_the_same() -> None:
+    for overlay in ("dev", "production"):
+        assert build(OVERLAYS / overlay) == build(OVERLAYS / overlay)

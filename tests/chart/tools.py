@@ -41,17 +41,17 @@ def run(*command: str, given: str = "") -> str:
 
 
 @cache
-def template(*arguments: str, version: str = "HELM", release: str = "press") -> str:
+def template(*arguments: str, version: str = "HELM", release: str = "press", chart: str = str(CHART)) -> str:
     """What `helm template` prints. Raises Refused."""
     # Not of the helm's making: built with `go install`, helm 3 takes the cluster for one of 1.20.
     at = f"--kube-version={VERSIONS['KUBERNETES']}"
-    return run(tool("helm", version), "template", release, str(CHART), "-n", "news", at, *arguments)
+    return run(tool("helm", version), "template", release, chart, "-n", "news", at, *arguments)
 
 
-def render(values: dict[str, Any] | None = None, *arguments: str, version: str = "HELM") -> list[Manifest]:
-    """The manifests of a release ``press`` in namespace ``news``. Raises Refused."""
+def render(values: dict[str, Any] | None = None, *arguments: str, **options: str) -> list[Manifest]:
+    """The manifests of a release ``press`` in namespace ``news``; ``options`` as for ``template``. Raises Refused."""
     given = [f"--set-json={name}={json.dumps(value)}" for name, value in (values or {}).items()]
-    return [found for found in yaml.safe_load_all(template(*given, *arguments, version=version)) if found]
+    return [found for found in yaml.safe_load_all(template(*given, *arguments, **options)) if found]
 
 
 def one(manifests: list[Manifest], kind: str, name: str) -> Manifest:

@@ -54,6 +54,15 @@ def web(stack: Stack, *arguments: str, **environment: str) -> tuple[Process, str
     return process, found[1]
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_both_families_are_answered(stack: Stack) -> None:
+    """The wildcard address of gunicorn.conf.py, on a free port."""
+    process, _ = web(stack, "--bind", "[::]:0")
+    [port] = re.findall(r"http://\[::\]:(\d+)", process.output())
+    for host in ("127.0.0.1", "[::1]"):
+        assert httpx.get(f"http://{host}:{port}/livez", trust_env=False).text == "alive\n"
+
+
 def read(answer: httpx.Response) -> Iterator[dict[str, Any]]:
     """The events of a stream as they come."""
     event: dict[str, Any] = {}

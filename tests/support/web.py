@@ -37,7 +37,7 @@ class Exchange(BaseHTTPRequestHandler):
         except OSError:  # the client has had enough
             self.close_connection = True
 
-    do_GET = do_POST = _any  # noqa: N815 - as http.server names them
+    do_GET = do_POST = do_PATCH = _any  # noqa: N815 - as http.server names them
 
     def reply(self, status: int = 200, body: bytes = b"", **headers: str) -> None:
         """A whole answer; ``Retry_After="3"`` becomes the header ``Retry-After: 3``."""

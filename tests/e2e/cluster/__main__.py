@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chart.tools import CHART, ROOT
-from tests.e2e.cluster import external, footprint
+from tests.e2e.cluster import external, footprint, installations
 from tests.e2e.cluster.documents import operations, posts
 from tests.e2e.cluster.kube import (
     HELM,
@@ -249,6 +249,12 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
     with steps.step("rollback to the old code on the new schema, under load") as found:
         back = ["rollback", "press", "1", "--wait", "--timeout", "5m"]
         found.append(under_load(outside, namespace, lambda: namespace.helm(*back)))
+    with steps.step("autoscaling turned on, under load") as found:
+        install(namespace, "--set=web.replicas=3,workers.emails.replicas=3")
+        fewest: dict[str, int] = {}
+        found.append(under_load(outside, namespace, lambda: fewest.update(installations.turn_scaling_on(namespace))))
+        found.append(f"fewest ready pods: {fewest}")
+        install(namespace)
     with steps.step("uninstall, and install again") as found:
         before = posts(namespace)
         namespace.helm("uninstall", "press", "--wait", "--timeout", "5m")
@@ -339,7 +345,8 @@ def composed(found: list[str]) -> None:
         run(*command, "down", "-v", "-t", "5")
 
 
-def main() -> int:
+def main(*names: str) -> int:
+    """Run every case, or those of these names, as in CASES."""
     need("kubectl", "docker")
     if not Path(HELM).exists():
         raise Failed(f"{HELM} is not there: `make e2e` builds it")
@@ -349,18 +356,15 @@ def main() -> int:
     try:
         with steps.step("images built and loaded") as found:
             images(found)
-        made += [Namespace("pressroom-e2e"), Namespace("pressroom-e2e-outside", restricted=False)]
-        release(steps, *made)
-        if not os.environ.get("KEEP"):
-            made[0].delete()
-        with steps.step("what is refused, or told by an event") as found:
-            refusals(found)
-        with steps.step("on a Redis and a Postgres of others, by TLS") as found:
-            others(found)
-        with steps.step("kubectl apply -k overlays/dev") as found:
-            kustomized(found)
-        with steps.step("docker compose up") as found:
-            composed(found)
+        if not names or "release" in names:
+            made += [Namespace("pressroom-e2e"), Namespace("pressroom-e2e-outside", restricted=False)]
+            release(steps, *made)
+            if not os.environ.get("KEEP"):
+                made[0].delete()
+        for name, (title, case) in CASES.items():
+            if not names or name in names:
+                with steps.step(title) as found:
+                    case(found)
     except Failed as error:
         print(f"\n{error}\n", *(namespace.state() for namespace in made[:1]), sep="\n", file=sys.stderr)
         return 1
@@ -372,5 +376,22 @@ def main() -> int:
     return 0
 
 
+CASES: dict[str, tuple[str, Callable[[list[str]], None]]] = {
+    "refusals": ("what is refused, or told by an event", refusals),
+    "external": ("on a Redis and a Postgres of others, by TLS", others),
+    "names": (
+        "two releases of 53 characters in one namespace, nasty passwords, a random user",
+        installations.two_releases,
+    ),
+    "migration": (
+        "a migration longer than the deadline of a rollout",
+        lambda found: installations.long_migration(NEXT, found),
+    ),
+    "twice": ("helm template | kubectl apply, twice", installations.twice),
+    "kustomize": ("kubectl apply -k overlays/dev", kustomized),
+    "compose": ("docker compose up", composed),
+}
+"""By name, what a step is called and does, after the life of a release (``release``)."""
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -1,38 +1,31 @@
 {{/*
 The pod template of a component. Arguments: root, component, sizing, args, and optionally grace, env, ports, startup,
-readiness, liveness, preStop, restartPolicy.
+readiness, liveness, preStop, restartPolicy, spread, serviceAccount, token (mount the account's).
 */}}
 {{- define "pressroom.pod" -}}
 {{- $root := .root -}}
 {{- /* A pod that ends by itself does not reload its code. */ -}}
 {{- $reloads := and $root.Values.development.enabled (not .restartPolicy) -}}
+{{- $pod := include "pressroom.basicPod" (dict "context" . "reloads" $reloads) -}}
+{{- include "pressroom.finishPod" (dict "root" $root "sizing" .sizing "spread" .spread "pod" $pod) -}}
+{{- end }}
+
+{{- define "pressroom.basicPod" -}}
+{{- $reloads := .reloads -}}
+{{- with .context -}}
+{{- $root := .root -}}
 metadata:
   labels: {{- include "pressroom.selector" . | nindent 4 }}
   annotations:
     checksum/config: {{ include "pressroom.config" $root | sha256sum }}
-    {{- with .sizing.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
 spec:
-  serviceAccountName: {{ include "pressroom.fullname" $root }}
-  automountServiceAccountToken: false
-  enableServiceLinks: false
+  serviceAccountName: {{ .serviceAccount | default (include "pressroom.serviceAccount" $root) }}
+  automountServiceAccountToken: {{ .token | default false }}
   terminationGracePeriodSeconds: {{ .grace | default 30 }}
   {{- with .restartPolicy }}
   restartPolicy: {{ . }}
   {{- end }}
-  {{- with $root.Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- range . }}
-    - name: {{ . }}
-    {{- end }}
-  {{- end }}
-  securityContext:
-    runAsNonRoot: true
-    runAsUser: 10001
-    runAsGroup: 10001
-    fsGroup: 10001
-    seccompProfile: {type: RuntimeDefault}
+  securityContext: {runAsUser: 10001, runAsGroup: 10001, fsGroup: 10001}
   containers:
     - name: pressroom
       image: {{ include "pressroom.image" $root | quote }}
@@ -61,46 +54,122 @@ spec:
       lifecycle:
         preStop: {{- toYaml . | nindent 10 }}
       {{- end }}
-      resources: {{- toYaml .sizing.resources | nindent 8 }}
       securityContext:
-        allowPrivilegeEscalation: false
         readOnlyRootFilesystem: {{ not $reloads }}
-        capabilities: {drop: [ALL]}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
-        {{- range include "pressroom.authorities" $root | fromJsonArray }}
-        - {name: {{ .name }}-ca, mountPath: /etc/pressroom/{{ .name }}, readOnly: true}
-        {{- end }}
+        {{- include "pressroom.authorityMounts" $root | nindent 8 }}
   volumes:
-    - name: tmp
-      emptyDir: {}
-    {{- range include "pressroom.authorities" $root | fromJsonArray }}
-    - name: {{ .name }}-ca
-      secret:
-        secretName: {{ .secret }}
-        items: [{key: ca.crt, path: ca.crt}]
-    {{- end }}
-  {{- with .sizing.nodeSelector }}
-  nodeSelector: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .sizing.tolerations }}
-  tolerations: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .sizing.affinity }}
-  affinity: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- if .spread }}
-  topologySpreadConstraints:
-    {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
-    - maxSkew: 1
-      topologyKey: {{ . }}
-      whenUnsatisfiable: ScheduleAnyway
-      labelSelector:
-        matchLabels: {{- include "pressroom.selector" $ | nindent 10 }}
-      {{- /* Pods of the old revision do not count. Otherwise the new ones could share one node once those are gone. */}}
-      matchLabelKeys: [pod-template-hash]
-    {{- end }}
-  {{- end }}
+    - {name: tmp, emptyDir: {}}
+    {{- include "pressroom.authorityVolumes" $root | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{/*
+A pod template with what every pod of the chart has, what `global` says of every pod, and what the component's values
+say of its pods. Every pod template passes here, those of the subcharts too. Arguments: root, sizing (the component's
+values), pod (the pod template, whose first container is the component's), and optionally spread.
+*/}}
+{{- define "pressroom.finishPod" -}}
+{{- $every := .root.Values.global | default dict -}}
+{{- $own := .sizing -}}
+{{- $pod := .pod | fromYaml -}}
+{{- $spec := $pod.spec -}}
+{{- $main := first $spec.containers -}}
+{{- $selector := deepCopy $pod.metadata.labels -}}
+{{- $_ := set $pod.metadata "labels" (merge $pod.metadata.labels ($own.podLabels | default dict | deepCopy) ($every.podLabels | default dict | deepCopy)) -}}
+{{- $annotations := merge (dict) ($pod.metadata.annotations | default dict) ($own.podAnnotations | default dict) ($every.podAnnotations | default dict) -}}
+{{- if $annotations }}{{ $_ := set $pod.metadata "annotations" $annotations }}{{ end -}}
+{{- $_ := set $spec "enableServiceLinks" false -}}
+
+{{- /* One value: the component's, else everybody's. */ -}}
+{{- range $field := list "priorityClassName" "runtimeClassName" "affinity" -}}
+{{- with coalesce (get $own $field) (get $every $field) }}{{ $_ := set $spec $field . }}{{ end -}}
+{{- end -}}
+{{- with merge (dict) ($own.nodeSelector | default dict) ($every.nodeSelector | default dict) }}{{ $_ := set $spec "nodeSelector" . }}{{ end -}}
+
+{{- /* Lists: everybody's, then the component's. */ -}}
+{{- range $field := list "tolerations" "hostAliases" "initContainers" -}}
+{{- with concat (get $every $field | default list) (get $own $field | default list) }}{{ $_ := set $spec $field . }}{{ end -}}
+{{- end -}}
+{{- /* A container that restarts among the init containers starts before the component, and does not keep a Job. */ -}}
+{{- range concat ($every.sidecars | default list) ($own.sidecars | default list) -}}
+{{- $_ := set $spec "initContainers" (append ($spec.initContainers | default list) (merge (dict "restartPolicy" "Always") .)) -}}
+{{- end -}}
+{{- with concat ($every.extraVolumes | default list) ($own.extraVolumes | default list) -}}
+{{- $_ := set $spec "volumes" (concat ($spec.volumes | default list) .) -}}
+{{- end -}}
+{{- with concat ($every.extraVolumeMounts | default list) ($own.extraVolumeMounts | default list) -}}
+{{- $_ := set $main "volumeMounts" (concat ($main.volumeMounts | default list) .) -}}
+{{- end -}}
+{{- $secrets := list -}}
+{{- range concat ($every.imagePullSecrets | default list) ($own.imagePullSecrets | default list) -}}
+{{- $secrets = append $secrets (ternary . (dict "name" .) (kindIs "map" .)) -}}
+{{- end -}}
+{{- with $secrets }}{{ $_ := set $spec "imagePullSecrets" . }}{{ end -}}
+
+{{- $constraints := list -}}
+{{- if .spread -}}
+{{- $soft := dict "maxSkew" 1 "whenUnsatisfiable" "ScheduleAnyway" -}}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}{{ $constraints = append $constraints (merge (dict "topologyKey" .) $soft) }}{{ end -}}
+{{- end -}}
+{{- $spread := list -}}
+{{- range coalesce $own.topologySpreadConstraints $every.topologySpreadConstraints $constraints -}}
+{{- /* Pods of the old revision do not count. Otherwise the new ones could share one node once those are gone. */ -}}
+{{- $spread = append $spread (merge (dict) . (dict "labelSelector" (dict "matchLabels" $selector) "matchLabelKeys" (list "pod-template-hash"))) -}}
+{{- end -}}
+{{- with $spread }}{{ $_ := set $spec "topologySpreadConstraints" . }}{{ end -}}
+
+{{- /* A hook of the values replaces the chart's as a whole. */ -}}
+{{- range $hooks := list ($every.lifecycle | default dict) ($own.lifecycle | default dict) -}}
+{{- range $when, $hook := $hooks -}}
+{{- $_ := set $main "lifecycle" (set ($main.lifecycle | default dict) $when $hook) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if $every.openshift -}}
+{{- $_ := set $spec "securityContext" (omit $spec.securityContext "runAsUser" "runAsGroup" "fsGroup") -}}
+{{- end -}}
+{{- $restricted := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- $_ := set $spec "securityContext" (include "pressroom.overwritten" (list $restricted $spec.securityContext $every.podSecurityContext $own.podSecurityContext) | fromYaml) -}}
+{{- $restricted = dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")) -}}
+{{- $_ := set $main "securityContext" (include "pressroom.overwritten" (list $restricted $main.securityContext $every.securityContext $own.securityContext) | fromYaml) -}}
+
+{{- $_ := set $main "resources" ($own.resources | default dict) -}}
+{{- range $spec.volumes -}}
+{{- if eq .name "tmp" }}{{ $_ := set . "emptyDir" (dict "sizeLimit" (coalesce $own.tmpSizeLimit $every.tmpSizeLimit "1Gi")) }}{{ end -}}
+{{- end -}}
+{{- toYaml $pod -}}
+{{- end }}
+
+{{/* Maps as YAML, the later over the earlier. A null takes its key out. Argument: the maps. */}}
+{{- define "pressroom.overwritten" -}}
+{{- $result := dict -}}
+{{- range . -}}
+{{- range $key, $value := . -}}
+{{- if kindIs "invalid" $value }}{{ $_ := unset $result $key }}{{ else }}{{ $_ := set $result $key $value }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $result -}}
+{{- end }}
+
+{{- define "pressroom.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (ternary (include "pressroom.fullname" .) "default" .Values.serviceAccount.create) -}}
+{{- end }}
+
+{{- define "pressroom.authorityMounts" -}}
+{{- range include "pressroom.authorities" . | fromJsonArray }}
+- {name: {{ .name }}-ca, mountPath: /etc/pressroom/{{ .name }}, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "pressroom.authorityVolumes" -}}
+{{- range include "pressroom.authorities" . | fromJsonArray }}
+- name: {{ .name }}-ca
+  secret:
+    secretName: {{ .secret }}
+    items: [{key: ca.crt, path: ca.crt}]
+{{- end }}
 {{- end }}
 
 {{/* The CA certificates to mount, as a JSON list of name and secret. */}}
