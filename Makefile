@@ -52,7 +52,7 @@ shell: install-local ## Open Django's shell beside `make up`
 psql: install-local ## Open psql on the database of `make up`
 	@exec $(RUN) -m app.local.beside psql
 
-demo: install-local ## Publish to 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
+demo: install-local ## Publish to an author's 1,000 subscribers over HTTP and watch it happen (BASE_URL=http://127.0.0.1:8000)
 	@$(RUN) -P app/local/demo.py $(BASE_URL)
 
 test: install $(GO_TOOLS) ## Run all tests with their own PostgreSQL and Valkey (JOBS=4 at a time, ARGS="-k name")

@@ -293,8 +293,9 @@ REST_FRAMEWORK = {
     "NUM_PROXIES": env.int("NUM_PROXIES", default=0, least=0, most=10),
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
-# Postgres counts these, so that they hold while the cache is down: app/accounts/sign_in/limits.py.
+# Postgres counts these, so that they hold while the cache is down.
 LIMITS = {
+    # In app/accounts/sign_in/limits.py:
     # "login": all attempts from one address. The others count wrong passwords: for one account from one address, for
     # one account from all addresses that it has not signed in from, and from one address for all accounts.
     "login": env.str("THROTTLE_LOGIN", default="30/min"),
@@ -304,6 +305,8 @@ LIMITS = {
     # Requests from one address for a link to set a new password, and mails about accounts to one address.
     "password_reset": env.str("THROTTLE_PASSWORD_RESET", default="20/hour"),
     "account_mail": env.str("THROTTLE_ACCOUNT_MAIL", default="5/hour"),
+    # Mails to one address that ask it to confirm subscriptions: app/blog/subscriptions.py.
+    "subscription_mail": env.str("THROTTLE_SUBSCRIPTION_MAIL", default="10/day"),
 }
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),

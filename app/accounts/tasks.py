@@ -11,20 +11,11 @@ from celery import shared_task
 from app.accounts import mails
 from app.accounts.models import User
 from app.accounts.services import tokens_cleanup
-from app.mail.send import MailPutOff, MailRefused, MailUnavailable
+from app.mail.send import MailRefused
+from app.mail.task_options import ONE_MAIL
 from pressroom.context import current_run_id
 
 logger = logging.getLogger(__name__)
-
-MAIL: dict[str, Any] = {
-    "bind": True,
-    "queue": "emails",
-    "autoretry_for": (MailUnavailable, MailPutOff),
-    "max_retries": 20,
-    "retry_backoff": True,
-    "retry_backoff_max": 600,
-}
-"""Options of each task that sends one mail. A task retries for about an hour."""
 
 
 def _mail(task: Any, user_ids: list[int], send: Callable[[list[User], str], None]) -> bool:
@@ -41,31 +32,31 @@ def _mail(task: Any, user_ids: list[int], send: Callable[[list[User], str], None
     return True
 
 
-@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+@shared_task(**ONE_MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_welcome_email(self: Any, user_id: int) -> bool:
     """Welcome a new user. Returns whether a mail was sent."""
     return _mail(self, [user_id], lambda users, key: mails.welcome_send(user=users[0], key=key))
 
 
-@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+@shared_task(**ONE_MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_email_link(self: Any, user_id: int, email: str) -> bool:
     """Ask the reader of an address to confirm that it is the user's. Returns whether a mail was sent."""
     return _mail(self, [user_id], lambda users, key: mails.email_link_send(user=users[0], email=email, key=key))
 
 
-@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+@shared_task(**ONE_MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_password_reset_email(self: Any, user_ids: list[int]) -> bool:
     """Send one mail with reset links to users who share an address. Returns whether a mail was sent."""
     return bool(user_ids) and _mail(self, user_ids, lambda users, key: mails.password_reset_send(users=users, key=key))
 
 
-@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+@shared_task(**ONE_MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_password_changed_email(self: Any, user_id: int) -> bool:
     """Notify a user that the password was changed. Returns whether a mail was sent."""
     return _mail(self, [user_id], lambda users, key: mails.password_changed_send(user=users[0], key=key))
 
 
-@shared_task(**MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+@shared_task(**ONE_MAIL)  # type: ignore[untyped-decorator]  # by the mapping
 def send_email_changed_email(self: Any, user_id: int, email: str) -> bool:
     """Notify a user's former address that it was replaced. Returns whether a mail was sent."""
     return _mail(self, [user_id], lambda users, key: mails.email_changed_send(user=users[0], email=email, key=key))

@@ -6,11 +6,12 @@ from contextlib import suppress
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest
 
 from app.blog import changes
-from app.blog.models import DailyViews, Delivery, Notification, Post, Subscriber
+from app.blog.models import DailyViews, Delivery, Notification, Post, Subscriber, Subscription
+from pressroom.operations.read_only import ReadOnlyAdmin
 
 
 @admin.register(Post)
@@ -56,9 +57,44 @@ class PostAdmin(admin.ModelAdmin[Post]):
 
 @admin.register(Subscriber)
 class SubscriberAdmin(admin.ModelAdmin[Subscriber]):
-    list_display = ("email", "active", "created_at")
+    list_display = ("email", "active", "switched_off", "created_at")
     list_filter = ("active",)
     search_fields = ("email",)
+    show_full_result_count = False
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Whether a subscription counts, waits for its address to confirm, or has ended."""
+
+    title, parameter_name = "state", "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("counts", "counts"),
+            ("unconfirmed", "unconfirmed"),
+            ("unsubscribed", "unsubscribed"),
+            ("off", "address switched off"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Subscription]) -> QuerySet[Subscription]:
+        states = {
+            "counts": Q(confirmed_at__isnull=False, unsubscribed_at__isnull=True, subscriber__active=True),
+            "unconfirmed": Q(confirmed_at__isnull=True),
+            "unsubscribed": Q(unsubscribed_at__isnull=False),
+            "off": Q(subscriber__active=False),
+        }
+        return queryset.filter(states.get(self.value() or "", Q()))
+
+
+@admin.register(Subscription)
+class SubscriptionAdmin(ReadOnlyAdmin[Subscription]):
+    """Read-only, because only the owner of an address can confirm."""
+
+    list_display = ("subscriber", "author", "confirmed_at", "unsubscribed_at")
+    list_filter = (StateFilter,)
+    list_select_related = ("subscriber", "author")
+    search_fields = ("subscriber__email", "author__username")
+    exclude = ("token",)
     show_full_result_count = False
 
 

@@ -1,4 +1,4 @@
-"""The API for posts and subscriptions."""
+"""The API for posts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
-from rest_framework.views import APIView
 
 from app.blog import changes, search, services
 from app.blog.covers_api import CoverActions, cover_urls
@@ -332,32 +331,3 @@ def found() -> Iterator[None]:
         yield
     except Post.DoesNotExist as error:
         raise exceptions.NotFound from error
-
-
-READER = {"email": "reader@example.com"}
-
-
-@extend_schema_serializer(examples=examples(request=READER, response=READER))
-class SubscriptionSerializer(serializers.Serializer[Any]):
-    """The e-mail address that receives new posts."""
-
-    email = serializers.EmailField(max_length=254)
-
-
-class SubscribeView(APIView):
-    """Subscribe to new posts by mail. The answer does not reveal whether the address was already subscribed."""
-
-    permission_classes = (permissions.AllowAny,)
-    authentication_classes = ()
-    throttle_classes = (ScopedRateThrottle,)
-    throttle_scope = "subscribe"
-
-    @extend_schema(
-        request=SubscriptionSerializer, responses={201: SubscriptionSerializer}, operation_id="subscriptions_create"
-    )
-    @idempotent
-    def post(self, request: Request) -> Response:
-        serializer = SubscriptionSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
-        services.subscription_start(**serializer.validated_data)
-        return Response(serializer.data, status=201)

@@ -1,4 +1,4 @@
-"""Changes to posts with the tasks that follow from them, in one transaction. The API and the admin share them."""
+"""Changes with the tasks that follow from them, in one transaction. The API, the admin and the pages share them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from django.db import transaction
 
 from app.blog import notifications, services
 from app.blog.models import Post
-from app.blog.tasks import invalidate_caches, notify_subscribers, reindex_post
+from app.blog.subscriptions import subscription_ask
+from app.blog.tasks import invalidate_caches, notify_subscribers, reindex_post, send_confirmation_email
 
 
 def post_publish(*, post_id: int) -> list[AsyncResult[Any]]:
@@ -60,3 +61,10 @@ def notification_restart(*, post_id: int) -> AsyncResult[Any] | None:
             return None
         started: AsyncResult[Any] = notify_subscribers.delay(post_id)
         return started
+
+
+def subscribe(*, author: Any, email: str) -> None:
+    """Ask an address by mail to confirm a subscription to the author. Raises TooManyMails, and ValidationError."""
+    with transaction.atomic():
+        subscription_id, asked_at = subscription_ask(author=author, email=email)
+        send_confirmation_email.delay(subscription_id, asked_at.isoformat())

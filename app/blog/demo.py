@@ -1,8 +1,9 @@
-"""Demo data: subscribers and two posts."""
+"""Demo data: an author's confirmed subscribers and two posts."""
 
 from app.accounts.models import User
 from app.blog import search, services
-from app.blog.models import Post, Subscriber
+from app.blog.models import Post, audience
+from app.blog.subscriptions import subscriptions_add
 
 SUBSCRIBERS = 1_000
 POSTS = (
@@ -13,13 +14,11 @@ POSTS = (
 
 def make(author: User) -> str:
     """Create what is missing of the demo data. Returns a summary in words."""
-    Subscriber.objects.bulk_create(
-        [Subscriber(email=f"subscriber-{number:04}@example.com") for number in range(1, SUBSCRIBERS + 1)],
-        ignore_conflicts=True,
-    )
+    emails = (f"subscriber-{number:04}@example.com" for number in range(1, SUBSCRIBERS + 1))
+    subscriptions_add(author=author, emails=emails)
     if not Post.objects.filter(author=author).exists():
         for title, body in POSTS:
             post = services.post_create(author=author, title=title, body=body)
             services.post_publish(post_id=post.pk)
             search.post_reindex(post_id=post.pk)
-    return f"{Subscriber.objects.count()} subscribers"
+    return f"{audience(author).count()} subscribers"

@@ -1,10 +1,11 @@
-"""Erasure of a user's posts, with covers and statistics, and of the subscription of the verified address."""
+"""Erasure of a user's posts, with covers and statistics, of the subscriptions to the user as an author, and of those of
+the verified address."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from app.blog.models import Post, Subscriber
+from app.blog.models import Post, Subscriber, Subscription
 from app.blog.tasks import invalidate_caches, reindex_post
 
 
@@ -17,6 +18,7 @@ def erase(user: Any) -> None:
         reindex_post.delay(pk)
     if published:
         invalidate_caches.delay(published[0])
+    Subscription.objects.filter(author_id=user.pk).delete()
     # An unverified address may belong to somebody else.
     if user.email_verified_at:
         Subscriber.objects.filter(email__iexact=user.email).delete()

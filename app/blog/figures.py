@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 from django.db.models.functions import TruncDate
 
-from app.blog.models import Delivery, Post, Subscriber
+from app.blog.models import Delivery, Post, counting, subscribers_confirmed
 
 PAGE = 5_000
 """Rows fetched per query."""
@@ -54,31 +54,35 @@ def deliveries_by_day(*, start: datetime, end: datetime) -> dict[date, tuple[int
     return {row["day"]: (row["taken"], row["refusals"]) for row in counted.order_by("day")}
 
 
+def _are_subscribed() -> Exists:
+    """The condition that an address is subscribed to an author now."""
+    return Exists(counting().filter(subscriber=OuterRef("pk")))
+
+
 def subscriptions_by_day(*, start: datetime, end: datetime) -> dict[date, int]:
-    """Return the number of addresses that first subscribed in the period, by day."""
-    new = Subscriber.objects.filter(created_at__gte=start, created_at__lt=end)
+    """Return the number of addresses that were new in the period and have confirmed a subscription, by day."""
+    new = subscribers_confirmed().filter(created_at__gte=start, created_at__lt=end)
     by_day = new.annotate(day=TruncDate("created_at")).values("day").annotate(count=Count("pk"))
     return dict(by_day.values_list("day", "count").order_by("day"))
 
 
 def subscribers_count(*, before: datetime) -> tuple[int, int]:
-    """Return, of those who subscribed before that time, how many are still subscribed and how many have left."""
-    counted = Subscriber.objects.filter(created_at__lt=before).aggregate(
-        stayed=Count("pk", filter=Q(active=True)), left=Count("pk", filter=Q(active=False))
-    )
+    """Return, of those who subscribed before that time, how many are subscribed to an author and how many to none."""
+    known = subscribers_confirmed().filter(created_at__lt=before).annotate(stays=_are_subscribed())
+    counted = known.aggregate(stayed=Count("pk", filter=Q(stays=True)), left=Count("pk", filter=Q(stays=False)))
     return counted["stayed"], counted["left"]
 
 
 def subscribers_listed(*, before: datetime) -> Iterator[tuple[str, datetime, bool]]:
-    """Yield address, time of subscription and whether it is active, for all who subscribed before that time.
+    """Yield the addresses that subscribed before that time, with when, and whether they are subscribed to anybody now.
 
     Runs in constant memory.
     """
     rows: list[tuple[int, str, datetime, bool]] = []
-    known = Subscriber.objects.filter(created_at__lt=before).order_by("pk")
+    known = subscribers_confirmed().filter(created_at__lt=before).annotate(stays=_are_subscribed()).order_by("pk")
     while not rows or len(rows) == PAGE:
         after = rows[-1][0] if rows else 0
-        rows = list(known.filter(pk__gt=after).values_list("pk", "email", "created_at", "active")[:PAGE])
+        rows = list(known.filter(pk__gt=after).values_list("pk", "email", "created_at", "stays")[:PAGE])
         if not rows:
             return
         yield from (row[1:] for row in rows)

@@ -1,8 +1,9 @@
-"""Posts, covers, subscribers, deliveries and views."""
+"""Posts, covers, subscribers, subscriptions, deliveries and views."""
 
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -36,6 +37,7 @@ class Post(models.Model):
         indexes = [
             GinIndex(fields=["search"], name="post_search"),
             models.Index(fields=["-published_at"], name="post_published", condition=Q(status="published")),
+            models.Index(fields=["author", "-published_at"], name="post_of_author", condition=Q(status="published")),
         ]
 
     def __str__(self) -> str:
@@ -105,11 +107,17 @@ def unsubscribe_token() -> str:
 
 
 class Subscriber(models.Model):
-    """An address that receives new posts until it unsubscribes."""
+    """An address to which authors' new posts may be mailed. Its subscriptions say whose."""
 
     email = models.EmailField()
-    active = models.BooleanField(default=True)
-    token = models.CharField(max_length=64, unique=True, default=unsubscribe_token, editable=False)
+    active = models.BooleanField(default=True, help_text="Whether any mail about posts goes to it.")
+    switched_off = models.TextField(default="", db_default="", blank=True, help_text="Why it is not active.")
+    refusals = models.PositiveSmallIntegerField(
+        default=0, db_default=0, editable=False, help_text="Posts in a row whose mail was refused for good."
+    )
+    token = models.CharField(
+        max_length=64, unique=True, default=unsubscribe_token, editable=False, help_text="Ends all its subscriptions."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -120,6 +128,66 @@ class Subscriber(models.Model):
 
     def __str__(self) -> str:
         return self.email
+
+
+class Subscription(models.Model):
+    """An address's subscription to an author. ``audience`` says which ones count.
+
+    The row stays when the subscription ends, so that old links in mails still lead somewhere. Times are the database's.
+    """
+
+    # The index of the constraint serves lookups by author.
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="subscriptions_to", db_index=False
+    )
+    subscriber = models.ForeignKey(Subscriber, on_delete=models.CASCADE, related_name="subscriptions")
+    token = models.CharField(
+        max_length=64, unique=True, default=unsubscribe_token, editable=False, help_text="Ends this subscription."
+    )
+    asked_at = models.DateTimeField(null=True, help_text="When the last mail with a link to confirm was asked for.")
+    confirmed_at = models.DateTimeField(null=True, help_text="When the address last confirmed; null before that.")
+    unsubscribed_at = models.DateTimeField(null=True, help_text="When the address unsubscribed; null while it has not.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["author", "subscriber"], name="subscription_once")]
+        indexes = [
+            # A mailing walks through it by ranges of subscriber ids.
+            models.Index(
+                fields=["author", "subscriber"],
+                name="subscription_audience",
+                condition=Q(confirmed_at__isnull=False, unsubscribed_at__isnull=True),
+            ),
+            # The nightly clean-up deletes the oldest of these.
+            models.Index(
+                fields=["created_at"], name="subscription_unconfirmed", condition=Q(confirmed_at__isnull=True)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subscriber_id} to {self.author_id}"
+
+
+def counting() -> models.QuerySet[Subscription]:
+    """Return the subscriptions that count: confirmed and not unsubscribed, with an active address."""
+    return Subscription.objects.filter(
+        confirmed_at__isnull=False, unsubscribed_at__isnull=True, subscriber__active=True
+    )
+
+
+def audience(author: Any) -> models.QuerySet[Subscription]:
+    """Return the subscriptions to the author, a user or its id, that count: those to which new posts are mailed."""
+    return counting().filter(author=author)
+
+
+def subscribers_confirmed() -> models.QuerySet[Subscriber]:
+    """Return the addresses that are or were subscribed to an author. The others have confirmed nothing yet.
+
+    An address without a confirmed subscription that is not active was subscribed before subscriptions had authors.
+    """
+    confirmed = Subscription.objects.filter(subscriber=models.OuterRef("pk"), confirmed_at__isnull=False)
+    return Subscriber.objects.filter(models.Exists(confirmed) | Q(active=False))
 
 
 class Delivery(models.Model):

@@ -1,4 +1,4 @@
-"""Mailings to subscribers about a post: any number of recipients, in constant memory, resumable."""
+"""Mailings to an author's subscribers about a post: any number of recipients, in constant memory, resumable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from app.blog.models import Delivery, Notification, Post, Subscriber
+from app.blog.models import Delivery, Notification, Post, audience
 from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 
 ROUNDS = 8
@@ -36,7 +36,7 @@ class Left(Enum):
 
 
 def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, int], None]) -> Left:
-    """Mail every active subscriber who has not received the post yet, for about ``seconds``.
+    """Mail every subscriber of the author who has not received the post yet, for about ``seconds``.
 
     Calls ``progress(told, total)`` after each hundred or batch. A subscriber is recorded once the mail server has
     accepted the mail or refused the address. If the worker dies, only the batch in flight (one mail by SMTP) is sent
@@ -72,7 +72,7 @@ def subscribers_notify(*, post: Post, seconds: float, progress: Callable[[int, i
 
 
 def _begin(post: Post) -> Notification:
-    total, told = Subscriber.objects.filter(active=True).count(), post.deliveries.count()
+    total, told = audience(post.author_id).count(), post.deliveries.count()
     return Notification.objects.update_or_create(post=post, defaults={"total": total, "told": told})[0]
 
 
@@ -100,12 +100,13 @@ def pause_before_next_round(*, post: Post) -> int:
 
 
 def _batches(post: Post, position: int, deadline: float) -> Iterator[list[Recipient]]:
-    """Yield batches of active subscribers beyond ``position`` who have not received the post, until the deadline."""
-    active = Subscriber.objects.filter(active=True).order_by("pk").values_list("pk", "email", "token")
+    """Yield batches of subscribers beyond ``position`` who have not received the post, until the deadline."""
+    readers = audience(post.author_id).order_by("subscriber_id")
+    active = readers.values_list("subscriber_id", "subscriber__email", "token")
     unsubscribe = settings.SITE_URL + reverse("unsubscribe", kwargs={"token": PLACE})
     size = batch_size()
     # Two plain queries at a time. For one anti-join, Postgres may read every delivery of the post each time.
-    while people := list(active.filter(pk__gt=position)[:FETCHED]):
+    while people := list(active.filter(subscriber_id__gt=position)[:FETCHED]):
         ids = [pk for pk, _, _ in people]
         told = set(Delivery.objects.filter(post=post, subscriber__in=ids).values_list("subscriber", flat=True))
         untold = [
@@ -164,7 +165,7 @@ def _left(post: Post) -> Left:
     notification = Notification.objects.filter(post=post).first()
     if notification is None:
         return Left.NOTHING
-    if Subscriber.objects.filter(active=True, pk__gt=notification.position).exists():
+    if audience(post.author_id).filter(subscriber_id__gt=notification.position).exists():
         return Left.MORE
     if notification.put_off_from is None:
         return Left.NOTHING

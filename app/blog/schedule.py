@@ -1,4 +1,6 @@
-"""The schedule for counting views."""
+"""The schedules for counting views and for the nightly clean-up of addresses that never confirmed."""
+
+from celery.schedules import crontab
 
 SCHEDULE = {
     "roll-up-views": {
@@ -6,5 +8,9 @@ SCHEDULE = {
         "schedule": 60.0,
         # A later tick does the work of one that had to wait.
         "options": {"expires": 60.0},
+    },
+    "cleanup-unconfirmed": {
+        "task": "app.blog.tasks.cleanup_unconfirmed",
+        "schedule": crontab(hour=3, minute=15),
     },
 }

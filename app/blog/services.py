@@ -15,7 +15,7 @@ from app.blog.figures import posts_published as posts_published  # noqa: PLC0414
 from app.blog.figures import subscribers_count as subscribers_count  # noqa: PLC0414
 from app.blog.figures import subscribers_listed as subscribers_listed  # noqa: PLC0414
 from app.blog.figures import subscriptions_by_day as subscriptions_by_day  # noqa: PLC0414
-from app.blog.models import Cover, Post, Subscriber
+from app.blog.models import Cover, Post
 from app.blog.statistics import Activity as Activity  # noqa: PLC0414 - other apps import these from here
 from app.blog.statistics import activity_figures as activity_figures  # noqa: PLC0414
 
@@ -91,21 +91,3 @@ def cover_resume(*, cover_id: int) -> bool:
 def caches_invalidate() -> None:
     """Remove the rendered feed and sitemap from the cache."""
     cache.delete_many([FEED_KEY, SITEMAP_KEY])
-
-
-def subscription_start(*, email: str) -> Subscriber:
-    """Subscribe an address, or reactivate its former subscription."""
-    with transaction.atomic():
-        subscriber = Subscriber.objects.select_for_update().filter(email__iexact=email).first()
-        if subscriber is None:
-            # Concurrent calls for one address end with the same row.
-            return Subscriber.objects.get_or_create(email=email.lower())[0]
-        if not subscriber.active:
-            subscriber.active = True
-            subscriber.save(update_fields=["active"])
-        return subscriber
-
-
-def subscription_end(*, token: str) -> bool:
-    """End the subscription with this token. Returns False if there is none. Ending it twice is not an error."""
-    return bool(Subscriber.objects.filter(token=token).update(active=False))

@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
-from app.blog.models import DailyViews, Delivery, Post, Subscriber, View
+from app.blog.models import DailyViews, Delivery, Post, View, subscribers_confirmed
 
 BATCH = 10_000
 """Views counted per transaction."""
@@ -111,7 +111,7 @@ def activity_figures(*, start: datetime.date, end: datetime.date) -> Activity:
         ).count(),
         views_per_day={day: by_day.get(day, 0) for day in days},
         top_posts=tuple(TopPost(row["post_id"], row["post__title"], row["read"]) for row in top),
-        new_subscribers=Subscriber.objects.filter(created_at__gte=period[0], created_at__lt=period[1]).count(),
+        new_subscribers=subscribers_confirmed().filter(created_at__gte=period[0], created_at__lt=period[1]).count(),
         deliveries=mails["taken"],
         refused=mails["refused"],
     )

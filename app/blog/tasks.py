@@ -11,7 +11,9 @@ from django.utils.dateparse import parse_datetime
 
 from app.blog import notifications, search, services, statistics
 from app.blog.models import Cover, Post
-from app.mail.send import MailUnavailable
+from app.blog.subscriptions import confirmation_send, unconfirmed_cleanup
+from app.mail.send import MailRefused, MailUnavailable
+from app.mail.task_options import ONE_MAIL
 from pressroom.execution.end_hooks import End, Outcome
 from pressroom.progress import report_progress
 
@@ -132,3 +134,31 @@ def resize_cover(cover_id: int) -> bool:
 
     cover = Cover.objects.filter(pk=cover_id).first()
     return cover is not None and covers.cover_resize(cover=cover)
+
+
+@shared_task(**ONE_MAIL)  # type: ignore[untyped-decorator]  # by the mapping
+def send_confirmation_email(self: Any, subscription_id: int, asked_at: str) -> bool:
+    """Ask an address to confirm a subscription, as of an ISO 8601 time. Returns whether a mail was sent.
+
+    Every request to subscribe calls this, so that its answer does not tell whether the address is known. The task
+    finds out whether there is something to confirm.
+    """
+    moment = parse_datetime(asked_at)
+    if moment is None:
+        raise ValueError(f"{asked_at!r} is not a time in ISO 8601")
+    try:
+        return confirmation_send(subscription_id=subscription_id, asked_at=moment)
+    except MailRefused as error:
+        logger.warning("the mail to confirm subscription %s was refused: %s", subscription_id, error)
+        return False
+
+
+@shared_task(bind=True, queue="default", **SCHEDULABLE)
+def cleanup_unconfirmed(self: Any, after: int = 0) -> None:
+    """Delete subscriptions that nobody confirmed, and addresses above the id ``after`` without any, after 30 days.
+
+    At the end of its turn, the task queues the rest.
+    """
+    position = unconfirmed_cleanup(after=after, seconds=TURN)
+    if position is not None:
+        raise self.replace(self.si(position))

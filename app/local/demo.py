@@ -231,6 +231,10 @@ def artefacts(api: Api, post: dict[str, Any], report: str, folder: Path) -> list
     content = api.request("GET", made["download"], 200)[0].content
     if not (content.startswith(b"%PDF-") and content.rstrip().endswith(b"%%EOF") and len(content) == made["size"]):
         raise DemoError(f"{made['download']} is not a complete PDF")
+    count = api.call("GET", "/api/subscriptions/count/", 200)[0]["count"]
+    if not count:
+        raise DemoError("the author has no subscribers")
+    found.append(("subscribers", f"{count:,} confirmed, of the author alone"))
     folder.mkdir(parents=True, exist_ok=True)
     pdf = folder / f"report-{made['id']}.pdf"
     pdf.write_bytes(content)

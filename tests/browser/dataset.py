@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog import services as blog
-from app.blog.models import Subscriber
+from app.blog.subscriptions import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from app.integrations.tasks import call_external_api
 from pressroom import operator_actions
@@ -91,7 +91,7 @@ def order_report(root: User) -> TaskRun:
 
 
 def _publish(root: User) -> None:
-    Subscriber.objects.bulk_create(Subscriber(email=f"reader-{n}@example.com", token=f"t{n}") for n in range(30))
+    subscriptions_add(author=root, emails=(f"reader-{n}@example.com" for n in range(30)))
     post = blog.post_create(author=root, title="What a queue forgets", body="A table does not.")
     with transaction.atomic(), owned_by(root):
         blog.post_publish(post_id=post.pk)

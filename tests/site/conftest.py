@@ -17,6 +17,7 @@ from app.accounts.models import User
 from app.accounts.services import user_make_author
 from app.blog import services as blog
 from app.blog.models import Notification, Post
+from app.blog.subscriptions import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from app.payments.services import order_create
 from app.reports import services as reports
@@ -87,6 +88,7 @@ def site(db: None, settings: Any) -> Site:
         drafted = blog.post_create(author=writer, title="A draft", body="b")
         published = blog.post_create(author=writer, title="News", body="b")
         blog.post_publish(post_id=published.pk)
+        subscriptions_add(author=writer, emails=["subscriber@example.com"])
         Notification.objects.create(post=published, total=3, failure="It was cancelled.")
         mails = TaskRun.of(notify_subscribers.delay(published.pk))
         order = order_create(owner=writer, plan="monthly")

@@ -7,7 +7,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
-from app.blog.models import Post, Subscriber
+from app.blog.models import Post, Subscriber, Subscription
+from app.blog.subscriptions import subscriptions_add
 from app.erasure import erase
 from app.payments.models import Order
 from app.reports.models import Report
@@ -28,7 +29,7 @@ def busy(author: User) -> User:
     body = {"type": "activity", "period": "2026-01", "format": "csv"}
     assert me.post("/api/reports/", body).status_code == 202
     Order.objects.create(owner=author, plan="plan", amount=100, currency="krw")
-    Subscriber.objects.create(email="Author@example.com")
+    subscriptions_add(author=author, emails=["Author@example.com"])
     return author
 
 
@@ -41,7 +42,9 @@ class TestDeletedAccount:
         assert me.post(DELETE, {"password": PASSWORD}).status_code == 204
         assert me.get(ME).status_code == 401
         assert not can_sign_in(PASSWORD, "author")
-        assert not [model for model in (Post, Report, Subscriber, IdempotencyKey) if model.objects.exists()]
+        assert not [
+            model for model in (Post, Report, Subscriber, Subscription, IdempotencyKey) if model.objects.exists()
+        ]
         assert TaskRun.objects.filter(pk__in=runs, owner=None).count() == len(runs)
         gone = User.objects.get(pk=busy.pk)
         assert gone.username.startswith(f"deleted-{busy.pk}-")

@@ -27,6 +27,7 @@ PAGES: dict[str, tuple[set[str], set[str]]] = {
     "accounts.User": (NOBODY, NOBODY),
     "blog.Post": (EDIT, EDIT),
     "blog.Subscriber": (NOBODY, NOBODY),
+    "blog.Subscription": (NOBODY, NOBODY),
     "blog.Delivery": (NOBODY, NOBODY),
     "blog.Notification": (NOBODY, NOBODY),
     "blog.DailyViews": (NOBODY, NOBODY),
@@ -42,7 +43,7 @@ PAGES: dict[str, tuple[set[str], set[str]]] = {
 }
 READ_ONLY = {
     "token_blacklist.OutstandingToken", "taskruns.Undeliverable", "reports.Report", "reports.SummaryMail",
-    "integrations.Ping", "payments.Order",
+    "integrations.Ping", "payments.Order", "blog.Subscription",
 }  # fmt: skip
 
 

@@ -46,6 +46,7 @@ class Attempt:
 
 POST = {"title": "New", "body": "b"}
 ACTIVITY, SUBSCRIBERS = ({"type": kind, "period": "2026-01"} for kind in ("activity", "subscribers"))
+SUBSCRIBE = {"author": "author", "email": "a@example.com"}
 VISA = {"payment_method": "pm_card_visa"}
 TABLE = [
     # In the order of ROLES: stranger, reader, author, other, staff, viewer, operator, editor, superuser.
@@ -82,7 +83,9 @@ TABLE = [
     Attempt("POST /api/reports/{id}/retry/", "failed_report", "401 404 202 404 404 404 404 404 202"),
     Attempt("POST /api/reports/{id}/retry/", "subscribers_report", "401 404 404 404 404 404 404 404 409"),
     Attempt("GET /api/reports/download/{token}/", "", "404 404 404 404 404 404 404 404 404"),
-    Attempt("POST /api/subscriptions/", "", "201 201 201 201 201 201 201 201 201", {"email": "a@example.com"}),
+    Attempt("POST /api/subscriptions/", "", "202 202 202 202 202 202 202 202 202", SUBSCRIBE),
+    Attempt("GET /api/subscriptions/", "", "401 200 200 200 200 200 200 200 200"),
+    Attempt("GET /api/subscriptions/count/", "", "401 200 200 200 200 200 200 200 200"),
     Attempt("GET /api/tasks/", "", "401 200 200 200 200 200 200 200 200"),
     Attempt("GET /api/tasks/{id}/", "ordered_run", "401 404 200 404 404 200 200 404 200"),
     Attempt("GET /api/tasks/{id}/", "sites_run", "401 404 200 404 404 200 200 404 200"),
@@ -135,15 +138,16 @@ def test_lists_show_what_may_be_seen_and_no_more(site: Site) -> None:
     seen = {
         (role, path): len(site.api(role).get(f"/api/{path}/").json()["results"])
         for role in ROLES
-        for path in ("orders", "posts", "reports", "tasks")
+        for path in ("orders", "posts", "reports", "subscriptions", "tasks")
         if role != "stranger" or path == "posts"
     }
-    mine = {"orders": 1, "posts": 2, "reports": 2, "tasks": TaskRun.objects.count()}
+    mine = {"orders": 1, "posts": 2, "reports": 2, "subscriptions": 1, "tasks": TaskRun.objects.count()}
     for (role, path), number in seen.items():
         sees_all = {
             "orders": role in ("author", "superuser"),
             "posts": role in ("author", "editor", "superuser"),
             "reports": role in ("author", "superuser"),
+            "subscriptions": role in ("author", "superuser"),
             "tasks": role in ("author", "viewer", "operator", "superuser"),
         }[path]
         others = 1 if path == "posts" else 0
@@ -161,6 +165,8 @@ BODIES = {
     "types": '{"title":{},"body":[],"email":1,"plan":true,"type":{},"period":[],"payment_method":null}',
     "huge": json.dumps({"title": "x" * 100_000, "body": "x", "email": f"{'x' * 100_000}@example.com"}),
     "deep": '{"title":' + "[" * 5_000 + "]" * 5_000 + "}",
+    "author": '{"author":"\\u0000","email":"a@example.com"}',
+    "an author's surrogate": '{"author":"\\ud800","email":"a@example.com"}',
     "twice": '{"plan":"monthly","plan":"free","title":"a","title":""}',
     "not UTF-8": "\xff\xfe",
 }  # fmt: skip
@@ -202,11 +208,12 @@ def test_an_odd_id_is_not_found(site: Site, operation: str) -> None:
 
 
 QUERIES = ["page_size=x", "page_size=-1", f"page_size={'9' * 30}", "cursor=%00", "cursor=x", "cursor=%FF%FE", "q=%00",
-           "q=%07", f"q={'x' * 5000}", "q=%22", "q=-", "status=%07", "status=x", "queue=x", "name=%00", "name=%07",
+           "q=%07", f"q={'x' * 5000}", "q=%22", "q=-", "status=%07", "status=x", "author=%00",
+           "author=%07", "queue=x", "name=%00", "name=%07",
            "format=xml", "&&&=", "%00=%00"]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ["/api/posts/", "/api/orders/", "/api/reports/", "/api/tasks/"])
+@pytest.mark.parametrize("path", [f"/api/{name}/" for name in ("posts", "orders", "reports", "subscriptions", "tasks")])
 def test_an_odd_query_is_no_500(site: Site, path: str) -> None:
     for query in QUERIES:
         for role in ("author", "superuser"):

@@ -8,6 +8,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.accounts.services import user_make_author
+from app.blog.models import Post
 from pressroom.models import TaskRun
 from tests.unit.test_accounts import NEW
 
@@ -15,28 +16,29 @@ from tests.unit.test_accounts import NEW
 class TestThrottling:
     """By address where nobody is signed in; failing open."""
 
-    URL, BODY = "/api/subscriptions/", {"email": "reader@example.com"}
+    URL, BODY = "/api/subscriptions/", {"author": "author", "email": "reader@example.com"}
 
     @pytest.fixture(autouse=True)
-    def two_a_minute(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_a_minute(self, author: User, monkeypatch: pytest.MonkeyPatch) -> None:
         from rest_framework.throttling import ScopedRateThrottle
 
+        Post.objects.create(author=author, title="t", slug="t", status=Post.Status.PUBLISHED)
         monkeypatch.setattr(ScopedRateThrottle, "THROTTLE_RATES", {"subscribe": "2/min"})
 
     def test_too_often_is_429_and_says_when(self, anonymous: APIClient, db: None) -> None:
         statuses = [anonymous.post(self.URL, self.BODY).status_code for _ in range(3)]
-        assert statuses == [201, 201, 429]
+        assert statuses == [202, 202, 429]
         refused = anonymous.post(self.URL, self.BODY)
         assert refused["Content-Type"] == "application/problem+json"
         assert 0 < int(refused["Retry-After"]) <= 60
         elsewhere = anonymous.post(self.URL, self.BODY, REMOTE_ADDR="127.0.0.2")
-        assert elsewhere.status_code == 201
+        assert elsewhere.status_code == 202
         spoofed = anonymous.post(self.URL, self.BODY, HTTP_X_FORWARDED_FOR="127.0.0.3")
         assert spoofed.status_code == 429
 
     def test_without_redis_nobody_is_held_up(self, anonymous: APIClient, reader: User, redis_server: Any) -> None:
         redis_server.stop()
-        assert {anonymous.post(self.URL, self.BODY).status_code for _ in range(4)} == {201}
+        assert {anonymous.post(self.URL, self.BODY).status_code for _ in range(4)} == {202}
 
 
 @pytest.mark.django_db

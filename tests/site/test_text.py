@@ -23,8 +23,9 @@ from rest_framework.test import APIClient
 import app
 import pressroom
 from app.accounts.models import User
-from app.blog.models import Post, Subscriber
+from app.blog.models import Post
 from app.blog.notifications import subscribers_notify
+from app.blog.subscriptions import subscriptions_add
 from app.http.text_fields import refused_in
 
 NOT_CARRIED = [
@@ -182,7 +183,7 @@ def test_the_feed_and_the_sitemap_of_old_rows_are_xml(old: Post) -> None:
 
 @pytest.mark.django_db
 def test_mail_about_old_rows_carries_none_of_it(old: Post, mailoutbox: Any) -> None:
-    Subscriber.objects.create(email="reader@example.com")
+    subscriptions_add(author=old.author, emails=["reader@example.com"])
     subscribers_notify(post=old, seconds=60, progress=lambda done, of: None)
     [mail] = mailoutbox
     for part in (mail.subject, mail.body, mail.alternatives[0][0]):

@@ -16,8 +16,10 @@ from django.db import models
 from PIL import Image
 from rest_framework.test import APIClient
 
+from app.accounts.models import User
 from app.blog import covers
-from app.blog.models import Cover, Notification, Post, Subscriber
+from app.blog.models import Cover, Notification, Post
+from app.blog.subscriptions import subscriptions_add
 from app.blog.tasks import resize_cover
 from app.payments.models import Order
 from app.reports.models import Report, ReportSection
@@ -107,7 +109,7 @@ def post(client: APIClient) -> str:
 
 def notification(client: APIClient) -> Waiting:
     url = post(client)
-    Subscriber.objects.create(email="reader@example.com")
+    subscriptions_add(author=User.objects.get(username="author"), emails=["reader@example.com"])
     client.post(f"{url}publish/")
     run = TaskRun.objects.get(name="app.blog.tasks.notify_subscribers")
 

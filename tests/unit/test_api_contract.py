@@ -38,7 +38,7 @@ KEPT = [path for path in POSTS if "Idempotency-Key" in parameters(OPERATIONS[f"P
 UUID = "01900000-0000-7000-8000-000000000000"
 
 
-MAILED = {"POST /api/auth/email/change/", "POST /api/auth/password/forgotten/"}
+MAILED = {"POST /api/auth/email/change/", "POST /api/auth/password/forgotten/", "POST /api/subscriptions/"}
 """What is accepted there is a mail, which nobody may look after."""
 
 

@@ -10,7 +10,8 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from app.blog import services
-from app.blog.models import Delivery, Notification, Post, Subscriber
+from app.blog.models import Delivery, Notification, Post
+from app.blog.subscriptions import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from pressroom.models import Status, TaskRun
 from tests.support.loopback import HANG, Asked, HttpServer, Reply, http_server, smtp_server
@@ -21,7 +22,7 @@ from tests.support.waiting import until
 def publish(subscribers: int) -> Post:
     author = get_user_model().objects.create_user("author", "author@example.com")
     post = services.post_create(author=author, title="t", body="b")
-    Subscriber.objects.bulk_create(Subscriber(email=f"s{number}@example.com") for number in range(subscribers))
+    subscriptions_add(author=author, emails=(f"s{number}@example.com" for number in range(subscribers)))
     with transaction.atomic():
         services.post_publish(post_id=post.pk)
         notify_subscribers.delay(post.pk)

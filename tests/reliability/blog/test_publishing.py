@@ -10,7 +10,8 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.accounts.services import user_make_author
-from app.blog.models import Delivery, Subscriber
+from app.blog.models import Delivery
+from app.blog.subscriptions import subscriptions_add
 from pressroom.models import Status, TaskRun
 from tests.support.probes.ledger import done
 from tests.support.processes import Process, Stack
@@ -32,9 +33,9 @@ def workers(stack: Stack, tmp_path: Path) -> Process:
 
 @pytest.fixture
 def author(transactional_db: None) -> APIClient:
-    Subscriber.objects.bulk_create([Subscriber(email=f"s{number}@example.com") for number in range(300)])
     user = User.objects.create_user("author", "author@example.com", "a-long-passphrase-1")
     user_make_author(user)
+    subscriptions_add(author=user, emails=(f"s{number}@example.com" for number in range(300)))
     return client_of(user)
 
 

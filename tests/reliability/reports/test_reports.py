@@ -19,6 +19,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog.models import Delivery, Post, Subscriber
+from app.blog.subscriptions import subscriptions_add
 from app.files.models import StoredFile
 from app.reports.summaries import yesterday
 from app.reports.tasks import send_daily_summary
@@ -44,9 +45,7 @@ def client(user: User) -> APIClient:
 
 
 def subscribe(count: int) -> None:
-    for begin in range(0, count, 10_000):
-        numbers = range(begin, min(begin + 10_000, count))
-        Subscriber.objects.bulk_create([Subscriber(email=f"subscriber-{n}@example.com") for n in numbers])
+    subscriptions_add(author=User.objects.get(), emails=(f"subscriber-{n}@example.com" for n in range(count)))
     Subscriber.objects.update(created_at=JANUARY)
 
 

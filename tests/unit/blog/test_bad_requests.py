@@ -10,7 +10,7 @@ from django.test import Client
 
 from app.accounts.models import User
 from app.accounts.services import user_make_author
-from app.blog.models import Post, Subscriber
+from app.blog.models import Post, Subscriber, Subscription
 from pressroom.models import IdempotencyKey, TaskRun
 from tests.unit import test_bad_requests as others
 from tests.unit.test_bad_requests import DEEP, check, send
@@ -63,14 +63,40 @@ SIGNED_IN: list[tuple[str, str, str, int]] = [
 ANONYMOUS: list[tuple[str, str, str, int]] = [
     ("POST", POSTS, '{"title": "t", "body": "b"}', 401),
     ("POST", SUBSCRIBE, "{}", 400),
-    ("POST", SUBSCRIBE, '{"email": "x"}', 400),
-    ("POST", SUBSCRIBE, '{"email": "a@b.kr\\u0000"}', 400),
-    ("POST", SUBSCRIBE, '{"email": ["a@b.kr"]}', 400),
+    ("POST", SUBSCRIBE, '{"author": "author"}', 400),
+    *(
+        ("POST", SUBSCRIBE, f'{{"author": "author", "email": {email}}}', 400)
+        for email in (
+            '"x"',
+            '"a@b.kr\\u0000"',
+            '"\\ud800@b.kr"',
+            '["a@b.kr"]',
+            "null",
+            f'"a@{"İ" * 60}.{"İ" * 60}.{"İ" * 60}.kr"',
+        )
+    ),
+    *(
+        ("POST", SUBSCRIBE, f'{{"email": "a@b.kr", "author": {author}}}', 400)
+        for author in (
+            '"nobody"',
+            '"reader"',
+            '"AUTHOR"',
+            '""',
+            "1",
+            "null",
+            '["author"]',
+            '"\\u0000"',
+            '"\\ud800"',
+            f'"{"x" * 200}"',
+        )
+    ),
+    ("GET", SUBSCRIBE, "", 401),
+    ("GET", f"{SUBSCRIBE}count/", "", 401),
 ]
 
 
 def counts() -> list[int]:
-    return [model.objects.count() for model in (Post, Subscriber, TaskRun, IdempotencyKey)]
+    return [model.objects.count() for model in (Post, Subscriber, Subscription, TaskRun, IdempotencyKey)]
 
 
 @pytest.mark.parametrize(("method", "url", "text", "status"), SIGNED_IN, ids=lambda value: str(value)[:40])
@@ -84,9 +110,11 @@ def test_signed_in(author: User, reader: User, as_reader: Any, method: str, url:
 
 
 @pytest.mark.parametrize(("method", "url", "text", "status"), ANONYMOUS, ids=lambda value: str(value)[:40])
-def test_anonymous(method: str, url: str, text: str, status: int) -> None:
+def test_anonymous(author: User, reader: User, method: str, url: str, text: str, status: int) -> None:
+    Post.objects.create(author=author, title="t", slug="t", status=Post.Status.PUBLISHED)
+    before = counts()
     check(send(Client(raise_request_exception=False), method, url, text), status)
-    assert counts() == [0, 0, 0, 0]
+    assert counts() == before
 
 
 def test_there_are_sixty_of_them() -> None:

@@ -1,18 +1,15 @@
-"""Posts, publication, subscriptions, feed and sitemap."""
+"""Posts, publication, feed and sitemap."""
 
-import json
 from typing import Any
 
 import pytest
 from django.apps import apps
 from django.core.cache import cache
-from django.test import Client
 from rest_framework.test import APIClient
-from rest_framework.throttling import ScopedRateThrottle
 
 from app.accounts.models import User
 from app.blog import services
-from app.blog.models import Post, Subscriber
+from app.blog.models import Post
 from pressroom.models import TaskRun
 
 pytestmark = pytest.mark.django_db
@@ -95,35 +92,6 @@ class TestPublish:
         assert TaskRun.objects.count() == 3
 
 
-class TestSubscriptions:
-    def test_the_answer_does_not_tell_who_is_known(self, anonymous: APIClient) -> None:
-        answers = [anonymous.post("/api/subscriptions/", {"email": email}) for email in ("a@b.kr", "A@b.kr", "x@y.kr")]
-        assert {answer.status_code for answer in answers} == {201}
-        assert Subscriber.objects.count() == 2
-
-    def test_too_often_from_one_address_is_429(self, anonymous: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ScopedRateThrottle, "THROTTLE_RATES", {"subscribe": "2/hour"})
-        emails = ("a@b.kr", "x@y.kr", "c@d.kr")
-        answers = [anonymous.post("/api/subscriptions/", {"email": email}) for email in emails]
-        assert [answer.status_code for answer in answers] == [201, 201, 429]
-        assert Subscriber.objects.count() == 2
-
-    def test_who_left_may_come_back(self, anonymous: APIClient) -> None:
-        subscriber = Subscriber.objects.create(email="a@b.kr", active=False)
-        anonymous.post("/api/subscriptions/", {"email": "a@b.kr"})
-        subscriber.refresh_from_db()
-        assert subscriber.active
-
-    def test_following_the_link_asks_and_ends_nothing(self, anonymous: APIClient) -> None:
-        subscriber = Subscriber.objects.create(email="a@b.kr")
-        page = anonymous.get(f"/unsubscribe/{subscriber.token}/")
-        assert b"<button>Unsubscribe</button>" in page.content
-        assert Subscriber.objects.get().active
-        assert anonymous.post(f"/unsubscribe/{subscriber.token}/").status_code == 200
-        assert not Subscriber.objects.get().active
-        assert anonymous.post("/unsubscribe/guessed/").status_code == 404
-
-
 class TestFeedAndSitemap:
     @pytest.mark.parametrize(("url", "key"), [("/feed/", "rss:feed"), ("/sitemap.xml", "sitemap:posts")])
     def test_are_cached_until_invalidated(self, published: Post, anonymous: APIClient, url: str, key: str) -> None:
@@ -143,11 +111,3 @@ class TestFeedAndSitemap:
 
     def test_drafts_are_in_neither(self, draft: Post, anonymous: APIClient) -> None:
         assert draft.slug.encode() not in anonymous.get("/feed/").content + anonymous.get("/sitemap.xml").content
-
-
-def test_the_token_in_a_path_is_not_logged(lines: Any) -> None:
-    token = Subscriber.objects.create(email="kim@example.com").token
-    assert Client().get(f"/unsubscribe/{token}/").status_code == 200
-    told = lines()
-    assert [line["request"] for line in told if line["event"] == "request_finished"] == ["GET /unsubscribe/***/"]
-    assert token not in json.dumps(told)

@@ -10,8 +10,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from app.blog.models import Delivery, Notification, Post, Subscriber
+from app.blog.models import Delivery, Notification, Post, Subscriber, audience
 from app.blog.notifications import ROUNDS, Left, pause_before_next_round, subscribers_notify
+from app.blog.subscriptions import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from app.mail.bulk import NoneTaken
 from app.mail.send import MailUnavailable
@@ -22,7 +23,8 @@ pytestmark = pytest.mark.django_db
 
 
 def subscribe(count: int) -> None:
-    Subscriber.objects.bulk_create([Subscriber(email=f"s{number}@example.com") for number in range(count)])
+    emails = (f"s{number}@example.com" for number in range(count))
+    subscriptions_add(author=Post.objects.get().author, emails=emails)
 
 
 def address(*numbers: int) -> list[str]:
@@ -92,7 +94,7 @@ def test_progress_is_told_by_the_hundred(published: Post) -> None:
 def test_who_subscribes_meanwhile_is_told_too(published: Post) -> None:
     subscribe(100)
     assert notify(published) is Left.NOTHING
-    Subscriber.objects.create(email="late@example.com")
+    subscriptions_add(author=published.author, emails=["late@example.com"])
     assert notify(published) is Left.NOTHING
     assert mail.outbox[-1].to == ["late@example.com"]
     assert len(mail.outbox) == 101
@@ -106,7 +108,7 @@ def test_every_mail_offers_a_way_out_and_has_an_id_of_its_own(published: Post, a
     assert headers[0]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     link = headers[0]["List-Unsubscribe"].strip("<>").removeprefix("http://127.0.0.1:8000")
     assert anonymous.post(link).status_code == 200
-    assert Subscriber.objects.filter(active=False).get().email == mail.outbox[0].to[0]
+    assert audience(published.author).get().subscriber.email == mail.outbox[1].to[0]
 
 
 def test_a_turn_costs_the_same_whatever_was_told_before(published: Post) -> None:
@@ -272,6 +274,7 @@ class TestBySendGrid:
         ours = connection.cursor().connection
 
         def answer(asked: Asked) -> Reply:
+            ours.execute("DELETE FROM blog_subscription WHERE subscriber_id = %s", [gone.pk])
             ours.execute("DELETE FROM blog_subscriber WHERE id = %s", [gone.pk])
             return Reply(202)
 

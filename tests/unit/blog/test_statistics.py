@@ -19,6 +19,7 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from app.blog import services, statistics
 from app.blog.models import DailyViews, Delivery, Post, Subscriber, View
+from app.blog.subscriptions import subscriptions_add
 from app.blog.tasks import record_view, roll_up_views
 from pressroom.models import TaskRun
 from tests.support.waiting import until
@@ -162,7 +163,10 @@ class TestFigures:
             (second, 5, 100),
         ]:
             DailyViews.objects.create(post=post, day=datetime.date(2026, 3, day), views=views)
-        people = Subscriber.objects.bulk_create(Subscriber(email=f"s{number}@b.kr") for number in range(4))
+        subscriptions_add(author=published.author, emails=(f"s{number}@b.kr" for number in range(4)))
+        people = list(Subscriber.objects.order_by("pk"))
+        unconfirmed = Subscriber.objects.create(email="unconfirmed@b.kr")
+        Subscriber.objects.filter(pk=unconfirmed.pk).update(created_at=at(3, 0))
         for person, moment in zip(people, [at(2, 23), at(3, 0), at(4, 23), at(5, 0)], strict=True):
             Subscriber.objects.filter(pk=person.pk).update(created_at=moment)
             delivery = Delivery.objects.create(post=second, subscriber=person)

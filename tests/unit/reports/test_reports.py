@@ -17,7 +17,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
-from app.blog.models import DailyViews, Delivery, Post, Subscriber
+from app.blog.models import DailyViews, Delivery, Post, Subscriber, Subscription
+from app.blog.subscriptions import subscriptions_add
 from app.files.models import StoredFile
 from app.files.storage import FileTooLarge
 from app.reports import services
@@ -188,8 +189,17 @@ class TestFigures:
                 author=author, title=f"=큐 {number}", slug=str(number), body="b", status="published",
                 published_at=moment,
             )  # fmt: skip
-            subscriber = Subscriber.objects.create(email=f"s{number}@example.com", active=number != 1)
+            subscriber = Subscriber.objects.create(email=f"s{number}@example.com")
             Subscriber.objects.filter(pk=subscriber.pk).update(created_at=moment)
+            Subscription.objects.create(
+                author=author,
+                subscriber=subscriber,
+                confirmed_at=moment,
+                unsubscribed_at=moment if number == 1 else None,
+            )
+            unconfirmed = Subscriber.objects.create(email=f"u{number}@example.com")
+            Subscriber.objects.filter(pk=unconfirmed.pk).update(created_at=moment)
+            Subscription.objects.create(author=author, subscriber=unconfirmed, asked_at=moment)
             Delivery.objects.create(post=post, subscriber=subscriber, refused="" if number < 2 else "550 no")
             Delivery.objects.filter(post=post).update(at=moment)
             DailyViews.objects.create(post=post, day=moment.date(), views=number + 2)
@@ -212,8 +222,8 @@ class TestFigures:
         assert SECTIONS["growth"].make(period).facts == [
             ("Subscribers", 2), ("New in the period", 2), ("Unsubscribed, all time", 1),
         ]  # fmt: skip
-        assert [row[0] for row in SECTIONS["subscriber_list"].make(period).rows] == [
-            "s0@example.com", "s1@example.com", "s2@example.com",
+        assert [(row[0], row[2]) for row in SECTIONS["subscriber_list"].make(period).rows] == [
+            ("s0@example.com", "active"), ("s1@example.com", "left"), ("s2@example.com", "active"),
         ]  # fmt: skip
 
     def test_long_lists_come_whole_page_by_page(self, author: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +235,7 @@ class TestFigures:
                 author=author, title=f"{number}", slug=f"{number}", body="b", status="published",
                 published_at=moment + timedelta(hours=number // 4),
             )  # fmt: skip
-        Subscriber.objects.bulk_create(Subscriber(email=f"{number}@example.com") for number in range(9))
+        subscriptions_add(author=author, emails=(f"{number}@example.com" for number in range(9)))
         Subscriber.objects.update(created_at=moment)
         period = Period.parse("2026-01")
         assert [row[1] for row in SECTIONS["posts"].make(period).rows] == [f"{number}" for number in range(9)]
