@@ -11,7 +11,7 @@ COPY pyproject.toml uv.lock deploy/slim.py ./
 COPY pressroom/pyproject.toml pressroom/
 # `reload` adds watchfiles, which restarts processes when their code changes, for the Tiltfile.
 ARG GROUP=""
-RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --group image ${GROUP:+--group "$GROUP"} \
+RUN /opt/uv/bin/uv sync --frozen --no-cache --no-default-groups --extra tracing --group image ${GROUP:+--group "$GROUP"} \
     && python slim.py /opt/venv/lib/python3*/site-packages
 WORKDIR /srv/pressroom
 COPY manage.py gunicorn.conf.py ./

@@ -38,7 +38,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ reliability-mutations: install ## Run the same test with each guard switched off
 
 celery-suite: install ## Run Celery's integration suite with stock Celery and Pressroom; docs/celery.md explains differences
 	@$(RUN) -m tests.celery_suite $(ARGS)
+
+django-tasks-suite: install ## Run Django's own tests of its Tasks framework against ours; docs/django-tasks.md lists differences
+	@$(RUN) -m tests.django_tasks_suite
 
 ODD = $(RUN) -m tests.odd $(if $(SEED),--seed $(SEED)) $(if $(filter file,$(origin N)),,--calls $(N)) \
 	$(if $(KINDS),--kinds $(KINDS)) $(if $(WITHOUT),--without $(WITHOUT))

@@ -68,6 +68,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework_simplejwt.token_blacklist",
     "django_celery_beat",
+    "django_tasks",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "pressroom",
@@ -193,11 +194,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 } | env.json("CELERY_BROKER_TRANSPORT_OPTIONS", default={})  # fmt: skip
 CELERY_REDIS_SOCKET_CONNECT_TIMEOUT = 2.0
 CELERY_TASK_DEFAULT_QUEUE = DEFAULT_QUEUE
-TASKRUNS_QUEUES = QUEUES
+TASKRUNS_QUEUES, TASKRUNS_APPS = QUEUES, DOMAIN_APPS
 CELERY_TASK_QUEUES = {queue.name: {"exchange": queue.name, "routing_key": queue.name} for queue in QUEUES}
-CELERY_TASK_CREATE_MISSING_QUEUES = False
-CELERY_TASK_SERIALIZER = "json"
-CELERY_RESULT_SERIALIZER = "json"
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_TRACK_STARTED = True
 # Celery's defaults. Each call reads them, and looking up a name that Django's settings lack is slow.
@@ -205,7 +204,7 @@ CELERY_TASK_ALWAYS_EAGER, CELERY_TASK_PROTOCOL, CELERY_TASK_REPR_MAXLEVELS = Fal
 CELERY_WORKER_CONSUMER = "pressroom.worker.consumer:LedgerConsumer"
 CELERY_WORKER_DISABLE_PREFETCH = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = CELERY_TASK_CREATE_MISSING_QUEUES = False
 # Celery's events, for celery-exporter and Flower. Pressroom's own metrics do not need them.
 CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = env.bool("CELERY_SEND_EVENTS", default=False)
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
@@ -215,10 +214,10 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BEAT_SCHEDULER = "pressroom.beat.scheduler:LedgerScheduler"
 # Created in the database if missing, then edited in the admin. Each app has its own in `schedule.py`.
 CELERY_BEAT_SCHEDULE = schedules(["pressroom", *DOMAIN_APPS])
+TASKS = {"default": {"BACKEND": "pressroom.django_tasks.LedgerBackend"}}
 CELERY_TIMEZONE = TIME_ZONE = env.str("TIME_ZONE", default="Asia/Seoul")
-USE_TZ = True
+USE_TZ = USE_I18N = True
 LANGUAGE_CODE = "en"
-USE_I18N = True
 
 # ---- The ledger -----------------------------------------------------------------------------------------------------
 # Seconds between two heartbeats of a worker, and of silence after which the worker counts as dead.
@@ -236,7 +235,7 @@ TASKRUNS_UNKNOWN_LIMIT = env.float("TASKRUNS_UNKNOWN_LIMIT", default=900.0)
 # Maximum size in bytes of the message of a call and of the result of a task.
 TASKRUNS_MAX_MESSAGE = env.int("TASKRUNS_MAX_MESSAGE", default=8 * 1024 * 1024)
 # File by which a worker, beat or relay shows a supervisor that it is alive. Empty: no file.
-ALIVE_FILE = env.str("ALIVE_FILE", default="")
+TASKRUNS_ALIVE_FILE = env.str("ALIVE_FILE", default="")
 # Days to keep finished runs, by status. The variable overrides the statuses that it names.
 TASKRUNS_RETENTION = {
     "succeeded": 7, "replaced": 7, "cancelled": 30, "expired": 30, "dead": 90,
@@ -266,8 +265,8 @@ CORS_ALLOW_HEADERS = [
 ]  # fmt: skip
 CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "WWW-Authenticate"]
 # Maximum number of event streams per process, each of which holds a thread of gunicorn, and seconds that one lasts.
-EVENT_STREAMS = env.int("EVENT_STREAMS", default=2, least=0)
-EVENT_STREAM_LIFETIME = env.float("EVENT_STREAM_LIFETIME", default=30.0, least=1, most=3600)
+TASKRUNS_EVENT_STREAMS = env.int("EVENT_STREAMS", default=2, least=0)
+TASKRUNS_EVENT_STREAM_LIFETIME = env.float("EVENT_STREAM_LIFETIME", default=30.0, least=1, most=3600)
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "app.accounts.sign_in.authentication.BearerAuthentication",
@@ -390,8 +389,8 @@ DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
 
 # ---- Metrics --------------------------------------------------------------------------------------------------------
 # Port on which workers, the relay and gunicorn's master serve /metrics, on all addresses. 0: off.
-METRICS_PORT = env.int("METRICS_PORT", default=0, least=0, most=65_535)
-if METRICS_PORT:
+TASKRUNS_METRICS_PORT = env.int("METRICS_PORT", default=0, least=0, most=65_535)
+if TASKRUNS_METRICS_PORT:
     MIDDLEWARE.insert(0, "app.observability.web_metrics.MetricsMiddleware")
 
 # ---- Sentry ---------------------------------------------------------------------------------------------------------

@@ -24,9 +24,10 @@ class PressroomConfig(AppConfig):
         conf.set_defaults()
 
     def ready(self) -> None:
-        from pressroom import checks
+        from pressroom import checks, tracing
         from pressroom.beat import admin_edits
 
+        tracing.start()
         checks.register()
         post_migrate.connect(_make_partitions, sender=self)
         admin_edits.connect()

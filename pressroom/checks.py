@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,29 +10,36 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery, current_app
-from celery.signals import setup_logging, worker_init
+from celery.signals import worker_init
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core import checks
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import IntegerField
 from django.utils.module_loading import autodiscover_modules
 
 from pressroom.celery_app.app import LedgerCelery
-from pressroom.conf import declared_queues
+from pressroom.conf import DEFAULTS, declared_queues
 from pressroom.queues import HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
 TAG = "pressroom"
+PREFIX = "TASKRUNS_"
+"""With which the names of the library's own settings begin."""
+MAY_BE_ZERO = {"TASKRUNS_METRICS_PORT", "TASKRUNS_EVENT_STREAMS"}
 LONGEST_RETENTION = 36_500
 """Days that TASKRUNS_RETENTION may name at most."""
 
 
 def register() -> None:
-    """Register the checks with Django, and have Celery's processes refuse to start if one finds an error."""
-    for check in (task_queues, task_time_limits, task_bundles, retention, broker_transport, user_keys):
+    """Register the checks with Django, and have workers refuse to start if one finds an error.
+
+    Beat calls `refuse_misconfiguration` itself. For the relay ``manage.py`` runs the checks.
+    """
+    for check in (
+        task_queues, task_time_limits, task_bundles, retention, broker_transport, user_keys, names, numbers, ledger
+    ):  # fmt: skip
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
-    # For beat. Its own signal, beat_init, is sent only after its scheduler has waited for the database.
-    setup_logging.connect(_refuse, dispatch_uid="pressroom.checks")
 
 
 def refuse_misconfiguration(exit_code: int = 1) -> None:
@@ -50,13 +58,72 @@ def _refuse(**_: object) -> None:
 
 def broker_transport(**_: object) -> Iterator[checks.CheckMessage]:
     """The broker must be Redis, which the relay can write to and the reconciler can read."""
-    scheme = urlsplit(settings.CELERY_BROKER_URL).scheme
+    scheme = urlsplit(getattr(settings, "CELERY_BROKER_URL", None) or "").scheme
     if scheme not in ("redis", "rediss"):
         yield checks.Error(
             f"The broker is not Redis: the scheme of CELERY_BROKER_URL is {scheme!r}.",
             hint="The relay writes Redis lists, and the reconciler reads them to find lost messages. It could not find "
             "them with another broker. Set CELERY_BROKER_URL to redis:// or rediss://.",
             id="pressroom.E005",
+        )
+
+
+def names(**_: object) -> Iterator[checks.CheckMessage]:
+    """A misspelt setting would leave its default in force."""
+    for name in dir(settings):
+        if name.startswith(PREFIX) and name not in DEFAULTS:
+            close = difflib.get_close_matches(name, DEFAULTS, n=1)
+            yield checks.Error(
+                f"There is no setting {name}.",
+                hint=f"Did you mean {close[0]}?" if close else f"There are {', '.join(ours())}.",
+                id="pressroom.E093",
+            )
+
+
+def ours() -> list[str]:
+    """Return the names of the library's own settings."""
+    return sorted(name for name in DEFAULTS if name.startswith(PREFIX))
+
+
+def numbers(**_: object) -> Iterator[checks.CheckMessage]:
+    """The numbers among the settings must be numbers, and large enough to work."""
+    for name in ours():
+        value, default = getattr(settings, name), DEFAULTS[name]
+        if type(default) not in (int, float):
+            continue
+        least = 0 if name in MAY_BE_ZERO else 1 if type(default) is int else 0.1
+        whole = "a whole number" if type(default) is int else "a number"
+        if type(value) not in (type(default), int) or isinstance(value, bool) or not least <= value < math.inf:
+            yield checks.Error(
+                f"{name} is {value!r}.",
+                hint=f"Set it to {whole} of at least {least}. The default is {default}.",
+                id="pressroom.E094",
+            )
+    heartbeat, silence = settings.TASKRUNS_HEARTBEAT, settings.TASKRUNS_SILENCE
+    if type(heartbeat) in (int, float) and type(silence) in (int, float) and not silence > 2 * heartbeat:
+        yield checks.Error(
+            f"TASKRUNS_SILENCE ({silence} s) is not more than twice TASKRUNS_HEARTBEAT ({heartbeat} s), so live "
+            "workers would be declared dead.",
+            hint="Leave time for two missed heartbeats, as the defaults do: 20 and 5.",
+            id="pressroom.E067",
+        )
+
+
+def ledger(**_: object) -> Iterator[checks.CheckMessage]:
+    """The database's backend and Celery's application must be the library's, or the ledger is not used."""
+    engine = settings.DATABASES[DEFAULT_DB_ALIAS]["ENGINE"]
+    if engine != "pressroom.database":
+        yield checks.Error(
+            f"The ENGINE of the default database is {engine!r}.",
+            hint='Set it to "pressroom.database". It is Django\'s backend for PostgreSQL, and stores calls.',
+            id="pressroom.E096",
+        )
+    if not isinstance(current_app, LedgerCelery):
+        yield checks.Error(
+            "The project's Celery application does not use the ledger.",
+            hint="In celery.py, make a pressroom.celery_app.app.LedgerCelery in place of celery.Celery, and import it "
+            "in the __init__.py of the project's package.",
+            id="pressroom.E097",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from pressroom.queues import Queue
 
@@ -17,8 +18,16 @@ SUSPECT_AFTER = 2
 
 
 def declared_queues() -> dict[str, Queue]:
-    """Return the queues of the setting ``TASKRUNS_QUEUES`` by name."""
-    return {queue.name: queue for queue in settings.TASKRUNS_QUEUES}
+    """Return the queues of the setting ``TASKRUNS_QUEUES`` by name. Raises ImproperlyConfigured."""
+    queues = settings.TASKRUNS_QUEUES
+    if not isinstance(queues, list | tuple) or not queues or not all(isinstance(queue, Queue) for queue in queues):
+        raise ImproperlyConfigured(
+            f"TASKRUNS_QUEUES is {queues!r:.200}. Set it to a list of pressroom.queues.Queue, one for each queue."
+        )
+    by_name = {queue.name: queue for queue in queues}
+    if len(by_name) < len(queues):
+        raise ImproperlyConfigured("TASKRUNS_QUEUES names a queue twice.")
+    return by_name
 
 
 DEFAULTS: dict[str, object] = {
@@ -32,11 +41,11 @@ DEFAULTS: dict[str, object] = {
     "TASKRUNS_UNKNOWN_LIMIT": 900.0,
     "TASKRUNS_MAX_MESSAGE": 8 * 1024 * 1024,
     "TASKRUNS_RETENTION": {"succeeded": 7, "replaced": 7, "cancelled": 30, "expired": 30, "dead": 90},
-    "ALIVE_FILE": "",
-    "METRICS_PORT": 0,
-    "EVENT_STREAMS": 2,
-    "EVENT_STREAM_LIFETIME": 30.0,
-    "DOMAIN_APPS": [],
+    "TASKRUNS_ALIVE_FILE": "",
+    "TASKRUNS_METRICS_PORT": 0,
+    "TASKRUNS_EVENT_STREAMS": 2,
+    "TASKRUNS_EVENT_STREAM_LIFETIME": 30.0,
+    "TASKRUNS_APPS": [],
     "CELERY_BROKER_TRANSPORT_OPTIONS": {},
     "CELERY_RESULT_BACKEND": "pressroom.celery_app.result_backend:LedgerBackend",
     "CELERY_WORKER_CONSUMER": "pressroom.worker.consumer:LedgerConsumer",

@@ -22,15 +22,15 @@ def api(**_: object) -> Iterator[checks.CheckMessage]:
                 "path, for example https://app.example.com. Wildcards are not supported.",
                 id="pressroom.E080",
             )
-    if settings.EVENT_STREAMS < 0:
+    if settings.TASKRUNS_EVENT_STREAMS < 0:
         yield checks.Error(
-            f"EVENT_STREAMS is {settings.EVENT_STREAMS}.",
+            f"EVENT_STREAMS is {settings.TASKRUNS_EVENT_STREAMS}.",
             hint="Set it to the number of event streams that a process may serve: fewer than its threads, or 0.",
             id="pressroom.E081",
         )
-    if not 1 <= settings.EVENT_STREAM_LIFETIME <= 3600:
+    if not 1 <= settings.TASKRUNS_EVENT_STREAM_LIFETIME <= 3600:
         yield checks.Error(
-            f"EVENT_STREAM_LIFETIME is {settings.EVENT_STREAM_LIFETIME:g}.",
+            f"EVENT_STREAM_LIFETIME is {settings.TASKRUNS_EVENT_STREAM_LIFETIME:g}.",
             hint="Set it to the seconds that an event stream lasts, from 1 to 3600. The client then reconnects.",
             id="pressroom.E082",
         )

@@ -25,13 +25,6 @@ def unreadable_settings(**_: object) -> Iterator[checks.CheckMessage]:
     for path, number in _numbers(options, "CELERY_BROKER_TRANSPORT_OPTIONS"):
         if not (math.isfinite(number) and (number > 0 or (number == 0 and "timeout" not in path))):
             yield checks.Error(f"{path} is {number}.", hint="Use a number above 0.", id="pressroom.E070")
-    if not settings.TASKRUNS_SILENCE > 2 * settings.TASKRUNS_HEARTBEAT:
-        yield checks.Error(
-            f"TASKRUNS_SILENCE ({settings.TASKRUNS_SILENCE} s) is not more than twice TASKRUNS_HEARTBEAT "
-            f"({settings.TASKRUNS_HEARTBEAT} s), so live workers would be declared dead.",
-            hint="Leave time for two missed heartbeats, as the defaults do: 20 and 5.",
-            id="pressroom.E067",
-        )
 
 
 def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:

@@ -33,12 +33,12 @@ class Logger(GunicornLogger):  # type: ignore[misc]  # without types
 
 def when_ready(server: Any) -> None:
     """Serve the metrics of all processes from the master, on a separate port that no route of the site leads to."""
-    if not settings.METRICS_PORT:
+    if not settings.TASKRUNS_METRICS_PORT:
         return
     # Delete the files of an earlier start, because its process ids may be reused.
     for file in Path(os.environ[FOLDER]).glob("*.db"):
         file.unlink()
-    metrics = MetricsServer(settings.METRICS_PORT, _route)
+    metrics = MetricsServer(settings.TASKRUNS_METRICS_PORT, _route)
     threading.Thread(target=metrics.serve_forever, daemon=True).start()
     server.log.info("metrics on port %s", metrics.port)
 
@@ -63,13 +63,13 @@ def pre_request(worker: Any, request: Any) -> None:
 
 def child_exit(server: Any, worker: Any) -> None:
     """Keep the counters of a process that has exited, but remove its live gauges."""
-    if settings.METRICS_PORT:
+    if settings.TASKRUNS_METRICS_PORT:
         mark_process_dead(worker.pid)
 
 
 def on_exit(server: Any) -> None:
     """Delete the metrics files."""
-    if settings.METRICS_PORT:
+    if settings.TASKRUNS_METRICS_PORT:
         for file in Path(os.environ[FOLDER]).glob("*.db"):
             file.unlink(missing_ok=True)
 

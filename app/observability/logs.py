@@ -22,6 +22,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 from django_structlog.middlewares import RequestMiddleware
 
+from pressroom import tracing
 from pressroom.text import carried
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        _add_trace,
     ]
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -95,6 +97,11 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "pressroom.management": {"level": "INFO"},
         },
     }
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Add the ids of the trace, if there is one."""
+    return event if tracing.active is None else {**event, **tracing.active.ids()}
 
 
 def _colours() -> bool:

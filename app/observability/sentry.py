@@ -19,6 +19,7 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.scrubber import EventScrubber
 
 from app.observability.logs import PERSONAL
+from pressroom import tracing
 from pressroom.signals import run_lost
 
 QUERY = re.compile(r"(?<=://)([^\s?]++)\?\S*")
@@ -66,6 +67,9 @@ def _describe(event: Event, hint: Hint) -> Event:
     tags: Any = event.setdefault("tags", {})
     ids = structlog.contextvars.get_contextvars()
     tags.update({name: ids[name] for name in ("request_id", "task_id") if name in ids})
+    if tracing.active is not None and (trace := tracing.active.ids()):
+        tags["trace_id"] = trace["trace_id"]
+        event.setdefault("contexts", {}).setdefault("trace", {}).update(trace)
     task: Any = current_task
     if task and task.request.id:
         tags["task"] = task.name

@@ -1,0 +1,1 @@
+import pressroom.tracing.redis_import  # noqa: F401 - before any module here imports redis

@@ -45,6 +45,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     amqp_cls = "pressroom.enqueue.store_calls:LedgerAMQP"
     control_cls = "pressroom.celery_app.control:LedgerControl"
     task_cls = "pressroom.execution.task:LedgerTask"
+    registry_cls = "pressroom.celery_app.registry:LedgerRegistry"
     builtin_fixups = {"pressroom.worker.django_fixup:fixup"}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -81,6 +82,16 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         """The task registry."""
         self.set_up_django()
         return super().tasks
+
+    @cached_property
+    def AsyncResult(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of a call's result."""
+        return self.subclass_with_self("pressroom.celery_app.async_results:LedgerResult", reverse="AsyncResult")
+
+    @cached_property
+    def GroupResult(self) -> Any:  # noqa: N802 - Celery's name
+        """The class of a group's result."""
+        return self.subclass_with_self("pressroom.celery_app.async_results:LedgerGroupResult", reverse="GroupResult")
 
     @property
     def Beat(self) -> Any:  # noqa: N802 - Celery's name

@@ -20,7 +20,7 @@ from celery.exceptions import ChordError, NotRegistered
 from celery.result import allow_join_result, result_from_tuple
 from django.db import transaction
 
-from pressroom import context
+from pressroom import context, tracing
 from pressroom.enqueue.envelope import HEADER
 from pressroom.models import TaskRun
 from pressroom.sql import chords
@@ -83,7 +83,11 @@ class ChordsInPostgres:
         try:
             # A savepoint, because an error in it is the body's failure and not the part's.
             with transaction.atomic():
-                callback.delay(self._header_results(request.group))
+                results = self._header_results(request.group)
+                if tracing.active is None:
+                    callback.delay(results)
+                else:
+                    tracing.active.call_linked(request.group, lambda: callback.delay(results))
         except ChordError as error:
             self.chord_error_from_stack(callback, error)
         except Exception as error:  # noqa: BLE001 - the body must fail and not hang

@@ -21,7 +21,8 @@ from pressroom.text import MOST_DEPTH, carried, is_carried, is_deeper_than
 
 LONGEST_ID = 255
 """Characters of a task id: as many as Celery's other result backends keep."""
-PRIORITIES = range(256)
+PRIORITIES = range(-100, 256)
+"""Celery has 0, the default, as the first on Redis. The negative ones go before: Django's Tasks have them."""
 DAY = 86400
 FARTHEST = 100 * 365 * DAY
 """Seconds from now until the latest time at which a task may be due or expire."""
@@ -142,7 +143,8 @@ def check_priority(name: str, priority: Any) -> int:
         return 0
     if not isinstance(priority, int) or priority not in PRIORITIES:
         raise ValueError(
-            f"{name}: priority={priority!r} is not a whole number from 0 (first) to {PRIORITIES[-1]} (last)"
+            f"{name}: priority={priority!r} is not a whole number from {PRIORITIES[0]} (first) to "
+            f"{PRIORITIES[-1]} (last)"
         )
     return int(priority)
 

@@ -15,7 +15,7 @@ from celery.app.amqp import AMQP, task_message
 from celery.exceptions import ImproperlyConfigured
 from kombu import Queue
 
-from pressroom import context
+from pressroom import context, tracing
 from pressroom.enqueue import arguments, buffer
 from pressroom.enqueue.argument_repr import argument_repr
 from pressroom.enqueue.envelope import HEADER, envelope
@@ -122,7 +122,9 @@ class LedgerAMQP(AMQP):
                 sender=name, body=message.body, headers=all_headers, exchange="", routing_key=queue_name
             )
 
-        return send_task_message
+        return (
+            send_task_message if tracing.active is None else tracing.active.sender(self._queue_name, send_task_message)
+        )
 
     def _queue_name(self, **destination: Any) -> str:
         """Return the queue's name. Raises UndeclaredQueue, an ImproperlyConfigured, if it is not declared."""

@@ -14,6 +14,7 @@ from celery.exceptions import Reject
 from django.db import connection, transaction
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
 
+from pressroom import tracing
 from pressroom.context import executing
 from pressroom.database.backoff import outcome_is_unknown, until_written
 from pressroom.database.connections import give_back, prepare_connection, start_afresh
@@ -118,6 +119,8 @@ class Attempt:
                 self._mark_as_failure(info.retval)
         kill_points.reach("worker.ran")
         assert self.outcome is not None
+        if tracing.active is not None:
+            tracing.active.body_ended(self.running, self.outcome)
         return self.outcome
 
     def _fail(self, error: BaseException) -> None:
@@ -165,6 +168,16 @@ def perform(
 
     An atomic task's outcome is written in the transaction of its body, any other by ``finish`` (default: `write_end`).
     """
+    if tracing.active is not None:
+        return tracing.active.attempt(running, lambda: _perform(running, trace, finish))
+    return _perform(running, trace, finish)
+
+
+def _perform(
+    running: Execution,
+    trace: Callable[[], trace_ok_t],
+    finish: Callable[[Execution, AttemptOutcome], None] | None,
+) -> Attempt:
     with executing(running):
         kill_points.reach("worker.claimed")
         attempt = Attempt(running, trace)

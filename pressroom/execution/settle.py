@@ -19,6 +19,7 @@ from celery.exceptions import NotRegistered, TimeLimitExceeded, WorkerLostError
 from django.conf import settings
 from django.db import connection, transaction
 
+from pressroom import tracing
 from pressroom.database.errors import is_no_answer
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks
@@ -32,17 +33,17 @@ logger = logging.getLogger(__name__)
 
 def record_lost_attempt(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = runs.LOST) -> int:
     """Record the loss of an attempt. Returns 1, or 0 if the attempt has ended otherwise."""
-    return len(_settle(lambda: lost_attempts.lose_claim(run_id, token, failure)))
+    return len(_settle(lambda: lost_attempts.lose_claim(run_id, token, failure), was_killed=True))
 
 
 def record_lost_bundle(worker_id: int, token: uuid.UUID, failure: Failure = runs.LOST) -> list[SettledRun]:
     """Record the loss of every attempt under a claim token. Returns their runs as they are now."""
-    return _settle(lambda: lost_attempts.lose_bundle(worker_id, token, failure))
+    return _settle(lambda: lost_attempts.lose_bundle(worker_id, token, failure), was_killed=True)
 
 
 def rescue_orphans() -> int:
     """Record the loss of every attempt whose worker is dead. Returns how many."""
-    return len(_settle(lost_attempts.lose_orphans))
+    return len(_settle(lost_attempts.lose_orphans, was_killed=True))
 
 
 def expire_overdue() -> int:
@@ -110,7 +111,7 @@ def _failed_by_ledger(claim: Claim, error: Exception) -> list[SettledRun]:
     def write() -> list[SettledRun]:
         return [runs.as_ended(claim.run_id)] if ends.fail(claim, describe(error), result) else []
 
-    return _settle(write, error)
+    return _settle(write, error, was_killed=True)
 
 
 def _encoded(error: Exception) -> str:
@@ -120,11 +121,19 @@ def _encoded(error: Exception) -> str:
 
 
 def _settle(
-    write: Callable[[], list[SettledRun]], error: Exception | None = None, was_running: bool = False
+    write: Callable[[], list[SettledRun]],
+    error: Exception | None = None,
+    was_running: bool = False,
+    was_killed: bool = False,
 ) -> list[SettledRun]:
-    """Change runs by ``write`` and inform their hooks and Celery of those that have ended. Returns the runs."""
+    """Change runs by ``write`` and inform their hooks and Celery of those that have ended. Returns the runs.
+
+    With ``was_killed`` the process of their last attempt could not tell of it, so this one makes its span.
+    """
     with transaction.atomic():
         rows = write()
+        if was_killed and rows and tracing.active is not None:
+            transaction.on_commit(partial(tracing.active.lost, [row.run_id for row in rows]))
         for row in rows:
             if row.status == "dead":
                 reason = error or WorkerLostError(runs.LOST.error)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from celery import Task
 from celery.contrib.django.task import DjangoTask
 from celery.exceptions import Reject
@@ -125,6 +126,18 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task in this process, as Celery's does. The ledger notes when the body of a run has ended."""
         return super().__call__(*args, **kwargs)
+
+    async def adelay(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the task from async code, as ``delay()`` does: see `aapply_async`."""
+        return await self.aapply_async(args, kwargs)
+
+    async def aapply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Call the task from async code, as ``apply_async()`` does. Returns its result, which async code may await.
+
+        The call is stored in the thread that runs this context's sync code: in that thread's open transaction, or, if
+        there is none, at once.
+        """
+        return await sync_to_async(self.apply_async)(args, kwargs, **options)
 
     def on_replace(self, sig: Any) -> Any:
         """Replace the task, as Celery's does. The replacement is stored with the finish of the task."""

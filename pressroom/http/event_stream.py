@@ -14,12 +14,16 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
+from django.core.handlers.asgi import ASGIRequest
+from django.db import InterfaceError, OperationalError, connections
+from django.http import HttpRequest
 from rest_framework.renderers import BaseRenderer
 
 from pressroom.http.json_renderer import SafeJSONRenderer
@@ -69,7 +73,7 @@ def _place() -> Iterator[bool]:
     """Yield whether a place for a stream was free. The caller occupies it until the end of the block."""
     global _open  # noqa: PLW0603 - counted per process
     with _lock:
-        free = _open < settings.EVENT_STREAMS
+        free = _open < settings.TASKRUNS_EVENT_STREAMS
         _open += free
     try:
         yield free
@@ -94,7 +98,7 @@ def events(read: Callable[[], dict[str, Any] | None], is_live: Callable[[dict[st
     """
     with _place() as has_place:
         yield f"retry: {RECONNECT}\n\n".encode()
-        ends_at = time.monotonic() + settings.EVENT_STREAM_LIFETIME
+        ends_at = time.monotonic() + settings.TASKRUNS_EVENT_STREAM_LIFETIME
         sent_at = time.monotonic()
         while True:
             try:
@@ -115,6 +119,32 @@ def events(read: Callable[[], dict[str, Any] | None], is_live: Callable[[dict[st
             if not (has_place and is_live(state)) or time.monotonic() >= ends_at or stopping():
                 return
             time.sleep(POLL)
+
+
+def for_server(request: HttpRequest, pieces: Any) -> Any:
+    """Return the pieces as the request's server needs them: under ASGI asynchronously.
+
+    Django would otherwise read a stream to its end before it sends the first piece.
+    """
+    return _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
+
+
+async def _in_thread(pieces: Generator[bytes, None, None]) -> AsyncIterator[bytes]:
+    """Yield the pieces. A thread of the stream's own waits for them, with a database connection of its own."""
+
+    def end() -> None:
+        pieces.close()
+        connections.close_all()
+
+    thread = ThreadPoolExecutor(1, "event-stream")
+    take = sync_to_async(lambda: next(pieces, None), thread_sensitive=False, executor=thread)
+    try:
+        while (piece := await take()) is not None:
+            yield piece
+    finally:
+        # The stream is over, or the client has left. The loop does not wait for the thread.
+        thread.submit(end)
+        thread.shutdown(wait=False)
 
 
 def _event(name: str, key: str, state: dict[str, Any]) -> bytes:

@@ -248,7 +248,8 @@ class TaskRunViewSet(
             return None if found is None else self.represent(found)
 
         pieces = event_stream.events(read, lambda state: state["status"] in LIVE, last)
-        response = StreamingHttpResponse(() if self.request.method == "HEAD" else pieces, content_type=MEDIA_TYPE)
+        shown = () if self.request.method == "HEAD" else event_stream.for_server(self.request._request, pieces)
+        response = StreamingHttpResponse(shown, content_type=MEDIA_TYPE)
         response["Cache-Control"] = "private, no-store"
         # Without this header nginx would hold events back until its buffer is full.
         response["X-Accel-Buffering"] = "no"

@@ -112,7 +112,7 @@ class Exporter(Collector):
         client = broker_client(socket_timeout=2.0)
         self.postgres = Source("Postgres", _ask_postgres)
         self.redis = Source("Redis", lambda: read_broker(client))
-        own = [metrics for metrics in parts("metrics", settings.DOMAIN_APPS) if hasattr(metrics, "figures")]
+        own = [metrics for metrics in parts("metrics", settings.TASKRUNS_APPS) if hasattr(metrics, "figures")]
         self.apps = Source("Postgres, queried for the apps' own figures,", lambda: _ask_apps(own)) if own else None
         self.registry = CollectorRegistry()
         self.registry.register(self)

@@ -23,9 +23,9 @@ EVERY = 5.0
 
 def start() -> None:
     """Keep the file fresh from now on, as long as this process lives. Does nothing without ``ALIVE_FILE``."""
-    if not settings.ALIVE_FILE:
+    if not settings.TASKRUNS_ALIVE_FILE:
         return
-    path, pid = Path(settings.ALIVE_FILE), os.getpid()
+    path, pid = Path(settings.TASKRUNS_ALIVE_FILE), os.getpid()
     path.write_text("starting\n")
 
     def keep() -> None:
@@ -41,5 +41,5 @@ def start() -> None:
 
 def ready() -> None:
     """Write that the process has begun its work."""
-    if settings.ALIVE_FILE:
-        Path(settings.ALIVE_FILE).write_text("ready\n")
+    if settings.TASKRUNS_ALIVE_FILE:
+        Path(settings.TASKRUNS_ALIVE_FILE).write_text("ready\n")

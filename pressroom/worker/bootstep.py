@@ -43,9 +43,9 @@ class LedgerStep(bootsteps.StartStopStep):
         handler_errors.mark_as_worker()
         heartbeat = Heartbeat(worker)
         shutdown = Shutdown(worker, heartbeat)
-        if settings.METRICS_PORT:
+        if settings.TASKRUNS_METRICS_PORT:
             WorkerMetrics.current = WorkerMetrics(worker.hostname, worker.app.amqp.queues.consume_from)
-            start_native_thread(WorkerMetrics.current.serve(settings.METRICS_PORT).serve_forever)
+            start_native_thread(WorkerMetrics.current.serve(settings.TASKRUNS_METRICS_PORT).serve_forever)
         alive_file.start()
         readiness.wait(self._pause)
         while not heartbeat.register():

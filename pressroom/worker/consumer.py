@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from celery.exceptions import NotRegistered
 from celery.worker.consumer import Consumer
 
 from pressroom.celery_app import undeliverable
@@ -30,7 +31,7 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         """Wrap Celery's handler, whose errors would end the worker."""
-        handle = super().create_task_handler(*args, **options)
+        self._handle = handle = super().create_task_handler(*args, **options)
 
         def on_task_received(message: Any) -> None:
             try:
@@ -46,11 +47,23 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """Postpone a run whose task may belong to a newer release. Keep any other message."""
         name, run = message.headers.get("task"), run_named_in(message.headers)
+        if name not in self.strategies and self._is_loaded(name):
+            self._handle(message)
+            return
         if run is None or name is None:
             self._set_aside(message, f"no task is called {name or message.payload['task']!r}")
             return
         logger.warning("this worker knows no task %r: run %s waits for a worker that does", name, run[0])
         write_now_or_later(lambda: settle.defer_unknown_task(run[0], name))
+
+    def _is_loaded(self, name: Any) -> bool:
+        """Return whether the registry finds the task after all: a ``@task`` in a module that nothing has imported."""
+        try:
+            task = self.app.tasks[name]
+        except NotRegistered:
+            return False
+        self.strategies[name] = task.start_strategy(self.app, self)
+        return True
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Set aside a message that names no task."""

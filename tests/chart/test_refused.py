@@ -23,6 +23,7 @@ from tests.chart.tools import Refused, render
         ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
         ({"externalDatabase": {"sslmode": "full"}}, "sslmode"),
         ({"site": {"url": "press.example.com"}}, "url"),
+        ({"tracing": {"endpoint": "collector:4318"}}, "endpoint"),
         ({"redis": {"enabled": True, "maxmemori": "1gb"}}, "maxmemori"),
         ({"postgres": {"enabled": True, "maxConnections": "many"}}, "maxConnections"),
         ({"extraEnv": {"LOG-LEVEL": "INFO"}}, "LOG-LEVEL"),

@@ -164,6 +164,12 @@ def test_behind_an_ingress_the_site_is_https_and_its_host_is_served() -> None:
     assert (config["TRUST_PROXY"], config["NUM_PROXIES"]) == ("0", "0")
 
 
+def test_traces_are_sent_where_the_values_say() -> None:
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in one(render(), "ConfigMap", "press-pressroom")["data"]
+    config = one(render({"tracing": {"endpoint": "http://collector:4318"}}), "ConfigMap", "press-pressroom")["data"]
+    assert config["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4318"
+
+
 def test_services_of_others() -> None:
     manifests = way("external-values.yaml")
     assert not [m for m in manifests if m["kind"] in ("StatefulSet", "Secret")]

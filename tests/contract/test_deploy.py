@@ -12,6 +12,7 @@ import yaml
 
 from app.queues import QUEUES
 from app.settings import SPECTACULAR_SETTINGS
+from pressroom.tracing import ENDPOINTS
 from tests.support.plugin import settings_names
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -40,7 +41,7 @@ def test_every_variable_that_is_set_is_one_that_is_read() -> None:
     own = re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+|PGPASSWORD)"', templates)
     assert {"DATABASE_URL", "SITE_URL"} <= set(config)
     assert {"TASKRUNS_GRACE", "ALIVE_FILE", "PGPASSWORD"} <= set(own)
-    assert set(config) | set(own) <= read
+    assert set(config) | set(own) <= read | set(ENDPOINTS)
 
 
 def test_the_version_is_one() -> None:

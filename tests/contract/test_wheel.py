@@ -195,7 +195,7 @@ def test_the_sites_defaults_are_the_librarys(monkeypatch: pytest.MonkeyPatch) ->
     for name in settings_names() - {"LOCAL"}:
         monkeypatch.delenv(name, raising=False)
     site = runpy.run_path(str(PROJECT / "app" / "settings.py"))
-    own = {"TASKRUNS_QUEUES", "DOMAIN_APPS", "CELERY_BROKER_TRANSPORT_OPTIONS", "CELERY_BEAT_SCHEDULE"}
+    own = {"TASKRUNS_QUEUES", "TASKRUNS_APPS", "CELERY_BROKER_TRANSPORT_OPTIONS", "CELERY_BEAT_SCHEDULE"}
     shared = DEFAULTS.keys() & site.keys() - own
     assert len(shared) > 15
     assert {name: site[name] for name in shared} == {name: DEFAULTS[name] for name in shared}

@@ -30,11 +30,11 @@ def test_an_origin_is_as_a_browser_sends_it(settings: Any, origin: str, is_one: 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("EVENT_STREAMS", 0, []), ("EVENT_STREAMS", -1, ["pressroom.E081"]),
-        ("EVENT_STREAM_LIFETIME", 30.0, []), ("EVENT_STREAM_LIFETIME", 0.0, ["pressroom.E082"]),
-        ("EVENT_STREAM_LIFETIME", -5.0, ["pressroom.E082"]),
-        ("EVENT_STREAM_LIFETIME", float("inf"), ["pressroom.E082"]),
-        ("EVENT_STREAM_LIFETIME", float("nan"), ["pressroom.E082"]),
+        ("TASKRUNS_EVENT_STREAMS", 0, []), ("TASKRUNS_EVENT_STREAMS", -1, ["pressroom.E081"]),
+        ("TASKRUNS_EVENT_STREAM_LIFETIME", 30.0, []), ("TASKRUNS_EVENT_STREAM_LIFETIME", 0.0, ["pressroom.E082"]),
+        ("TASKRUNS_EVENT_STREAM_LIFETIME", -5.0, ["pressroom.E082"]),
+        ("TASKRUNS_EVENT_STREAM_LIFETIME", float("inf"), ["pressroom.E082"]),
+        ("TASKRUNS_EVENT_STREAM_LIFETIME", float("nan"), ["pressroom.E082"]),
     ],
 )  # fmt: skip
 def test_streams_are_bounded(settings: Any, name: str, value: float, expected: list[str]) -> None:

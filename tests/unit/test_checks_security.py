@@ -11,6 +11,7 @@ import pytest
 from app.checks import security as checks
 from app.http.rates import parse_rate
 from app.local.servers import PROJECT
+from pressroom.checks import numbers
 from tests.unit.test_checks import CHECK, KEY, ids, run
 
 BAD_NUMBERS = [
@@ -88,7 +89,7 @@ class TestNumbers:
 
     def test_a_silence_that_two_heartbeats_fill(self, settings: Any) -> None:
         settings.TASKRUNS_SILENCE, settings.TASKRUNS_HEARTBEAT = 10.0, 5.0
-        assert ids(checks.unreadable_settings()) == ["pressroom.E067"]
+        assert ids(numbers()) == ["pressroom.E067"]
 
 
 @pytest.mark.parametrize(

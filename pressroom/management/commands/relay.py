@@ -30,8 +30,10 @@ class Command(BaseCommand):
         celery_app.loader.import_default_modules()
         alive_file.start()
         relay = Relay(stopping)
-        if settings.METRICS_PORT:
-            threading.Thread(target=relay.metrics.serve(settings.METRICS_PORT).serve_forever, daemon=True).start()
+        if settings.TASKRUNS_METRICS_PORT:
+            threading.Thread(
+                target=relay.metrics.serve(settings.TASKRUNS_METRICS_PORT).serve_forever, daemon=True
+            ).start()
         if readiness.wait(stopping.wait):
             alive_file.ready()
             logger.info("relay: ready")

@@ -33,4 +33,21 @@ class StartView(APIView):
         return Response({"tasks": run_payloads(started, request)})
 
 
-urlpatterns = [path("broken/<str:token>/", broken), path("start/<int:count>/", StartView.as_view()), *of_the_site]
+async def wait(request: HttpRequest) -> HttpResponse:
+    """Start a task and await what it returns."""
+    result = await tasks.hold.adelay(request.GET["effects"], "awaited", request.GET["gate"])
+    return HttpResponse(f"{result.id} {await result.aget(timeout=240)}")
+
+
+def traced(request: HttpRequest) -> HttpResponse:
+    """Start a task that is to be traced."""
+    return HttpResponse(tasks.traced.delay(request.GET["effects"], request.GET["gate"]).id)
+
+
+urlpatterns = [
+    path("traced/", traced),
+    path("wait/", wait),
+    path("broken/<str:token>/", broken),
+    path("start/<int:count>/", StartView.as_view()),
+    *of_the_site,
+]

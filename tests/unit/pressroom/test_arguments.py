@@ -66,7 +66,7 @@ def test_arguments_that_no_worker_could_read(arguments: list[Any]) -> None:
     "options",
     [
         {"priority": 40_000},
-        {"priority": -1},
+        {"priority": -101},
         {"priority": math.nan},
         {"priority": "urgent"},
         {"countdown": math.nan},

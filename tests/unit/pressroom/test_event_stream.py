@@ -133,7 +133,7 @@ def test_silence_is_filled_with_comments(
 def test_it_lasts_as_long_as_the_setting_says(
     as_author: APIClient, run: TaskRun, looks: list[Any], settings: Any
 ) -> None:
-    settings.EVENT_STREAM_LIFETIME = 0
+    settings.TASKRUNS_EVENT_STREAM_LIFETIME = 0
     looks.append(lambda: pytest.fail("its time is over"))
     assert len(events(open_stream(as_author, run))) == 2
 
@@ -141,7 +141,7 @@ def test_it_lasts_as_long_as_the_setting_says(
 def test_beyond_the_bound_the_state_is_told_and_the_stream_ends(
     as_author: APIClient, run: TaskRun, settings: Any
 ) -> None:
-    settings.EVENT_STREAMS = 2
+    settings.TASKRUNS_EVENT_STREAMS = 2
     state = as_author.get(f"/api/tasks/{run.pk}/").json()
     held = [event_stream.events(lambda: state, lambda _: True, "") for _ in range(2)]
     for stream in held:

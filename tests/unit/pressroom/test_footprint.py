@@ -23,8 +23,8 @@ assert any(name.startswith("app.accounts") for name in app.tasks)
 print(*sys.modules)
 """
 HEAVY = {
-    "PIL", "anymail", "app.urls", "boto3", "botocore", "drf_spectacular.openapi", "httpx", "reportlab", "requests",
-    "rest_framework.serializers", "sentry_sdk", "slack_sdk", "stripe", "unittest",
+    "PIL", "anymail", "app.urls", "boto3", "botocore", "drf_spectacular.openapi", "httpx", "opentelemetry", "reportlab",
+    "requests", "rest_framework.serializers", "sentry_sdk", "slack_sdk", "stripe", "unittest",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Django's own tests of its Tasks framework, against our backend."""
