@@ -195,7 +195,7 @@ class Notification(models.Model):
     """The progress of the mailing about a post. The mailing's own run writes it; the chunks write rows of their own."""
 
     post = models.OneToOneField(Post, on_delete=models.CASCADE, primary_key=True, related_name="notification")
-    task = models.TextField(default="", help_text="Celery id of the run that plans the mailing.")
+    task = models.TextField(default="", db_default="", help_text="Celery id of the run that plans the mailing.")
     total = models.PositiveIntegerField(help_text="Subscribers when it began.")
     told = models.PositiveIntegerField(default=0, help_text="Deliveries, refused ones included.")
     position = models.BigIntegerField(default=0, help_text="Subscribers up to this id are in a chunk.")
@@ -239,8 +239,8 @@ class NotificationChunk(models.Model):
     failure = models.TextField(default="", help_text="Why it was not mailed completely.")
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["post", "first"], name="chunk_once")]
-        indexes = [models.Index(fields=["post"], name="chunk_called", condition=Q(status="called"))]
+        constraints = [models.UniqueConstraint(fields=["post", "first"], name="notificationchunk_once")]
+        indexes = [models.Index(fields=["post"], name="notificationchunk_called", condition=Q(status="called"))]
 
     def __str__(self) -> str:
         return f"{self.post_id}, {self.first} to {self.last}: {self.status}"

@@ -6,8 +6,7 @@ from django.db.models import Case, F, Sum, Value, When
 from django.utils import timezone
 
 from app.blog.mailing import outage
-from app.blog.models import Notification, NotificationChunk, Post
-from app.blog.subscriptions import audience
+from app.blog.models import Notification, NotificationChunk, Post, audience
 
 WAKE_EVERY = 25
 """The mailing's own run plans more, and reports progress, each time that so many chunks have ended."""
@@ -39,7 +38,7 @@ def chunks_stop(*, post_id: int, reason: str) -> None:
 
 
 def notification_resume(*, post_id: int) -> bool:
-    """Mark a stopped mailing as running. Its failed chunks will be called again. Returns False if it has not stopped."""
+    """Mark a stopped mailing as running, and its failed chunks as waiting. Returns False if it has not stopped."""
     stopped = Notification.objects.filter(post=post_id).exclude(failure="")
     if not stopped.update(failure="", ended_at=None):
         return False
@@ -83,7 +82,7 @@ def notification_waiting(*, post_id: int) -> str:
     called = chunks.filter(status=Status.CALLED).count()
     if not notification.failure:
         return "" if called % WAKE_EVERY else notification.task
-    is_planned = not audience(notification.post.author_id).filter(subscriber__gt=notification.position).exists()
+    is_planned = not audience(notification.post.author_id).filter(subscriber_id__gt=notification.position).exists()
     if not called and is_planned and not chunks.exclude(status=Status.DONE).exists():
         notification_end(post_id=post_id)
     return ""

@@ -14,8 +14,7 @@ from django.urls import reverse
 
 from app.blog.mailing import outage
 from app.blog.mailing.planner import ROUNDS, Status
-from app.blog.models import Delivery, NotificationChunk, Post
-from app.blog.subscriptions import audience
+from app.blog.models import Delivery, NotificationChunk, Post, audience
 from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 from app.mail.send import MailUnavailable
 
@@ -80,16 +79,16 @@ def _batches(chunk: NotificationChunk) -> Iterator[list[Recipient]]:
 
     Each batch is read when it is needed, so that nobody is mailed who has unsubscribed before.
     """
-    readers = audience(chunk.post.author_id).filter(subscriber__lte=chunk.last).order_by("subscriber")
+    readers = audience(chunk.post.author_id).filter(subscriber_id__lte=chunk.last).order_by("subscriber_id")
     unsubscribe = settings.SITE_URL + reverse("unsubscribe", kwargs={"token": PLACE})
     before, after = unsubscribe.split(PLACE)
     size, position = batch_size(), chunk.position
     # Two plain queries at a time. For one anti-join, Postgres may read every delivery of the post each time.
     while people := list(
-        readers.filter(subscriber__gt=position).values_list("subscriber", "subscriber__email", "token")[:size]
+        readers.filter(subscriber_id__gt=position).values_list("subscriber_id", "subscriber__email", "token")[:size]
     ):
         told = set(
-            Delivery.objects.filter(post=chunk.post_id, subscriber__range=(people[0][0], people[-1][0])).values_list(
+            Delivery.objects.filter(post=chunk.post_id, subscriber_id__range=(people[0][0], people[-1][0])).values_list(
                 "subscriber", flat=True
             )
         )

@@ -13,8 +13,7 @@ from enum import Enum
 from django.conf import settings
 from django.db.models import Count, F, Sum
 
-from app.blog.mailing.readers import readers
-from app.blog.models import Notification, NotificationChunk, Post
+from app.blog.models import Notification, NotificationChunk, Post, audience
 from app.mail.bulk import BATCH_SIZES
 from pressroom.database.key_ranges import key_ranges
 
@@ -61,10 +60,10 @@ def mailing_plan(*, post_id: int, task: str, call: Callable[[int, int], str]) ->
     post = Post.objects.select_for_update(no_key=True).filter(pk=post_id, status=Post.Status.PUBLISHED).first()
     if post is None:
         return None
-    audience = readers(post.author_id)
+    readers = audience(post.author_id)
     notification = Notification.objects.filter(post=post).first() or Notification(post=post, total=0)
     if not notification.total:
-        notification.total = audience.count()
+        notification.total = readers.count()
     notification.task = task
     chunks = NotificationChunk.objects.filter(post=post)
     rows = chunks.values_list("status").annotate(Count("pk"), Sum("told"))
@@ -76,7 +75,7 @@ def mailing_plan(*, post_id: int, task: str, call: Callable[[int, int], str]) ->
         chunk.status, chunk.task = Status.CALLED, call(chunk.first, chunk.last)
     NotificationChunk.objects.bulk_update(again, ["status", "task"])
     ranges = key_ranges(
-        audience, "subscriber", after=notification.position, size=chunk_size(), most=room - len(again)
+        readers, "subscriber_id", after=notification.position, size=chunk_size(), most=room - len(again)
     )  # fmt: skip
     NotificationChunk.objects.bulk_create(
         NotificationChunk(post=post, first=first, last=last, position=first - 1, task=call(first, last))
