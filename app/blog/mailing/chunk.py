@@ -87,11 +87,10 @@ def _batches(chunk: NotificationChunk) -> Iterator[list[Recipient]]:
     while people := list(
         readers.filter(subscriber_id__gt=position).values_list("subscriber_id", "subscriber__email", "token")[:size]
     ):
-        told = set(
-            Delivery.objects.filter(post=chunk.post_id, subscriber_id__range=(people[0][0], people[-1][0])).values_list(
-                "subscriber", flat=True
-            )
+        known = Delivery.objects.filter(
+            post=chunk.post_id, subscriber_id__gte=people[0][0], subscriber_id__lte=people[-1][0]
         )
+        told = set(known.values_list("subscriber_id", flat=True))
         untold = [
             Recipient(pk, email, f"post-{chunk.post_id}-{pk}", f"{before}{token}{after}")
             for pk, email, token in people
