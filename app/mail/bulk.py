@@ -24,7 +24,16 @@ from django.core.mail.message import sanitize_address
 from django.core.validators import validate_email
 
 from app.mail.kept_connections import MOST_MAILS, KeptConnection, kept_connection
-from app.mail.send import MailPutOff, MailRefused, MailUnavailable, message_id, rendered, rendered_line, send
+from app.mail.send import (
+    MailPutOff,
+    MailRefused,
+    MailUnavailable,
+    message_id,
+    provider_errors,
+    rendered,
+    rendered_line,
+    send,
+)  # fmt: skip
 from app.mail.url import SENDGRID, SES
 
 if TYPE_CHECKING:
@@ -109,10 +118,6 @@ def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Generator
     Raises MailUnavailable if the server accepts no mail now. A recipient without an outcome got no mail, or may have
     got it if the connection broke. NoneTaken is the only such error that the addresses may have caused.
     """
-    # Imported here because they load requests.
-    from anymail.exceptions import AnymailError
-    from botocore.exceptions import BotoCoreError, ClientError
-
     believed = False
     # Outcomes that are not reported yet: what they mean depends on whether the server accepts the next mails.
     streak: list[Outcome] = []
@@ -131,7 +136,7 @@ def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Generator
             if streak:
                 # This includes short lists: retrying a dead address is cheap, losing a good one to a bad relay is not.
                 yield streak if believed else [_in_doubt(outcome) for outcome in streak]
-    except (OSError, AnymailError, BotoCoreError, ClientError) as error:  # smtplib's errors are OSErrors
+    except (OSError, *provider_errors(settings.EMAIL_BACKEND)) as error:  # smtplib's errors are OSErrors
         raise MailUnavailable(str(error)) from error
 
 
