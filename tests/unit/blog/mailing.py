@@ -31,6 +31,12 @@ def due() -> TaskRun | None:
     return None if pk is None else TaskRun.objects.get(pk=pk)
 
 
+def chunk_runs() -> list[TaskRun]:
+    """The runs of chunks that wait, in the order of their calls."""
+    waiting = LiveRun.objects.filter(name=CHUNK, status__in=("queued", "retrying")).order_by("pk")
+    return [TaskRun.objects.get(pk=pk) for pk in waiting.values_list("pk", flat=True)]
+
+
 def work(most: int = 1000) -> int:
     """Execute what is due until nothing is. Returns the number of executions."""
     for number in range(most):
