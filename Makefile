@@ -79,8 +79,8 @@ soak: install ## Run under load and check that tables and indexes stay bounded (
 bench: install ## Compare with Celery, Dramatiq, RQ, Huey and Procrastinate for docs/performance.md (N=10000, K=10)
 	@$(RUN) -m bench.peers $(if $(filter file,$(origin N)),,--tasks $(N)) $(if $(K),--kills $(K)) $(ARGS)
 
-bench-fanout: install ## Notify a million subscribers of a post and print speed and memory (N=1000000)
-	@$(RUN) -m bench.fanout $(N)
+bench-fanout: install ## Notify a million subscribers of a post, and others by slow SMTP, for docs/performance.md (N=1000000)
+	@$(RUN) -m bench.fanout $(N) --write $(ARGS)
 
 bench-ledger: install ## Measure the WAL and the server's CPU of a task, by message and by exchange (N=5000)
 	@$(RUN) -m bench.ledger $(if $(filter file,$(origin N)),5000,$(N))

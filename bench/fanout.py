@@ -306,9 +306,9 @@ def main() -> int:
             rows.append(by_smtp(slots, given.seconds, folder, postgres))
             print(told_of(rows[-1]), flush=True)
     if given.write:
-        from bench.fanout_page import write
+        from bench.fanout_page import write_page
 
-        write(rows)
+        write_page(rows)
     return 0 if all(row.is_whole for row in rows) else 1
 
 
