@@ -113,7 +113,8 @@ def twice(found: list[str]) -> None:
 def held(namespace: Namespace, seconds: int) -> Iterator[None]:
     """A transaction that reads and writes go on beside, and that keeps a migration from changing the table."""
     command = ["kubectl", "-n", namespace.name, "exec", "-i", "press-postgres-0", "--", "psql", "-U", "pressroom", "-d",
-               "pressroom", "-qc", f"BEGIN; LOCK TABLE blog_post IN ROW SHARE MODE; SELECT pg_sleep({seconds})"]  # fmt: skip
+               "pressroom", "-qc",
+               f"BEGIN; LOCK TABLE blog_post IN ROW SHARE MODE; SELECT pg_sleep({seconds})"]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as holder:
         mode = "SELECT count(*) FROM pg_locks WHERE relation = 'blog_post'::regclass AND mode = 'RowShareLock'"
         until(lambda: namespace.psql(mode) == "1", "the table is locked")
@@ -171,7 +172,7 @@ class Fewest:
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
-        self.fewest = dict.fromkeys(SCALED, 10 ** 6)
+        self.fewest = dict.fromkeys(SCALED, 10**6)
         self.stopping = threading.Event()
 
     def __enter__(self) -> Fewest:
