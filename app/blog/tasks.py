@@ -84,10 +84,12 @@ def cover_ended(end: End) -> None:
 
 
 REASONS = {Outcome.CANCELLED: "It was cancelled.", Outcome.EXPIRED: "It did not start in time."}
+OF_MAILINGS: dict[str, Any] = {"on_end": notification_ended}
+OF_CHUNKS: dict[str, Any] = {"on_end": chunk_ended}
 OF_COVERS: dict[str, Any] = {"on_end": cover_ended, "owner_may_cancel": True}
 
 
-@shared_task(bind=True, queue="emails", atomic=True, on_end=notification_ended)
+@shared_task(bind=True, queue="emails", atomic=True, **OF_MAILINGS)
 def notify_subscribers(self: Any, post_id: int, began: str = "") -> int:
     """Mail a post to its author's subscribers. Returns the number of mails about the post.
 
@@ -127,7 +129,7 @@ def _pause(began: str) -> float:
     return min(max(age.total_seconds() / 10, 1.0), 10.0)
 
 
-@shared_task(bind=True, queue="bulk", max_retries=20, on_end=chunk_ended)
+@shared_task(bind=True, queue="bulk", max_retries=20, **OF_CHUNKS)
 def notify_chunk(self: Any, post_id: int, first: int, last: int) -> None:
     """Mail a post to the subscribers with ids from ``first`` to ``last``, as one part of a mailing.
 

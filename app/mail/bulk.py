@@ -29,7 +29,7 @@ from app.mail.send import (
     MailRefused,
     MailUnavailable,
     message_id,
-    provider_errors,
+    no_answer_errors,
     rendered,
     rendered_line,
     send,
@@ -136,7 +136,7 @@ def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Generator
             if streak:
                 # This includes short lists: retrying a dead address is cheap, losing a good one to a bad relay is not.
                 yield streak if believed else [_in_doubt(outcome) for outcome in streak]
-    except (OSError, *provider_errors(settings.EMAIL_BACKEND)) as error:  # smtplib's errors are OSErrors
+    except no_answer_errors() as error:
         raise MailUnavailable(str(error)) from error
 
 
@@ -257,7 +257,7 @@ def _post_to_sendgrid(letter: Letter, people: list[Recipient], backend: Any) -> 
         {
             "to": [{"email": _ascii(recipient.email)}],
             "substitutions": {letter.mark: recipient.unsubscribe},
-            "headers": {**_own_headers(recipient), "Message-ID": message_id(recipient.key)},
+            "headers": _own_headers(recipient) | {"Message-ID": message_id(recipient.key)},
         }
         for recipient in people
     ]

@@ -52,7 +52,7 @@ class KeptConnection:
         if self.server != _server() or self.mails >= MOST_MAILS or time.monotonic() - self.used_at > IDLE:
             return False
         smtp = getattr(self._backend, "connection", None)
-        if not hasattr(smtp, "noop"):
+        if smtp is None or not hasattr(smtp, "noop"):
             return True
         with suppress(OSError):  # smtplib's errors are OSErrors
             return bool(smtp.noop()[0] == 250)

@@ -89,12 +89,17 @@ def send(message: EmailMessage) -> None:
         raise _verdict(code, text) from error
     except SMTPDataError as error:
         raise _verdict(error.smtp_code, error.smtp_error) from error
-    except (SMTPException, OSError, *provider_errors(settings.EMAIL_BACKEND)) as error:
+    except no_answer_errors() as error:
         is_refusal = type(error).__name__ == "AnymailInvalidAddress"
         raise (MailRefused if is_refusal else MailUnavailable)(str(error)) from error
 
 
 @cache
+def no_answer_errors() -> tuple[type[Exception], ...]:
+    """Return the classes of errors that mean that the mail server, or the provider, did not take a mail."""
+    return (OSError, *provider_errors(settings.EMAIL_BACKEND))  # smtplib's errors are OSErrors
+
+
 def provider_errors(backend: str) -> tuple[type[Exception], ...]:
     """Return the classes of errors that Django's mail backend of this name raises, beside those of SMTP and sockets."""
     if not backend.startswith("anymail."):

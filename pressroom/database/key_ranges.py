@@ -13,7 +13,7 @@ class KeyRange(NamedTuple):
 
     first: int
     last: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuples, which nobody calls
 
 
 def key_ranges(rows: QuerySet[Any], key: str, *, after: int, size: int, most: int) -> list[KeyRange]:

@@ -15,7 +15,7 @@ FROM blog_notification WHERE position > 0
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('blog', '0007_subscribers_carried_over'),
+        ('blog', '0008_lookups'),
     ]
 
     operations = [
