@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
-from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
+from smtplib import SMTPDataError, SMTPRecipientsRefused
 from typing import Any
 
 from django.conf import settings
