@@ -122,15 +122,9 @@ def twice(found: list[str]) -> None:
 @contextmanager
 def held(namespace: Namespace, seconds: int) -> Iterator[None]:
     """A transaction that reads and writes go on beside, and that keeps a migration from changing the table."""
-<<<<<<< HEAD
-    command = ["kubectl", "-n", namespace.name, "exec", "-i", "press-postgres-0", "--", "psql", "-U", "pressroom", "-d",
-               "pressroom", "-qc",
-               f"BEGIN; LOCK TABLE blog_post IN ROW SHARE MODE; SELECT pg_sleep({seconds})"]  # fmt: skip
-=======
     lock = f"BEGIN; LOCK TABLE blog_post IN ROW SHARE MODE; SELECT pg_sleep({seconds})"
     psql = ["psql", "-U", "pressroom", "-d", "pressroom", "-qc", lock]
     command = ["kubectl", "-n", namespace.name, "exec", "-i", "press-postgres-0", "--", *psql]
->>>>>>> chart
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as holder:
         mode = "SELECT count(*) FROM pg_locks WHERE relation = 'blog_post'::regclass AND mode = 'RowShareLock'"
         until(lambda: namespace.psql(mode) == "1", "the table is locked")
