@@ -82,7 +82,10 @@ def test_every_queue_has_one_deployment_with_the_numbers_of_the_table() -> None:
 
 def test_beat_is_one_and_goes_on_until_the_next_is_ready() -> None:
     spec = one(render(), "Deployment", "press-pressroom-beat")["spec"]
-    assert (spec["replicas"], spec["strategy"]) == (1, {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}})
+    assert (spec["replicas"], spec["strategy"]) == (
+        1,
+        {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+    )
     disrupted = render({"web": {"replicas": 3}, "worker": {"replicas": 3}, "relay": {"replicas": 3}})
     assert {m["metadata"]["name"] for m in disrupted if m["kind"] == "PodDisruptionBudget"} == {
         "press-pressroom-web", *(f"press-pressroom-worker-{queue.name}" for queue in QUEUES)
