@@ -3,7 +3,10 @@
 import os
 
 from celery import Celery
+from django.conf import settings
 
+# It is there to be compared with the ledger.
+settings.SILENCED_SYSTEM_CHECKS = [*settings.SILENCED_SYSTEM_CHECKS, "pressroom.E097"]
 app = Celery("stock", broker=f"{os.environ['REDIS_URL']}/5", backend=f"{os.environ['REDIS_URL']}/6")
 app.conf.update(
     task_track_started=True,

@@ -3,10 +3,14 @@
 import os
 
 from celery import Celery
+from django.conf import settings
 
 # As long as a killed worker's messages stay away; the longest task takes a tenth of a second.
 VISIBILITY_TIMEOUT = float(os.environ["VISIBILITY_TIMEOUT"])
 
+
+# It is there to be compared with the ledger.
+settings.SILENCED_SYSTEM_CHECKS = [*settings.SILENCED_SYSTEM_CHECKS, "pressroom.E097"]
 app = Celery("stock", broker=f"{os.environ['REDIS_URL']}/0", backend=f"{os.environ['REDIS_URL']}/1")
 app.conf.update(
     task_acks_late=True,
