@@ -18,7 +18,7 @@ from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
 
 from app.blog import changes, search, services
-from app.blog.covers_api import CoverActions, cover_urls
+from app.blog.cover_images.covers_api import CoverActions, cover_urls
 from app.blog.models import Cover, Notification, Post
 from app.blog.tasks import invalidate_caches, notify_subscribers, record_view, reindex_post, resize_cover
 from app.http.api_permissions import OwnerOrPermitted

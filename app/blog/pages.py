@@ -21,7 +21,7 @@ from django.views.decorators.http import require_safe
 
 from app.blog import services
 from app.blog.models import Post
-from app.blog.subscribe_form import SubscribeForm
+from app.blog.subscribing.subscribe_form import SubscribeForm
 from app.blog.subscriptions import author_path, authors
 from app.blog.tasks import record_view
 from app.http.permissions import may

@@ -21,8 +21,8 @@ from django.db.models.functions import Lower, Now
 from django.urls import reverse
 from django.utils import timezone
 
-from app.blog.confirmation_links import confirmation_read, confirmation_token
 from app.blog.models import Delivery, Post, Subscriber, Subscription, audience
+from app.blog.subscribing.confirmation_links import confirmation_read, confirmation_token
 from app.http.rates import parse_rate
 from app.mail.send import compose, send
 

@@ -220,7 +220,7 @@ def invalidate_caches(post_id: int) -> None:
 )
 def resize_cover(cover_id: int) -> bool:
     """Create the sizes of a cover. Returns whether the cover still exists."""
-    from app.blog import covers  # loads Pillow, which few processes need
+    from app.blog.cover_images import covers  # loads Pillow, which few processes need
 
     cover = Cover.objects.filter(pk=cover_id).first()
     return cover is not None and covers.cover_resize(cover=cover)

@@ -3,10 +3,11 @@
 from django.urls import path
 from rest_framework.routers import SimpleRouter
 
-from app.blog import author_pages, pages, subscription_pages
+from app.blog import author_pages, pages
 from app.blog.api import PostViewSet
-from app.blog.covers_api import cover_file
-from app.blog.subscriptions_api import SubscriptionViewSet
+from app.blog.cover_images.covers_api import cover_file
+from app.blog.subscribing import subscription_pages
+from app.blog.subscribing.subscriptions_api import SubscriptionViewSet
 
 router = SimpleRouter()
 router.register("api/posts", PostViewSet, basename="post")

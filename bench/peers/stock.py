@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery
+from django.conf import settings as of_django
 
 from bench.peers import PYTHON, Peer, effect
 

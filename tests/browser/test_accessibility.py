@@ -13,8 +13,8 @@ from django_celery_beat.models import PeriodicTask
 from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
 from app.accounts.links import EMAIL, RESET, link_token
-from app.blog.confirmation_links import confirmation_token
 from app.blog.models import Post, Subscription
+from app.blog.subscribing.confirmation_links import confirmation_token
 from app.blog.subscriptions import subscription_end
 from app.http.error_pages import EXPIRED_FORM, TEXTS, error_page
 from tests.browser.conftest import POLICY

@@ -17,7 +17,7 @@ from PIL import Image
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
-from app.blog import covers
+from app.blog.cover_images import covers
 from app.blog.models import Cover, Notification, Post
 from app.blog.subscriptions import subscriptions_add
 from app.blog.tasks import resize_cover

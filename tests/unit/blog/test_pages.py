@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from app.blog.confirmation_links import confirmation_token
 from app.blog.models import Post, Subscription
+from app.blog.subscribing.confirmation_links import confirmation_token
 from app.blog.subscriptions import subscriptions_add
 
 pytestmark = pytest.mark.django_db

@@ -7,7 +7,7 @@ from django.db import connection, transaction
 
 from app.accounts.models import User
 from app.blog.models import Subscriber, audience
-from app.blog.refusals import LIMIT, record_refusals
+from app.blog.subscribing.refusals import LIMIT, record_refusals
 from app.blog.subscriptions import subscriptions_add
 from tests.support.waiting import until
 

@@ -14,9 +14,9 @@ from rest_framework.throttling import ScopedRateThrottle
 
 from app.blog import changes
 from app.blog.author_pages import author_or_404
-from app.blog.confirmation_links import BadLink, confirmation_read
 from app.blog.models import Subscriber, Subscription
-from app.blog.subscribe_form import SubscribeForm
+from app.blog.subscribing.confirmation_links import BadLink, confirmation_read
+from app.blog.subscribing.subscribe_form import SubscribeForm
 from app.blog.subscriptions import TooManyMails, subscription_confirm, subscription_end, subscription_resume, token_find
 from pressroom.text import is_carried
 

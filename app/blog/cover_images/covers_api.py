@@ -19,7 +19,7 @@ from rest_framework.parsers import BaseParser, DataAndFiles, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from app.blog import covers
+from app.blog.cover_images import covers
 from app.blog.models import Cover, Post
 from app.blog.tasks import resize_cover
 from pressroom.http.idempotency import idempotent

@@ -1,0 +1,1 @@
+"""Covers of posts: their sizes, and the API that takes and serves them."""
