@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,8 +36,13 @@ class Counter:
     def __init__(self, recipients: int) -> None:
         self._seen = bytearray(recipients + 1)
         self._counted = Counted()
+        self._lock = threading.Lock()
 
     def add(self, addresses: list[str]) -> None:
+        with self._lock:
+            self._add(addresses)
+
+    def _add(self, addresses: list[str]) -> None:
         subscribers = [address for address in addresses if address[0] == "s"]
         for address in addresses:
             if address[0] != "s":

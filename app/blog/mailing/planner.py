@@ -19,7 +19,7 @@ from pressroom.database.key_ranges import key_ranges
 
 ROUNDS = 8
 """Number of tries for a subscriber whose mail is put off. After that it counts as refused."""
-CHUNK = 100
+CHUNK = 50
 """Subscribers in a chunk if mails go out one by one. A provider's chunk is one batch."""
 OPEN = 200
 """Chunks of a mailing that are called at the same time at most. The rest is not planned yet, so another mailing waits
