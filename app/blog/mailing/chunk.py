@@ -8,18 +8,21 @@ from contextlib import closing
 from enum import Enum
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F
 from django.urls import reverse
 
 from app.blog.mailing import outage
 from app.blog.mailing.planner import ROUNDS, Status
 from app.blog.models import Delivery, NotificationChunk, Post, audience
+from app.blog.refusals import record_refusals
 from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 from app.mail.send import MailUnavailable
 
 PLACE = "-token-"
 """Placeholder for a reader's own token."""
+READ = ("subscriber_id", "subscriber__email", "token", "subscriber__refusals")
+"""What is read of a subscription."""
 
 
 class Left(Enum):
@@ -49,9 +52,10 @@ def chunk_send(*, post_id: int, first: int, task: str, seconds: float) -> Left:
     admission = outage.enter()
     deadline = time.monotonic() + seconds
     try:
-        with closing(send_letter(_letter(chunk.post), _batches(chunk))) as sent:
+        refusing: set[int] = set()
+        with closing(send_letter(_letter(chunk.post), _batches(chunk, refusing))) as sent:
             for outcomes in sent:
-                if not _record(chunk, outcomes, is_last_try=chunk.rounds >= ROUNDS):
+                if not _record(chunk, outcomes, refusing, is_last_try=chunk.rounds >= ROUNDS):
                     return Left.STOPPED
                 if admission.has_failed and any(outcome.verdict == "taken" for outcome in outcomes):
                     outage.note_accepted()
@@ -74,36 +78,53 @@ def _letter(post: Post) -> Letter:
     return Letter.render("blog/notification", {"post": post, "url": settings.SITE_URL + post.get_absolute_url()})
 
 
-def _batches(chunk: NotificationChunk) -> Iterator[list[Recipient]]:
+def _batches(chunk: NotificationChunk, refusing: set[int]) -> Iterator[list[Recipient]]:
     """Yield batches of readers beyond the chunk's position who have not received the post.
 
-    Each batch is read when it is needed, so that nobody is mailed who has unsubscribed before.
+    Each batch is read when it is needed, so that nobody is mailed who has unsubscribed before. Adds the ids of those
+    whose address refused the last post to ``refusing``.
     """
     readers = audience(chunk.post.author_id).filter(subscriber_id__lte=chunk.last).order_by("subscriber_id")
     unsubscribe = settings.SITE_URL + reverse("unsubscribe", kwargs={"token": PLACE})
     before, after = unsubscribe.split(PLACE)
     size, position = batch_size(), chunk.position
     # Two plain queries at a time. For one anti-join, Postgres may read every delivery of the post each time.
-    while people := list(
-        readers.filter(subscriber_id__gt=position).values_list("subscriber_id", "subscriber__email", "token")[:size]
-    ):
+    while people := list(readers.filter(subscriber_id__gt=position).values_list(*READ)[:size]):
         known = Delivery.objects.filter(
             post=chunk.post_id, subscriber_id__gte=people[0][0], subscriber_id__lte=people[-1][0]
         )
         told = set(known.values_list("subscriber_id", flat=True))
         untold = [
             Recipient(pk, email, f"post-{chunk.post_id}-{pk}", f"{before}{token}{after}")
-            for pk, email, token in people
+            for pk, email, token, _ in people
             if pk not in told
         ]
+        refusing.update(pk for pk, _, _, refusals in people if refusals)
         if untold:
             yield untold
         position = people[-1][0]
 
 
-def _record(chunk: NotificationChunk, outcomes: list[Outcome], is_last_try: bool) -> bool:
+def _record(chunk: NotificationChunk, outcomes: list[Outcome], refusing: set[int], is_last_try: bool) -> bool:
     """Record the outcomes of the next mails. Returns whether the chunk may go on."""
     final = [outcome for outcome in outcomes if is_last_try or outcome.verdict != "put off"]
+    refused = {outcome.recipient.id: outcome.reason for outcome in final if outcome.verdict == "refused"}
+    accepted = {outcome.recipient.id for outcome in final if outcome.verdict == "taken"} & refusing
+    if not refused and not accepted:
+        # One statement needs no transaction.
+        return _record_deliveries(chunk, outcomes, final, [])[0]
+    with transaction.atomic():
+        may_go_on, recorded = _record_deliveries(chunk, outcomes, final, [*refused, *accepted])
+        record_refusals(
+            refused={pk: reason for pk, reason in refused.items() if pk in recorded}, accepted=accepted & recorded
+        )
+    return may_go_on
+
+
+def _record_deliveries(
+    chunk: NotificationChunk, outcomes: list[Outcome], final: list[Outcome], asked: list[int]
+) -> tuple[bool, set[int]]:
+    """Record the final ones of the outcomes. Returns whether the chunk may go on, and which of ``asked`` are new."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -116,15 +137,19 @@ def _record(chunk: NotificationChunk, outcomes: list[Outcome], is_last_try: bool
             delivered AS (
                 INSERT INTO blog_delivery (post_id, subscriber_id, refused, at)
                 SELECT %(post)s, id, reason, clock_timestamp() FROM there
-                ON CONFLICT (post_id, subscriber_id) DO NOTHING RETURNING id
+                ON CONFLICT (post_id, subscriber_id) DO NOTHING RETURNING subscriber_id
             ),
             counted AS (
                 UPDATE blog_notificationchunk SET told = told + (SELECT count(*) FROM delivered),
                     position = greatest(position, %(position)s), put_off = put_off + %(put_off)s
                 WHERE post_id = %(post)s AND first = %(first)s RETURNING task, status
             )
-            SELECT 1 FROM counted c, blog_post p
-            WHERE c.task = %(task)s AND c.status = 'called' AND p.id = %(post)s AND p.status = 'published'
+            SELECT
+                EXISTS (
+                    SELECT FROM counted c, blog_post p WHERE c.task = %(task)s AND c.status = 'called'
+                        AND p.id = %(post)s AND p.status = 'published'
+                ),
+                ARRAY(SELECT subscriber_id FROM delivered WHERE subscriber_id = ANY(%(asked)s::bigint[]))
             """,
             {
                 "post": chunk.post_id,
@@ -135,6 +160,8 @@ def _record(chunk: NotificationChunk, outcomes: list[Outcome], is_last_try: bool
                 "reasons": [outcome.reason.replace("\x00", "") for outcome in final],
                 "put_off": len(outcomes) - len(final),
                 "position": outcomes[-1].recipient.id,
+                "asked": asked,
             },
         )
-        return cursor.fetchone() is not None
+        may_go_on, recorded = cursor.fetchone()
+    return may_go_on, set(recorded)

@@ -10,15 +10,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from app.blog import changes
+from app.accounts.models import User
+from app.blog import changes, services
 from app.blog.mailing import outage, planner
 from app.blog.mailing.chunk import Left, chunk_send
 from app.blog.mailing.planner import ROUNDS, pause_before_round
 from app.blog.models import Delivery, MailOutage, Notification, NotificationChunk, Post, Subscriber
+from app.blog.subscriptions import subscriptions_add
 from app.mail import kept_connections
 from app.mail.url import email_settings
 from pressroom.models import LiveRun, Status, TaskRun
@@ -104,6 +106,23 @@ class TestBySmtp:
         assert list(Delivery.objects.exclude(refused="").values_list("subscriber__email", "refused")) == [
             ("s1@example.com", "550 5.1.1 no such user")
         ]
+
+    def test_an_address_that_refuses_three_posts_is_switched_off(self, author: User, smtp: SmtpServer) -> None:
+        """One that was put off for ever is not, and one that accepts a post in between starts anew."""
+        subscriptions_add(author=author, emails=address(0, 1, 2))
+        for number in range(3):
+            smtp.replies = {"s1@example.com": "550 5.1.1 no such user"}
+            if number != 1:
+                smtp.replies["s2@example.com"] = "550 5.1.1 not today"
+            with transaction.atomic():
+                post = services.post_create(author=author, title=f"t{number}", body="b")
+                services.post_publish(post_id=post.pk)
+            start(post)
+            work()
+        states = dict(Subscriber.objects.values_list("email", "refusals"))
+        assert states == {"s0@example.com": 0, "s1@example.com": 3, "s2@example.com": 1}
+        [off] = Subscriber.objects.filter(active=False)
+        assert (off.email, "no such user" in off.switched_off) == ("s1@example.com", True)
 
     def test_its_turn_ends_in_the_middle_of_a_chunk(self, published: Post, smtp: SmtpServer) -> None:
         subscribe(30)
