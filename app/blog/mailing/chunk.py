@@ -15,7 +15,7 @@ from django.urls import reverse
 from app.blog.mailing import outage
 from app.blog.mailing.planner import ROUNDS, Status
 from app.blog.models import Delivery, NotificationChunk, Post, audience
-from app.blog.refusals import record_refusals
+from app.blog.subscribing.refusals import record_refusals
 from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 from app.mail.send import MailUnavailable
 
