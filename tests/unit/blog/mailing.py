@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.db.models.functions import Now
 
-from app.blog.models import Post
+from app.blog.models import MailOutage, Post
 from app.blog.subscriptions import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from pressroom.models import LiveRun, TaskRun
@@ -50,6 +50,7 @@ def work(most: int = 1000) -> int:
 def pass_time() -> None:
     """Make everything due that waits for a later time."""
     LiveRun.objects.update(run_at=Now())
+    MailOutage.objects.update(retry_at=Now())
 
 
 def work_to_the_end(after_each_pause: Callable[[], object] = lambda: None, most: int = 100) -> int:

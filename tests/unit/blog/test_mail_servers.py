@@ -286,7 +286,6 @@ class TestOutage:
 
     def test_when_the_pause_is_over_one_tries(self, run: TaskRun, smtp: SmtpServer) -> None:
         work()
-        MailOutage.objects.update(retry_at=Now())
         pass_time()
         work()
         assert smtp.connections == outage.FEW + 1
@@ -295,7 +294,6 @@ class TestOutage:
     def test_the_first_mail_that_is_accepted_ends_it(self, run: TaskRun, smtp: SmtpServer) -> None:
         work()
         smtp.replies = {}
-        MailOutage.objects.update(retry_at=Now())
         pass_time()
         here.execute(chunk_runs()[-1])
         assert not MailOutage.objects.exists()

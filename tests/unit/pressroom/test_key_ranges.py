@@ -14,6 +14,7 @@ pytestmark = pytest.mark.django_db
 def ids() -> list[int]:
     """Keys with gaps of very different sizes."""
     keys = [1, 2, 3, 10, 11, 500, 501, 502, 503, 10**6, 2**31 - 2]
+    Group.objects.all().delete()
     Group.objects.bulk_create(Group(pk=pk, name=str(pk)) for pk in keys)
     return keys
 
