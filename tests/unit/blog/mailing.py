@@ -32,9 +32,10 @@ def due() -> TaskRun | None:
 
 
 def chunk_runs() -> list[TaskRun]:
-    """The runs of chunks that wait, in the order of their calls."""
-    waiting = LiveRun.objects.filter(name=CHUNK, status__in=("queued", "retrying")).order_by("pk")
-    return [TaskRun.objects.get(pk=pk) for pk in waiting.values_list("pk", flat=True)]
+    """The runs of chunks that wait, in the order of their subscribers."""
+    waiting = LiveRun.objects.filter(name=CHUNK, status__in=("queued", "retrying"))
+    found = [TaskRun.objects.get(pk=pk) for pk in waiting.values_list("pk", flat=True)]
+    return sorted(found, key=lambda run: run.arguments[0][1])
 
 
 def work(most: int = 1000) -> int:
