@@ -38,7 +38,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,8 +81,8 @@ soak: install ## Run under load and check that tables and indexes stay bounded (
 bench: install ## Compare with Celery, Dramatiq, RQ, Huey and Procrastinate for docs/performance.md (N=10000, K=10)
 	@$(RUN) -m bench.peers $(if $(filter file,$(origin N)),,--tasks $(N)) $(if $(K),--kills $(K)) $(ARGS)
 
-bench-fanout: install ## Notify a million subscribers of a post and print speed and memory (N=1000000)
-	@$(RUN) -m bench.fanout $(N)
+bench-fanout: install ## Notify a million subscribers of a post, and others by slow SMTP, for docs/performance.md (N=1000000)
+	@$(RUN) -m bench.fanout $(N) --write $(ARGS)
 
 bench-ledger: install ## Measure the WAL and the server's CPU of a task, by message and by exchange (N=5000)
 	@$(RUN) -m bench.ledger $(if $(filter file,$(origin N)),5000,$(N))
@@ -104,6 +104,9 @@ reliability: install ## Kill workers, relay, Redis and Postgres; no task may be 
 
 reliability-bundles: install ## Run the same test with all tasks in bundles
 	@$(ORACLE) bundles
+
+reliability-fanout: install ## Mail 100,000 recipients while workers are killed 10 times and Redis is flushed twice
+	@FANOUT_RECIPIENTS=100000 FANOUT_KILLS=10 $(RUN) -m pytest -s tests/reliability/blog/test_fanout.py -k "kills_and_flushes" $(ARGS)
 
 reliability-stock: install ## Run the same calls and faults with stock Celery, which loses some tasks
 	@$(ORACLE) stock

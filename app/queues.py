@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from pressroom.queues import Queue
 
+BULK = "bulk"
+
 QUEUES: tuple[Queue, ...] = (
     Queue("default", "prefork", 2, 300, 360, max_attempts=5, max_wait=60),
     Queue("emails", "prefork", 2, 120, 150, max_attempts=5, max_wait=30),
     Queue("reports", "prefork", 1, 1500, 1800, max_attempts=3, max_wait=600),
+    # Mail to many: apart from `emails`, so that no single mail waits behind a mailing.
+    Queue(BULK, "prefork", 2, 120, 150, max_attempts=5, max_wait=600),
 )
 
 DEFAULT_QUEUE = "default"

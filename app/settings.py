@@ -117,13 +117,11 @@ DATABASE_URL = env.str("DATABASE_URL", default="")
 DATABASES = {"default": env.db_url_config(DATABASE_URL or "postgres://localhost:5432/pressroom")}
 DATABASES["default"]["ENGINE"] = "pressroom.database"
 # A line break at the end of a password is not part of it: `echo` and many editors add one to the file of a secret.
-if not DATABASES["default"].get("PASSWORD"):
-    DATABASES["default"]["PASSWORD"] = env.str("PGPASSWORD", default="").rstrip("\n")
-DATABASES["default"].setdefault("OPTIONS", {})
+_password = DATABASES["default"].get("PASSWORD") or env.str("PGPASSWORD", default="").rstrip("\n")
+DATABASES["default"] |= {"PASSWORD": _password, "OPTIONS": DATABASES["default"].get("OPTIONS") or {}}
 # For PgBouncer in transaction mode: no server-side cursors, no prepared statements kept on a server connection.
-DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60, least=0)
-DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 for _name, _value in {
     "connect_timeout": 5,
     # A dead host does not answer. These detect it 10 s after something is sent to it, or after 20 s of waiting for it.
@@ -207,9 +205,8 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = CELERY_TASK_CREATE_MISSING_QUEUES = False
 # Celery's events, for celery-exporter and Flower. Pressroom's own metrics do not need them.
 CELERY_WORKER_SEND_TASK_EVENTS = CELERY_TASK_SEND_SENT_EVENT = env.bool("CELERY_SEND_EVENTS", default=False)
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # Wait for a Redis that refuses (read-only, full) as for one that is down, without a limit.
-CELERY_BROKER_CHANNEL_ERROR_RETRY = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_BEAT_SCHEDULER = "pressroom.beat.scheduler:LedgerScheduler"
 # Created in the database if missing, then edited in the admin. Each app has its own in `schedule.py`.
@@ -222,6 +219,7 @@ LANGUAGE_CODE = "en"
 # ---- The ledger -----------------------------------------------------------------------------------------------------
 # Seconds between two heartbeats of a worker, and of silence after which the worker counts as dead.
 TASKRUNS_HEARTBEAT = env.float("TASKRUNS_HEARTBEAT", default=5.0)
+TASKRUNS_CONTAINER = env.str("TASKRUNS_CONTAINER", default="")
 TASKRUNS_SILENCE = env.float("TASKRUNS_SILENCE", default=20.0)
 # The grace period: seconds that running tasks have after SIGTERM. The pod's termination grace period less 5.
 TASKRUNS_GRACE = env.float("TASKRUNS_GRACE", default=25.0)

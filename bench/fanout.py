@@ -1,125 +1,74 @@
-"""``make bench-fanout``: mails a post to all subscribers, with a real relay and one worker process.
+"""``make bench-fanout``: mails a post to all subscribers of its author, with a real relay and real workers.
 
 PostgreSQL (durable, as installed) and Valkey run in a temporary folder. The mail servers are processes on loopback that
-accept and count every mail, so the benchmark measures only our side. The exit code is 1 if a recipient was missed or
-mailed twice. Speed is printed, not judged.
+accept and count every mail. First a million subscribers are mailed in batches. Then mails go out one by one, by SMTP to
+a server that takes its time, with 1, 2, 4 and 8 slots. Welcome mails are sent meanwhile.
+
+The exit code is 1 if a recipient was missed or mailed twice. Figures are printed beside their aims, not judged. With
+``--write`` they are written into docs/performance.md.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import multiprocessing
+import argparse
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
-from aiosmtpd.smtp import SMTP
 
-from app.local.servers import PROJECT
-from bench.stack import stack
+from app.local.servers import PROJECT, Postgres
+from bench.figures import percentile
+from bench.mail_servers import Counted, MailServer, mail_server, serve_like_sendgrid, serve_smtp
+from bench.stack import stack_with_services
+from bench.trees import cpu, memory
 
-FLAT = 20
-"""MB by which a worker may grow during the work."""
-ONE_BY_ONE = 50
-"""By SMTP only every 50th subscriber is mailed, because a million mails one by one would take too long."""
+SLOTS = (1, 2, 4, 8)
+BATCH_SLOTS = 4
+TAKES = 0.05
+"""Seconds that the slow mail server takes for a mail."""
+ROW = 30.0
+"""Seconds that each number of slots should take by SMTP."""
 STUCK = 300.0
 """Seconds without progress. This only guards against a hang."""
+EVERY = 0.4
+"""Seconds between two welcome mails."""
 
 
-class Counter:
-    """Counts the recipients that were mailed, by addresses like ``s123@example.com``."""
+@dataclass
+class Measured:
+    """One mailing. CPU is in seconds, memory in MB."""
 
-    def __init__(self, recipients: int) -> None:
-        self.seen = bytearray(recipients + 1)
-        self.mails = self.calls = self.twice = 0
+    title: str
+    slots: int
+    recipients: int
+    seconds: float = 0.0
+    """From the first mail's chunk to the end of the mailing's own run, beginning with the call."""
+    counted: Counted = field(default_factory=Counted)
+    begin_mb: float = 0.0
+    most_mb: float = 0.0
+    cpu: dict[str, float] = field(default_factory=dict)
+    wal: float = 0.0
+    """MB of Postgres's log."""
+    welcome: list[float] = field(default_factory=list)
+    """Seconds from the call of each welcome mail to its arrival, sorted. Infinite for one that did not arrive."""
 
-    def add(self, addresses: list[str]) -> None:
-        self.calls += 1
-        for address in addresses:
-            number = int(address[1:].partition("@")[0])
-            self.twice += self.seen[number]
-            self.seen[number] = 1
-        self.mails += len(addresses)
+    @property
+    def rate(self) -> float:
+        return self.recipients / self.seconds
 
-    def counted(self) -> dict[str, int]:
-        return {"mails": self.mails, "different": sum(self.seen), "twice": self.twice, "calls": self.calls}
-
-
-def serve_like_sendgrid(recipients: int, pipe: Connection) -> None:
-    """Answer POST /v3/mail/send with 202. Sends its port through the pipe and, when asked, what it has counted."""
-    counter = Counter(recipients)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            letter = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            counter.add([own["to"][0]["email"] for own in letter["personalizations"]])
-            self.send_response(202)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Log nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.timeout = 0.1
-    pipe.send(server.server_port)
-    while not pipe.poll():
-        server.handle_request()
-    pipe.send(counter.counted())
-
-
-def serve_smtp(recipients: int, pipe: Connection) -> None:
-    """Run a mail server that accepts everything. Sends its port through the pipe and, when asked, its counts."""
-    counter = Counter(recipients)
-
-    class Handler:
-        async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-            counter.add(envelope.rcpt_tos)
-            return "250 OK"
-
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: SMTP(Handler(), loop=loop), "127.0.0.1", 0)
-        pipe.send(server.sockets[0].getsockname()[1])
-        await loop.run_in_executor(None, pipe.recv)
-
-    asyncio.run(serve())
-    pipe.send(counter.counted())
-
-
-@contextmanager
-def mail_server(
-    serve: Callable[[int, Connection], None], recipients: int
-) -> Iterator[tuple[int, Callable[[], dict[str, int]]]]:
-    """Run a mail server in its own process. Yields its port and a function that ends it and returns its counts."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(recipients, theirs), daemon=True)
-    process.start()
-
-    def counted() -> dict[str, int]:
-        ours.send("enough")
-        counts: dict[str, int] = ours.recv()
-        return counts
-
-    try:
-        yield ours.recv(), counted
-    finally:
-        process.kill()
-        process.join()
+    @property
+    def is_whole(self) -> bool:
+        """Whether everybody was mailed exactly once."""
+        return self.counted.different == self.recipients and not self.counted.twice
 
 
 @contextmanager
@@ -143,110 +92,225 @@ def running(name: str, command: list[str], folder: Path, ready: str, **env: str)
         popen.wait()
 
 
-def memory(process: psutil.Process) -> float:
-    """Return the MB that the process and its children hold. Shared pages count once for each process."""
-    return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)]) / 1e6
-
-
-@dataclass
-class Measured:
-    """The result of one way of sending."""
-
-    seconds: float
-    begin_mb: float
-    most_mb: float
-    counted: dict[str, int]
+def worker(queue: str, slots: int, folder: Path, **env: str) -> Any:
+    command = ["-m", "celery", "-A", "app", "worker", "-l", "info", "-Q", queue, "-n", f"{queue}@%h"]
+    options = ["-P", "prefork", "-c", str(slots), "--without-gossip", "--without-mingle"]
+    return running(f"worker-{queue}", command + options, folder, "ready.", **env)
 
 
 def prepare(recipients: int) -> int:
-    """Create subscribers s1, s2 … and a published post, and start its mailing. Returns the id of the post."""
+    """Create subscribers s1, s2 … of an author, and her published post. Returns the id of the post."""
     from django.contrib.auth import get_user_model
     from django.db import connection, transaction
 
     from app.blog import services
-    from app.blog.models import Post, Subscriber
-    from app.blog.tasks import notify_subscribers
+    from app.blog.models import Post
 
-    Post.objects.all().delete()
-    Subscriber.objects.all()._raw_delete("default")
     author = get_user_model().objects.get_or_create(username="author", email="author@example.com")[0]
+    Post.objects.all().delete()
     with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE blog_subscriber, blog_subscription, blog_delivery")
         cursor.execute(
             "INSERT INTO blog_subscriber (email, active, token, created_at)"
             " SELECT 's' || n || '@example.com', true, md5(n::text), now() FROM generate_series(1, %s) n",
             [recipients],
         )
-        cursor.execute("ANALYZE blog_subscriber")
+        cursor.execute(
+            "INSERT INTO blog_subscription (author_id, subscriber_id, token, confirmed_at, created_at)"
+            " SELECT %s, id, md5('to' || id), now(), now() FROM blog_subscriber ORDER BY id",
+            [author.pk],
+        )
+        cursor.execute("VACUUM ANALYZE blog_subscriber, blog_subscription")
     post = services.post_create(author=author, title="News of the day", body="A table does not forget. " * 40)
     with transaction.atomic():
         services.post_publish(post_id=post.pk)
-        notify_subscribers.delay(post.pk)
     return post.pk
 
 
-def watch(worker: psutil.Process, recipients: int) -> tuple[float, float, float]:
-    """Wait until all are mailed. Returns the seconds since the call, and the worker's first and highest MB."""
+class Welcome(threading.Thread):
+    """Calls welcome mails at even intervals until it is ended, and notes when."""
+
+    def __init__(self, most: int = 1_000) -> None:
+        from django.contrib.auth import get_user_model
+
+        super().__init__(daemon=True)
+        users = get_user_model().objects
+        users.filter(username__startswith="welcome").delete()
+        users.bulk_create(users.model(username=f"welcome{n}", email=f"w{n}@example.com") for n in range(most))
+        self._keys = list(users.filter(username__startswith="welcome").values_list("pk", "email"))
+        self._ending = threading.Event()
+        self.called: dict[str, float] = {}
+
+    def warm(self) -> None:
+        """Send some mails first, so that the worker has loaded what it needs, as that of a site has."""
+        from app.accounts.tasks import send_welcome_email
+        from pressroom.models import LiveRun
+
+        for pk, _ in self._keys[:6]:
+            send_welcome_email.delay(pk)
+        del self._keys[:6]
+        while LiveRun.objects.exists():
+            time.sleep(0.05)
+
+    def run(self) -> None:
+        """Go on until the event is set."""
+        from django.db import connection
+
+        from app.accounts.tasks import send_welcome_email
+
+        for pk, email in self._keys:
+            if self._ending.wait(EVERY):
+                break
+            self.called[email] = time.time()
+            send_welcome_email.delay(pk)
+        connection.close()
+
+    def end(self) -> None:
+        self._ending.set()
+        self.join()
+
+    def waits(self, arrived: dict[str, float]) -> list[float]:
+        """Return the seconds from each call to the mail's arrival."""
+        return sorted(arrived.get(email, float("inf")) - at for email, at in self.called.items())
+
+
+def told(post_id: int) -> int:
+    from django.db.models import Sum
+
+    from app.blog.models import NotificationChunk
+
+    return NotificationChunk.objects.filter(post=post_id).aggregate(Sum("told"))["told__sum"] or 0
+
+
+def watch(post_id: int, recipients: int, bulk: psutil.Process, measured: Measured) -> None:
+    """Wait until the mailing has ended. Notes its time and the memory of the worker."""
+    from app.blog.tasks import notify_subscribers
     from pressroom.models import LIVE, Status, TaskRun
 
-    begin = most = 0.0
+    called = notify_subscribers.delay(post_id)
     done, at = 0, time.monotonic()
     while True:
-        run = TaskRun.objects.latest("created_at")
-        if (run.progress_current or 0) > done:
-            done, at = run.progress_current or 0, time.monotonic()
-        if done:
-            most = max(most, memory(worker))
-            begin = begin or most
+        run = TaskRun.of(called)
+        if (now := told(post_id)) > done:
+            done, at = now, time.monotonic()
+        # From then on each slot has loaded what it needs.
+        if done >= recipients // 10:
+            measured.most_mb = max(measured.most_mb, memory([bulk]))
+            measured.begin_mb = measured.begin_mb or measured.most_mb
         if sys.stdout.isatty():
-            print(f"\r  {done:,} of {recipients:,} mailed, {most:.0f} MB\033[K", end="", flush=True)
+            print(f"\r  {done:,} of {recipients:,} mailed\033[K", end="", flush=True)
         if run.status not in LIVE:
             break
         if time.monotonic() - at > STUCK:
             raise SystemExit(f"no progress for {STUCK:.0f} s: {run} {run.error}")
-        time.sleep(0.25)
+        time.sleep(0.5)
     if sys.stdout.isatty():
         print("\r\033[K", end="")
     if run.status != Status.SUCCEEDED or run.finished_at is None:
         raise SystemExit(f"{run} {run.error}\n{run.traceback}")
-    return (run.finished_at - run.created_at).total_seconds(), begin, most
+    measured.seconds = (run.finished_at - run.created_at).total_seconds()
 
 
-def measure(serve: Callable[[int, Connection], None], url: str, recipients: int, folder: Path) -> Measured:
+def wal() -> int:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+        return int(cursor.fetchall()[0][0])
+
+
+def measure(
+    title: str, slots: int, recipients: int, url: str, serving: Callable[[], Any], folder: Path, postgres: Postgres,
+    with_welcome: bool = False,
+) -> Measured:  # fmt: skip
     """Mail the post to this many subscribers. ``url`` is the mail server's, with a placeholder for its port."""
-    command = ["-m", "celery", "-A", "app", "worker", "-l", "info", "-Q", "emails", "-P", "prefork", "-c", "1"]
-    with mail_server(serve, recipients) as (port, counted):
-        env = {"EMAIL_URL": url.format(port), "DEFAULT_FROM_EMAIL": "Press <press@press.example>"}
+    measured = Measured(title, slots, recipients)
+    post_id = prepare(recipients)
+    server: MailServer
+    assert postgres.process is not None
+    with serving() as server:
+        env = {"EMAIL_URL": url.format(server.port), "DEFAULT_FROM_EMAIL": "Press <press@press.example>"}
         with (
-            running("relay", ["manage.py", "relay"], folder, "relay: ready"),
-            running("worker", command, folder, "ready.", **env) as worker,
+            running("relay", ["manage.py", "relay"], folder, "relay: ready") as relay,
+            worker("emails", 2, folder, **env) as emails,
+            worker("bulk", slots, folder, **env) as bulk,
         ):
-            prepare(recipients)
-            seconds, begin, most = watch(worker, recipients)
-        return Measured(seconds, begin, most, counted())
+            welcome = Welcome()
+            welcome.warm()
+            processes = {
+                "workers": bulk, "emails": emails, "relay": relay, "mail server": server.process,
+                "Postgres": psutil.Process(postgres.process.pid),
+            }  # fmt: skip
+            begun = {name: cpu([process]) for name, process in processes.items()}
+            log = wal()
+            if with_welcome:
+                welcome.start()
+            watch(post_id, recipients, bulk, measured)
+            measured.cpu = {name: cpu([process]) - begun[name] for name, process in processes.items()}
+            measured.wal = (wal() - log) / 1e6
+            if with_welcome:
+                welcome.end()
+                time.sleep(3.0)  # for the last of them to arrive
+        measured.counted = server.end()
+    measured.welcome = welcome.waits(measured.counted.others)
+    return measured
 
 
-def report(title: str, recipients: int, measured: Measured) -> bool:
-    """Print the result. Returns whether everybody was mailed exactly once."""
-    counted, grown = measured.counted, measured.most_mb - measured.begin_mb
-    print(title)
-    print(f"  {recipients:,} recipients in {measured.seconds:,.1f} s: {recipients / measured.seconds:,.0f} a second")
-    print(f"  {counted['mails']:,} mails by {counted['calls']:,} calls; missed {recipients - counted['different']:,}, "
-          f"mailed twice {counted['twice']:,}")  # fmt: skip
-    flat = "yes" if grown <= FLAT else "no"
-    print(f"  memory of the worker and its process: {measured.begin_mb:.1f} MB after the first batch, "
-          f"{measured.most_mb:.1f} MB at most; flat within {FLAT} MB: {flat}", flush=True)  # fmt: skip
-    return counted["different"] == recipients and not counted["twice"]
+def by_batches(recipients: int, folder: Path, postgres: Postgres) -> Measured:
+    return measure(
+        "batches of 1,000", BATCH_SLOTS, recipients, "sendgrid+http://:key@127.0.0.1:{}",
+        lambda: mail_server(serve_like_sendgrid, recipients), folder, postgres, with_welcome=True,
+    )  # fmt: skip
 
 
-def main(recipients: int) -> int:
-    few = max(1, recipients // ONE_BY_ONE)
-    with stack() as folder:
-        measured = measure(serve_like_sendgrid, "sendgrid+http://:key@127.0.0.1:{}", recipients, folder)
-        whole = report("In batches of 1,000, by an HTTP API like SendGrid's", recipients, measured)
-        measured = measure(serve_smtp, "smtp://127.0.0.1:{}", few, folder)
-        whole &= report(f"One by one, by SMTP, every {ONE_BY_ONE}th of them", few, measured)
-    return 0 if whole else 1
+def by_smtp(slots: int, seconds: float, folder: Path, postgres: Postgres) -> Measured:
+    recipients = int(seconds * slots / TAKES)
+    return measure(
+        f"SMTP, {slots} slot{'s' * (slots > 1)}", slots, recipients, "smtp://127.0.0.1:{}",
+        lambda: mail_server(serve_smtp, recipients, TAKES), folder, postgres, with_welcome=slots == BATCH_SLOTS,
+    )  # fmt: skip
+
+
+def told_of(measured: Measured) -> str:
+    """Return the figures of a mailing as text."""
+    counted, each = measured.counted, measured.recipients / 1000
+    missed = measured.recipients - counted.different
+    lines = [
+        measured.title,
+        f"  {measured.recipients:,} recipients in {measured.seconds:,.1f} s: {measured.rate:,.0f} a second",
+        f"  {counted.mails:,} mails by {counted.calls:,} calls; missed {missed:,}, mailed twice {counted.twice:,}",
+        f"  memory of the worker: {measured.begin_mb:.1f} MB after a tenth, {measured.most_mb:.1f} MB at most",
+        "  CPU ms per 1,000 recipients: "
+        + ", ".join(f"{name} {seconds * 1000 / each:,.0f}" for name, seconds in measured.cpu.items())
+        + f"; {measured.wal * 1000 / each:,.0f} KB of WAL",
+    ]
+    if measured.welcome:
+        waits = [f"{percentile(measured.welcome, share) * 1000:,.0f}" for share in (0.5, 0.99)]
+        lines.append(f"  {len(measured.welcome)} welcome mails, call to arrival: p50 {waits[0]} ms, p99 {waits[1]} ms")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipients", type=lambda text: int(re.sub(r"[_,]", "", text)))
+    parser.add_argument("--seconds", type=float, default=ROW, help="that each row by SMTP should take")
+    parser.add_argument("--slots", type=int, nargs="*", default=SLOTS, help="of the rows by SMTP")
+    parser.add_argument("--write", action="store_true", help="write table and picture into docs/")
+    given = parser.parse_args()
+    rows: list[Measured] = []
+    with stack_with_services() as (folder, postgres):
+        if given.recipients:
+            rows.append(by_batches(given.recipients, folder, postgres))
+            print(told_of(rows[-1]), flush=True)
+        for slots in given.slots:
+            rows.append(by_smtp(slots, given.seconds, folder, postgres))
+            print(told_of(rows[-1]), flush=True)
+    if given.write:
+        from bench.fanout_page import write_page
+
+        write_page(rows)
+    return 0 if all(row.is_whole for row in rows) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(re.sub(r"[_,]", "", sys.argv[1]))))
+    sys.exit(main())

@@ -96,19 +96,19 @@ def block(measured: Sequence[Figures], posts: Sequence[Posts], asked: Sequence[A
     return "\n\n".join(parts)
 
 
-def around(page: Path) -> tuple[str, str]:
+def around(page: Path, mark: str = BEGIN) -> tuple[str, str]:
     """Return the text before and after the marks. Raises ValueError if the page or the marks are missing."""
-    before, begin, rest = (page.read_text() if page.exists() else "").partition(BEGIN)
+    before, begin, rest = (page.read_text() if page.exists() else "").partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{page}: no {BEGIN} … {END}")
+        raise ValueError(f"{page}: no {mark} … {END}")
     return before, after
 
 
-def write(page: Path, text: str) -> None:
+def write(page: Path, text: str, mark: str = BEGIN) -> None:
     """Replace the text between the marks. Raises ValueError like `around`."""
-    before, after = around(page)
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    before, after = around(page, mark)
+    page.write_text(f"{before}{mark}\n\n{text}\n\n{END}{after}")
 
 
 WIDTH, ROW, TITLES, GAP = 760, 20, 190, 34

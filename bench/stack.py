@@ -33,6 +33,13 @@ def services() -> Iterator[tuple[Path, Postgres, Valkey]]:
 @contextmanager
 def stack() -> Iterator[Path]:
     """Run both servers with the schema, for Django in this process and its children. Yields a folder."""
+    with stack_with_services() as (folder, _):
+        yield folder
+
+
+@contextmanager
+def stack_with_services() -> Iterator[tuple[Path, Postgres]]:
+    """As `stack`. Yields a folder, and the PostgreSQL server."""
     with services() as (folder, postgres, valkey):
         os.environ |= {
             "LOCAL": "1", "VAR_DIR": str(folder), "DATABASE_URL": postgres.url, "REDIS_URL": valkey.url,
@@ -43,7 +50,7 @@ def stack() -> Iterator[Path]:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        yield folder
+        yield folder, postgres
 
 
 def installed_before(days: int) -> None:

@@ -34,6 +34,7 @@ DEFAULTS: dict[str, object] = {
     "TASKRUNS_QUEUES": (Queue("default", "prefork", 2, 300, 360, max_attempts=5, max_wait=60),),
     "TASKRUNS_HEARTBEAT": 5.0,
     "TASKRUNS_SILENCE": 20.0,
+    "TASKRUNS_CONTAINER": "",
     "TASKRUNS_GRACE": 25.0,
     "TASKRUNS_POOL_CONNECTIONS": 10,
     "TASKRUNS_UNCLAIMED": 10.0,

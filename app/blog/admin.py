@@ -111,7 +111,7 @@ class NotificationAdmin(admin.ModelAdmin[Notification]):
     list_display = ("post", "told", "total", "rounds", "started_at", "ended_at", "failure")
     list_select_related = ("post",)
     readonly_fields = (
-        "post", "total", "told", "position", "put_off_from", "rounds", "started_at", "ended_at", "failure",
+        "post", "task", "total", "told", "position", "rounds", "started_at", "ended_at", "failure",
     )  # fmt: skip
 
 

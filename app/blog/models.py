@@ -209,13 +209,13 @@ class Delivery(models.Model):
 
 
 class Notification(models.Model):
-    """The progress of the mailing about a post. The statement that records deliveries also updates it."""
+    """The progress of the mailing about a post. The mailing's own run writes it; the chunks write rows of their own."""
 
     post = models.OneToOneField(Post, on_delete=models.CASCADE, primary_key=True, related_name="notification")
-    total = models.PositiveIntegerField(help_text="Active subscribers when it began.")
+    task = models.TextField(default="", db_default="", help_text="Celery id of the run that plans the mailing.")
+    total = models.PositiveIntegerField(help_text="Subscribers when it began.")
     told = models.PositiveIntegerField(default=0, help_text="Deliveries, refused ones included.")
-    position = models.BigIntegerField(default=0, help_text="Subscribers up to this id have had their turn.")
-    put_off_from = models.BigIntegerField(null=True, help_text="The first subscriber whose mail was put off.")
+    position = models.BigIntegerField(default=0, help_text="Subscribers up to this id are in a chunk.")
     rounds = models.PositiveSmallIntegerField(default=0, help_text="How often those put off were tried again.")
     started_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True)
@@ -230,6 +230,50 @@ class Notification(models.Model):
         if self.failure:
             return "stopped"
         return "running" if self.ended_at is None else "done"
+
+
+class NotificationChunk(models.Model):
+    """A part of a mailing: the subscribers with ids from ``first`` to ``last``. One task mails them."""
+
+    class Status(models.TextChoices):
+        WAITING = "waiting"
+        """To be called again."""
+        CALLED = "called"
+        """Its task has not ended."""
+        PUT_OFF = "put off"
+        """Mails of it were put off and wait for the next round."""
+        FAILED = "failed"
+        DONE = "done"
+
+    post = models.ForeignKey(Post, on_delete=models.CASCADE, related_name="chunks", db_index=False)
+    first = models.BigIntegerField()
+    last = models.BigIntegerField()
+    status = models.TextField(choices=Status.choices, default=Status.CALLED)
+    task = models.TextField(help_text="Celery id of the task that mails it. No other one may.")
+    position = models.BigIntegerField(help_text="Subscribers up to this id have had their turn in this round.")
+    told = models.PositiveIntegerField(default=0, help_text="Deliveries, refused ones included.")
+    put_off = models.PositiveIntegerField(default=0, help_text="Mails put off in this round.")
+    failure = models.TextField(default="", help_text="Why it was not mailed completely.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["post", "first"], name="notificationchunk_once")]
+        indexes = [models.Index(fields=["post"], name="notificationchunk_called", condition=Q(status="called"))]
+
+    def __str__(self) -> str:
+        return f"{self.post_id}, {self.first} to {self.last}: {self.status}"
+
+
+class MailOutage(models.Model):
+    """That the mail server accepts nothing from mailings. At most one row, and none while the server accepts mail."""
+
+    failures = models.PositiveIntegerField(help_text="Attempts in a row after which nothing was accepted.")
+    since = models.DateTimeField(help_text="When the first of them failed.")
+    paused_at = models.DateTimeField(help_text="When the pause began. Attempts from before do not make it longer.")
+    retry_at = models.DateTimeField(help_text="No mailing asks the server before then.")
+    reason = models.TextField()
+
+    def __str__(self) -> str:
+        return f"{self.failures} failures: {self.reason}"
 
 
 class View(models.Model):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -17,6 +16,7 @@ from django.db.models import F
 from django.db.models.functions import Left
 
 from app.blog.models import Post
+from pressroom.database.key_ranges import KeyRange, key_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ INDEXED = 100_000
 """Characters of a body that Postgres indexes. A post's index is limited to 1 MB, and compounds count twice."""
 BATCH = 100
 """Posts indexed at a time."""
+CHUNK, CHUNKS = 1_000, 50
+"""Posts that one task indexes, and tasks that `reindex_all` calls at a time."""
 INDEX = "/indexes/posts"
 DOCUMENTS = f"{INDEX}/documents"
 SEARCH_TIMEOUT, WRITE_TIMEOUT = 1.0, 10.0
@@ -83,13 +85,11 @@ def post_reindex(*, post_id: int) -> bool:
             return post is not None
 
 
-def posts_reindex(*, after: int, seconds: float, progress: Callable[[int, int], None]) -> int | None:
-    """Index all published posts with ids above ``after``, for about ``seconds``.
+def posts_cut(*, after: int) -> list[KeyRange]:
+    """Return the next ranges of posts to index, beyond the id ``after``. Prepares the index if ``after`` is 0.
 
-    Calls ``progress(id, highest id)`` after each batch. Returns the id after which to continue, or None at the end.
     Raises SearchUnavailable.
     """
-    deadline = time.monotonic() + seconds
     if settings.MEILISEARCH_URL and not after:
         # The order of the attributes sets their weight.
         kinds = {
@@ -98,20 +98,32 @@ def posts_reindex(*, after: int, seconds: float, progress: Callable[[int, int], 
             "filterableAttributes": ["id"],
         }
         _call("PATCH", f"{INDEX}/settings", WRITE_TIMEOUT, kinds)
-    highest = Post.objects.order_by("pk").values_list("pk", flat=True).last() or 0
-    posts = Post.objects.order_by("pk").defer("search")
+    return key_ranges(Post.objects.all(), "pk", after=after, size=CHUNK, most=CHUNKS)
+
+
+def posts_reindex(*, after: int, last: int) -> None:
+    """Index all published posts with ids above ``after`` and up to ``last``. No other post stays in this range.
+
+    Raises SearchUnavailable.
+    """
+    posts = Post.objects.filter(pk__lte=last).order_by("pk").defer("search")
     while batch := list(posts.filter(pk__gt=after)[:BATCH]):
         _update_vectors([post.pk for post in batch])
-        last = batch[-1].pk
+        end = batch[-1].pk if len(batch) == BATCH else last
         if settings.MEILISEARCH_URL:
-            _replace([post for post in batch if post.status == Post.Status.PUBLISHED], f"id > {after} AND id <= {last}")
-        after = last
-        progress(after, max(after, highest))
-        if time.monotonic() >= deadline:
-            return after
+            _replace([post for post in batch if post.status == Post.Status.PUBLISHED], f"id > {after} AND id <= {end}")
+        after = end
+
+
+def highest_id() -> int:
+    """Return the highest id of a post, or 0."""
+    return Post.objects.order_by("pk").values_list("pk", flat=True).last() or 0
+
+
+def posts_unindex(*, after: int) -> None:
+    """Remove all posts with ids above ``after`` from Meilisearch. Raises SearchUnavailable."""
     if settings.MEILISEARCH_URL:
         _replace([], f"id > {after}")
-    return None
 
 
 def _replace(posts: list[Post], ids: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -22,11 +23,16 @@ def view_record(*, post_id: int, at: datetime.datetime) -> None:
     View.objects.create(post_id=post_id, at=at)
 
 
-def views_roll_up() -> int:
-    """Move the recorded views into DailyViews, each exactly once even if several processes do it. Returns how many."""
-    moved = 0
+def views_roll_up(*, seconds: float = 60.0) -> int:
+    """Move the recorded views into DailyViews, each exactly once even if several processes do it. Returns how many.
+
+    Stops after about ``seconds``. The rest is for the next call, a minute later.
+    """
+    moved, deadline = 0, time.monotonic() + seconds
     while batch := _roll_up_batch():
         moved += batch
+        if time.monotonic() >= deadline:
+            break
     return moved
 
 

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import logging
+import uuid
+from datetime import datetime
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
-from celery import shared_task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery import chord, shared_task
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from django.db import transaction
+from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from app.blog import notifications, search, services, statistics
-from app.blog.models import Cover, Post
+from app.blog.mailing import chunk, outage, planner
+from app.blog.models import Cover
 from app.blog.subscriptions.services import confirmation_send, unconfirmed_cleanup
-from app.mail.send import MailRefused, MailUnavailable
+from app.mail.send import MailRefused
 from app.mail.task_options import ONE_MAIL
+from pressroom.context import current_run_id
+from pressroom.enqueue.ownership import owned_by
+from pressroom.execution.called_runs import cancel_called, start_at_once
 from pressroom.execution.end_hooks import End, Outcome
-from pressroom.progress import report_progress
+from pressroom.progress import is_cancel_requested, report_progress, report_progress_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +35,42 @@ TURN = 60.0
 SCHEDULABLE: dict[str, Any] = {"schedulable": True}
 
 
+class MailingStopped(Exception):
+    """A mailing cannot go on by itself. If it is run again, it continues."""
+
+
 def notification_ended(end: End) -> None:
-    """Record whether the mailing about a post ended, and why not, so that the author can see it."""
+    """Record whether the mailing about a post ended, and why not, so that the author can see it. Cancel its chunks."""
     [post_id] = end.args
     if end.outcome is Outcome.SUCCEEDED:
         notifications.notification_end(post_id=post_id)
     elif end.outcome is Outcome.RESTARTED:
         notifications.notification_resume(post_id=post_id)
-    else:
-        notifications.notification_stop(post_id=post_id, reason=REASONS.get(end.outcome, "It could not continue."))
+    elif end.outcome is not Outcome.DISCARDED:
+        own = end.error if end.error_type == MailingStopped.__name__ else "It could not continue."
+        reason = REASONS.get(end.outcome, own)
+        cancel_called(notifications.notification_stop(post_id=post_id, reason=reason))
+        notifications.chunks_stop(post_id=post_id, reason=reason)
+
+
+def chunk_ended(end: End) -> None:
+    """Record how a chunk of a mailing ended, and have the mailing go on."""
+    post_id, first, _ = end.args
+    if end.outcome is Outcome.RESTARTED:
+        notifications.chunk_resume(post_id=post_id, first=first, task=end.celery_id)
+    elif end.outcome is Outcome.SUCCEEDED:
+        notifications.chunk_end(post_id=post_id, first=first, task=end.celery_id)
+    elif end.outcome is not Outcome.DISCARDED:
+        reason = REASONS.get(end.outcome, end.error or "It could not continue.")
+        notifications.chunk_fail(post_id=post_id, first=first, task=end.celery_id, reason=reason)
+    # After the commit: of two chunks that end at the same time, one sees that both have ended.
+    transaction.on_commit(partial(_go_on, post_id), robust=True)
+
+
+def _go_on(post_id: int) -> None:
+    task = notifications.notification_waiting(post_id=post_id)
+    if task:
+        start_at_once(task)
 
 
 def cover_ended(end: End) -> None:
@@ -47,34 +84,69 @@ def cover_ended(end: End) -> None:
 
 
 REASONS = {Outcome.CANCELLED: "It was cancelled.", Outcome.EXPIRED: "It did not start in time."}
-OF_NOTIFICATIONS: dict[str, Any] = {"on_end": notification_ended}
+OF_MAILINGS: dict[str, Any] = {"on_end": notification_ended}
+OF_CHUNKS: dict[str, Any] = {"on_end": chunk_ended}
 OF_COVERS: dict[str, Any] = {"on_end": cover_ended, "owner_may_cancel": True}
 
 
-@shared_task(
-    bind=True, queue="emails", autoretry_for=(MailUnavailable,), max_retries=20, retry_backoff=True,
-    retry_backoff_max=600, **OF_NOTIFICATIONS,
-)  # fmt: skip
-def notify_subscribers(self: Any, post_id: int) -> int:
-    """Mail a post to every subscriber. Returns the number of mails about the post so far.
+@shared_task(bind=True, queue="emails", atomic=True, **OF_MAILINGS)
+def notify_subscribers(self: Any, post_id: int, began: str = "") -> int:
+    """Mail a post to its author's subscribers. Returns the number of mails about the post.
 
-    If the task is killed, fails or has used up its turn, it continues where it stopped. If the mail server accepts no
-    mail, the task retries for about an hour. Mails that a mail server puts off are tried again after 1, 2, 4 … 60
-    minutes.
+    The task cuts the subscribers into chunks, has `notify_chunk` mail each of them, and waits until all have ended.
+    Mails that a mail server puts off are tried again after 1, 2, 4 … 60 minutes. If it is cancelled, so are its
+    chunks. If it fails and is run again, it continues where it stopped. It sets ``began`` itself.
     """
-    post = Post.objects.filter(pk=post_id, status=Post.Status.PUBLISHED).first()
-    if post is None:
+    if not began:
+        notifications.notification_resume(post_id=post_id)
+        began = timezone.now().isoformat()
+    if reason := outage.lasting(datetime.fromisoformat(began)):
+        raise MailingStopped(f"The mail server accepts no mail: {reason}")
+    with owned_by(None):
+        plan = planner.mailing_plan(
+            post_id=post_id,
+            task=self.request.id,
+            call=lambda first, last: str(notify_chunk.delay(post_id, first, last).id),
+        )
+    if plan is None:
         logger.info("post %s does not exist or is a draft: no mail sent", post_id)
         return 0
-    left = notifications.subscribers_notify(
-        post=post, seconds=TURN, progress=lambda done, of: report_progress(done, of, "mails")
-    )
-    # Queue the same run again, with its progress, so that a long list does not block the queue.
-    if left is notifications.Left.MORE:
-        raise self.replace(self.si(post_id))
-    if left is notifications.Left.PUT_OFF:
-        raise self.replace(self.si(post_id).set(countdown=notifications.pause_before_next_round(post=post)))
-    return post.deliveries.count()
+    report_progress(plan.told, plan.total, "mails")
+    go_on = self.si(post_id, began=began)
+    if plan.next is planner.Next.CHUNKS:
+        # A chunk that ends may wake it earlier.
+        raise self.replace(go_on.set(countdown=_pause(began)))
+    if plan.next is planner.Next.ROUND:
+        raise self.replace(go_on.set(countdown=planner.pause_before_round(plan.rounds)))
+    if plan.failed:
+        raise MailingStopped(f"{plan.failed} of {plan.chunks} parts of the mailing failed.")
+    return plan.told
+
+
+def _pause(began: str) -> float:
+    """Return the seconds until a mailing looks at its chunks again: a tenth of its age, from 1 to 10."""
+    age = timezone.now() - datetime.fromisoformat(began)
+    return min(max(age.total_seconds() / 10, 1.0), 10.0)
+
+
+@shared_task(bind=True, queue="bulk", max_retries=20, **OF_CHUNKS)
+def notify_chunk(self: Any, post_id: int, first: int, last: int) -> None:
+    """Mail a post to the subscribers with ids from ``first`` to ``last``, as one part of a mailing.
+
+    If the task is killed, fails or has used up its turn, it continues where it stopped.
+    """
+    go_on = self.si(post_id, first, last)
+    try:
+        left = chunk.chunk_send(post_id=post_id, first=first, task=self.request.id, seconds=TURN)
+    except outage.Away as away:
+        # It did not try, so it uses up no retry.
+        raise self.replace(go_on.set(countdown=away.seconds)) from away
+    except outage.NotNow as error:
+        raise self.retry(exc=error, countdown=error.seconds) from error
+    if left is chunk.Left.MORE:
+        raise self.replace(go_on)
+    if left is chunk.Left.STOPPED and is_cancel_requested():
+        raise Ignore
 
 
 @shared_task(
@@ -90,13 +162,31 @@ def reindex_post(post_id: int) -> bool:
     bind=True, queue="default", autoretry_for=(search.SearchUnavailable,), max_retries=20, retry_backoff=True,
     retry_backoff_max=600, **SCHEDULABLE,
 )  # fmt: skip
-def reindex_all(self: Any, after: int = 0) -> None:
-    """Index every post with an id above ``after``, in batches. At the end of its turn, the task queues the rest."""
-    position = search.posts_reindex(
-        after=after, seconds=TURN, progress=lambda done, of: report_progress(done, of, "posts")
-    )
-    if position is not None:
-        raise self.replace(self.si(position))
+def reindex_all(self: Any, after: int = 0, first_run: str = "") -> None:
+    """Index every post with an id above ``after``: in chunks, of which some run in parallel, then the next ones.
+
+    The task sets ``first_run`` itself: clients watch the run with which the work began.
+    """
+    if first_run:
+        report_progress_of(uuid.UUID(first_run), after, max(after, search.highest_id()), "posts")
+    ranges = search.posts_cut(after=after)
+    if not ranges:
+        search.posts_unindex(after=after)
+        return
+    last = ranges[-1].last
+    ends = [after, *(posts.last for posts in ranges)]
+    chunks = [reindex_posts.si(start, end) for start, end in pairwise(ends)]
+    # Raises, except in an eager call.
+    self.replace(chord(chunks, self.si(last, first_run or str(current_run_id() or ""))))
+
+
+@shared_task(
+    queue="default", autoretry_for=(search.SearchUnavailable,), max_retries=20, retry_backoff=True,
+    retry_backoff_max=600,
+)  # fmt: skip
+def reindex_posts(after: int, last: int) -> None:
+    """Index the posts with ids above ``after`` and up to ``last``, as a part of `reindex_all`."""
+    search.posts_reindex(after=after, last=last)
 
 
 @shared_task(queue="default", durable=False, ignore_result=True)  # type: ignore[call-overload, untyped-decorator]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from email.utils import parseaddr
 from functools import cache
 from pathlib import Path
-from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused
+from smtplib import SMTPDataError, SMTPRecipientsRefused
 from typing import Any
 
 from django.conf import settings
@@ -82,8 +82,6 @@ def compose(
 
 def send(message: EmailMessage) -> None:
     """Send a mail to one recipient. Raises MailUnavailable, MailPutOff or MailRefused with the server's reply."""
-    from anymail.exceptions import AnymailError, AnymailInvalidAddress  # loads requests, which few processes need
-
     try:
         message.send()
     except SMTPRecipientsRefused as error:
@@ -91,10 +89,26 @@ def send(message: EmailMessage) -> None:
         raise _verdict(code, text) from error
     except SMTPDataError as error:
         raise _verdict(error.smtp_code, error.smtp_error) from error
-    except AnymailInvalidAddress as error:
-        raise MailRefused(str(error)) from error
-    except (SMTPException, OSError, AnymailError) as error:
-        raise MailUnavailable(str(error)) from error
+    except no_answer_errors() as error:
+        is_refusal = type(error).__name__ == "AnymailInvalidAddress"
+        raise (MailRefused if is_refusal else MailUnavailable)(str(error)) from error
+
+
+@cache
+def no_answer_errors() -> tuple[type[Exception], ...]:
+    """Return the classes of errors that mean that the mail server, or the provider, did not take a mail."""
+    return (OSError, *provider_errors(settings.EMAIL_BACKEND))  # smtplib's errors are OSErrors
+
+
+def provider_errors(backend: str) -> tuple[type[Exception], ...]:
+    """Return the classes of errors that Django's mail backend of this name raises, beside those of SMTP and sockets."""
+    if not backend.startswith("anymail."):
+        return ()
+    # Loads requests and botocore, which few processes need.
+    from anymail.exceptions import AnymailError
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return AnymailError, BotoCoreError, ClientError
 
 
 def _verdict(code: int, text: bytes | str) -> Exception:

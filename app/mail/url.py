@@ -49,7 +49,12 @@ def email_settings(url: str) -> dict[str, Any]:
 def _sendgrid(parts: SplitResult, endpoint: str | None) -> dict[str, Any]:
     if not parts.password:
         raise EmailUrlError("sendgrid:// has no API key.")
-    anymail = {"SENDGRID_API_KEY": unquote(parts.password), "REQUESTS_TIMEOUT": PROVIDER_TIMEOUT}
+    anymail = {
+        "SENDGRID_API_KEY": unquote(parts.password),
+        # An id of anymail's own for each recipient. Nothing here reads it.
+        "SENDGRID_GENERATE_MESSAGE_ID": False,
+        "REQUESTS_TIMEOUT": PROVIDER_TIMEOUT,
+    }
     if endpoint:
         anymail["SENDGRID_API_URL"] = f"{endpoint}/v3/"
     return {"EMAIL_BACKEND": SENDGRID, "ANYMAIL": anymail}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -164,13 +165,19 @@ def report_fail(*, report_id: uuid.UUID, reason: str) -> bool:
     return bool(unfinished.update(status=Report.Status.FAILED, error=reason, finished_at=timezone.now()))
 
 
-def reports_cleanup() -> int:
-    """Delete reports older than REPORT_RETENTION days in batches. Their files follow. Returns how many."""
+def reports_cleanup(*, seconds: float = 240.0) -> int:
+    """Delete reports older than REPORT_RETENTION days in batches. Their files follow. Returns how many.
+
+    Stops after about ``seconds``. The rest is for the next day.
+    """
+    deadline = time.monotonic() + seconds
     old = Report.objects.filter(created_at__lt=timezone.now() - timedelta(days=settings.REPORT_RETENTION))
     deleted = 0
     while batch := list(old.values_list("pk", flat=True)[:BATCH]):
         Report.objects.filter(pk__in=batch).delete()
         deleted += len(batch)
+        if time.monotonic() >= deadline:
+            break
     return deleted
 
 

@@ -6,20 +6,23 @@ import json
 import os
 from pathlib import Path
 
+from django.conf import settings
+
 PROC = Path("/proc")
-CONTAINER = "TASKRUNS_CONTAINER"
-"""The environment variable that names a container. Kubernetes starts it anew only when its last process has ended."""
 
 
 def own_place() -> str:
-    """Return this process's place as JSON, or an empty text where the system does not tell it (it is not Linux)."""
+    """Return this process's place as JSON, or an empty text where the system does not tell it (it is not Linux).
+
+    ``TASKRUNS_CONTAINER`` is part of it. Kubernetes starts a container anew only when its last process has ended.
+    """
     pid = os.getpid()
     try:
         boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink(PROC / "self/ns/pid")
     except OSError:
         return ""
-    return json.dumps([os.environ.get(CONTAINER, ""), f"{boot} {namespace}", pid, _started(pid)])
+    return json.dumps([settings.TASKRUNS_CONTAINER, f"{boot} {namespace}", pid, _started(pid)])
 
 
 def is_gone(other: str, own: str) -> bool:

@@ -329,6 +329,19 @@ def release(
         return int(cursor.rowcount)
 
 
+def make_due(celery_id: str) -> bool:
+    """Make a run due now that waits for a later time. Returns False if there is none with this Celery id."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE taskruns_liverun SET run_at = clock_timestamp()
+            WHERE celery_id = %s AND status IN {WAITING} AND run_at > clock_timestamp()
+            """,
+            [celery_id],
+        )
+        return bool(cursor.rowcount)
+
+
 def progress(claim: Claim, current: int, total: int | None, message: str) -> bool:
     """Write the progress of the run under a claim. Returns False if the claim is no longer held."""
     with connection.cursor() as cursor:

@@ -166,7 +166,7 @@ def test_call_and_result_by_another_process(worker: Process, stack: Stack, tmp_p
         ["call", MODULE, "--queue", "nowhere"],
     )
     assert by_name["code"] == 0
-    assert "TASKRUNS_QUEUES declares default, emails, reports" in nowhere["traceback"]
+    assert "TASKRUNS_QUEUES declares bulk, default, emails, reports" in nowhere["traceback"]
     called = by_name["output"].strip()
     until(lambda: noted(path) == ["called"], "it has run")
     # Its own queue, which the caller does not name.

@@ -23,8 +23,8 @@ from rest_framework.test import APIClient
 import app
 import pressroom
 from app.accounts.models import User
-from app.blog.models import Post
-from app.blog.notifications import subscribers_notify
+from app.blog.mailing import chunk, planner
+from app.blog.models import NotificationChunk, Post
 from app.blog.subscriptions import subscriptions_add
 from app.http.text_fields import refused_in
 
@@ -184,7 +184,9 @@ def test_the_feed_and_the_sitemap_of_old_rows_are_xml(old: Post) -> None:
 @pytest.mark.django_db
 def test_mail_about_old_rows_carries_none_of_it(old: Post, mailoutbox: Any) -> None:
     subscriptions_add(author=old.author, emails=["reader@example.com"])
-    subscribers_notify(post=old, seconds=60, progress=lambda done, of: None)
+    planner.mailing_plan(post_id=old.pk, task="mailing", call=lambda first, last: "chunk")
+    first = NotificationChunk.objects.get().first
+    assert chunk.chunk_send(post_id=old.pk, first=first, task="chunk", seconds=60) is chunk.Left.NOTHING
     [mail] = mailoutbox
     for part in (mail.subject, mail.body, mail.alternatives[0][0]):
         assert "News" in part or "Body" in part

@@ -106,6 +106,16 @@ class SmtpServer:
         self.connections = 0
         self.replies: dict[str, str] = {}
         self.on_data: dict[str, str] = {}
+        self.on_mail: list[str] = []
+        """What to say to the next MAIL commands."""
+
+    async def handle_MAIL(  # noqa: N802
+        self, server: SMTP, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        reply = self.on_mail.pop(0) if self.on_mail else "250 OK"
+        if reply.startswith("250"):
+            envelope.mail_from = address
+        return reply
 
     async def handle_EHLO(  # noqa: N802
         self, server: SMTP, session: Any, envelope: Any, hostname: str, responses: list[str]

@@ -90,7 +90,7 @@ def _scaled(release: Release, to: Callable[[int], object]) -> str:
 
 @fault("worker pods deleted, `--grace-period=0 --force`")
 def workers(release: Release) -> str:
-    names = [name for queue in ("default", "emails", "reports") for name in release.pods(f"worker-{queue}")]
+    names = [name for queue in ("default", "emails", "reports", "bulk") for name in release.pods(f"worker-{queue}")]
     release.namespace.kubectl("delete", "pod", *names, "--grace-period=0", "--force", "--wait=false")
     return f"{len(names)} pods"
 

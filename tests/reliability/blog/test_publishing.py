@@ -86,11 +86,11 @@ def test_a_killed_notification_goes_on_where_it_stopped(
     stack.worker(VAR_DIR=str(tmp_path))
     until(done, "every task is done")
 
-    assert TaskRun.objects.get(name__endswith="notify_subscribers").attempt == 2
+    assert TaskRun.objects.filter(name__endswith="notify_chunk", attempt=2).count() in (1, 2)
     sent = addresses(mails)
     assert set(sent) == {f"s{number}@example.com" for number in range(300)}
-    # Nobody recorded is mailed again: the one in flight at the kill may be.
-    assert sum(sent.values()) <= 301
+    # Nobody recorded is mailed again: those in flight at the kill, one in each slot, may be.
+    assert sum(sent.values()) <= 302
 
 
 def test_one_failing_task_leaves_the_others_and_the_answer_alone(
@@ -102,7 +102,8 @@ def test_one_failing_task_leaves_the_others_and_the_answer_alone(
     publish(author)
     until(lambda: TaskRun.objects.filter(status=Status.SUCCEEDED).count() == 2, "two are done")
 
-    failing = TaskRun.objects.exclude(status=Status.SUCCEEDED).get()
-    assert failing.name.endswith("notify_subscribers")
-    until(lambda: TaskRun.objects.get(pk=failing.pk).status == Status.RETRYING, "it is tried again later")
-    assert "mail" in TaskRun.objects.get(pk=failing.pk).error
+    rest = TaskRun.objects.exclude(status=Status.SUCCEEDED)
+    assert {run.name.rpartition(".")[2] for run in rest} == {"notify_subscribers", "notify_chunk"}
+    failing = until(lambda: rest.filter(status=Status.RETRYING).first(), "it is tried again later")
+    assert failing.name.endswith("notify_chunk")
+    assert "mail" in failing.error

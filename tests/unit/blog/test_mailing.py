@@ -275,10 +275,10 @@ class TestSMTP:
         with mail_server(settings) as server:
             yield server
 
-    def test_a_batch_is_one_connection_and_each_mail_whole(self, server: SmtpServer) -> None:
-        assert batch_size() == 100
+    def test_batches_share_a_connection_and_each_mail_is_whole(self, server: SmtpServer) -> None:
+        assert batch_size() == 25
         assert len(sent(people(3), people(2, p1="kim@한국.kr"))) == 5
-        assert server.connections == 2
+        assert server.connections == 1
         assert server.recipients() == ["p0@b.kr", "p1@b.kr", "p2@b.kr", "p0@b.kr", "kim@xn--3e0b707e.kr"]
         mail = server.mails[1]
         assert mail["Message-ID"] == "<post-7-1@x.kr>"

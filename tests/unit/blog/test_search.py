@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog import search, services
 from app.blog.models import Post
 from app.blog.tasks import reindex_all, reindex_post
-from pressroom.models import TaskRun
+from pressroom.models import Status, TaskRun
 from tests.support.loopback import HANG, Asked, HttpServer, Reply, http_server
+from tests.unit.blog.mailing import work_to_the_end
 
 pytestmark = pytest.mark.django_db
 
@@ -92,16 +93,20 @@ class TestPostgres:
         Post.objects.update(status=Post.Status.PUBLISHED)
         assert found(anonymous, "forgets") == []
 
-    def test_all_are_indexed_in_turns(self, author: User, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(search, "BATCH", 2)
-        posts = [publish(author, f"t{number}") for number in range(5)]
-        said: list[tuple[int, int]] = []
-        after: int | None = 0
-        while after is not None:
-            after = search.posts_reindex(after=after, seconds=0, progress=lambda *at: said.append(at))
-        ids = [post.pk for post in posts]
-        assert said == [(ids[1], ids[4]), (ids[3], ids[4]), (ids[4], ids[4])]
+    @pytest.mark.django_db(transaction=True)
+    def test_all_are_indexed_in_chunks(self, author: User, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(search, "CHUNK", 2)
+        monkeypatch.setattr(search, "CHUNKS", 2)
+        with transaction.atomic():
+            posts = [publish(author, f"t{number}") for number in range(7)]
+        posts[2].delete()
+        run = TaskRun.of(reindex_all.delay())
+        work_to_the_end()
+        assert TaskRun.objects.filter(name="app.blog.tasks.reindex_posts", status=Status.SUCCEEDED).count() == 3
         assert not Post.objects.filter(search=None).exists()
+        first, last = TaskRun.objects.get(pk=run.pk), TaskRun.objects.filter(celery_id=run.celery_id).latest("pk")
+        assert (first.status, last.status) == (Status.REPLACED, Status.SUCCEEDED)
+        assert (first.progress_current, first.progress_total) == (posts[-1].pk, posts[-1].pk)
 
 
 class Meilisearch:

@@ -120,6 +120,12 @@ class TestRollUp:
         assert statistics.views_roll_up() == 2
         assert DailyViews.objects.get().views == 1
 
+    def test_a_turn_ends_and_the_next_goes_on(self, published: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(statistics, "BATCH", 2)
+        for _ in range(5):
+            statistics.view_record(post_id=published.pk, at=timezone.now())
+        assert [statistics.views_roll_up(seconds=0) for _ in range(4)] == [2, 2, 1, 0]
+
     def test_goes_on_until_none_is_left(self, published: Post, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(statistics, "BATCH", 3)
         View.objects.bulk_create(View(post=published, at=at(1)) for _ in range(10))
