@@ -94,12 +94,12 @@ def send(message: EmailMessage) -> None:
         raise (MailRefused if is_refusal else MailUnavailable)(str(error)) from error
 
 
-@cache
 def no_answer_errors() -> tuple[type[Exception], ...]:
     """Return the classes of errors that mean that the mail server, or the provider, did not take a mail."""
     return (OSError, *provider_errors(settings.EMAIL_BACKEND))  # smtplib's errors are OSErrors
 
 
+@cache
 def provider_errors(backend: str) -> tuple[type[Exception], ...]:
     """Return the classes of errors that Django's mail backend of this name raises, beside those of SMTP and sockets."""
     if not backend.startswith("anymail."):

@@ -86,11 +86,13 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
     @cached_property
     def AsyncResult(self) -> Any:  # noqa: N802 - Celery's name
         """The class of a call's result."""
+        self.set_up_django()
         return self.subclass_with_self("pressroom.celery_app.async_results:LedgerResult", reverse="AsyncResult")
 
     @cached_property
     def GroupResult(self) -> Any:  # noqa: N802 - Celery's name
         """The class of a group's result."""
+        self.set_up_django()
         return self.subclass_with_self("pressroom.celery_app.async_results:LedgerGroupResult", reverse="GroupResult")
 
     @property

@@ -290,7 +290,7 @@ class TestADeclaration:
     def test_with_an_undeclared_queue_is_refused_at_the_call_if_the_backend_takes_any(self, settings: Any) -> None:
         settings.TASKS = {"default": {"BACKEND": BACKEND, "QUEUES": []}}
         task = probes.give_back.using(queue_name="misspelt")
-        with pytest.raises(InvalidTask, match="declares default, emails, reports"):
+        with pytest.raises(InvalidTask, match="TASKRUNS_QUEUES declares default, "):
             task.enqueue(1)
 
     @pytest.mark.parametrize("change", [{"priority": 101}, {"priority": -101}, {"run_after": datetime(2030, 1, 1)}])  # noqa: DTZ001
