@@ -154,8 +154,17 @@ class _Run(models.Model):
         return args, kwargs
 
 
+class Held(models.IntegerChoices):
+    """Why a waiting run may not start: docs/decisions/0028. A run that may start when it is due has null."""
+
+    PAUSED = 3, "paused"
+    """Its queue or its task is paused."""
+
+
 class LiveRun(_Run):
     """A run that has not ended. This is the queue: small, and written often."""
+
+    held = models.SmallIntegerField(null=True, choices=Held, help_text="Why it may not start, if it may not.")
 
     finished_at = None
     children = None
@@ -166,8 +175,9 @@ class LiveRun(_Run):
             models.Index(
                 fields=["queue", "priority", "run_at"],
                 name="liverun_due",
-                condition=Q(status__in=WAITING, published_at=None),
+                condition=Q(status__in=WAITING, published_at=None, held=None),
             ),
+            models.Index(fields=["queue", "name", "run_at"], name="liverun_paused", condition=Q(held=Held.PAUSED)),
             models.Index(
                 fields=["queue", "priority", "run_at"],
                 name="liverun_published",
@@ -292,6 +302,30 @@ class ChordPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.celery_id} of {self.group_id}: {self.state}"
+
+
+class Pause(models.Model):
+    """A queue or a task that is paused: no run of it starts until the row is deleted."""
+
+    class Kind(models.TextChoices):
+        """What is paused."""
+
+        QUEUE = "queue", "queue"
+        TASK = "task", "task"
+
+    kind = models.TextField(choices=Kind)
+    name = models.TextField()
+    since = models.DateTimeField()
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False,
+        db_constraint=False, help_text="Who paused it; null for a command or code.",
+    )  # fmt: skip
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["kind", "name"], name="pause_once")]
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name}"
 
 
 class Undeliverable(models.Model):

@@ -1,4 +1,7 @@
-"""What people do with runs: cancel, run again, discard. The admin's log records each action with its user."""
+"""What people do with runs: cancel, run again, discard; and with queues and tasks: pause, resume.
+
+The admin's log records each action with its user.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,20 @@ import json
 import uuid
 from typing import Any
 
-from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from celery import current_app
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.db import transaction
 
+from pressroom.conf import declared_queues
 from pressroom.enqueue.wakeup import waker
 from pressroom.execution import end_hooks, settle
-from pressroom.models import EndedRun, LiveRun, Status, TaskCall, TaskRun
-from pressroom.sql import history, runs
+from pressroom.models import EndedRun, LiveRun, Pause, Status, TaskCall, TaskRun
+from pressroom.sql import history, pauses, runs
+from pressroom.text import carried
 
 
 class NotPossible(Exception):
-    """The run's status does not allow the action. The text says why."""
+    """The state of the run, queue or task does not allow the action. The text says why."""
 
 
 def run_cancel(*, run: TaskRun, user: Any) -> None:
@@ -70,6 +76,38 @@ def run_discard(*, run: TaskRun, user: Any) -> None:
         _record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
 
 
-def _record(user: Any, run: TaskRun, action: int, message: str) -> None:
+def pause(*, kind: str, name: str, user: Any) -> Pause:
+    """Pause a queue or a task: no run of it starts from now on. What runs goes on, and what is called is stored.
+
+    ``kind`` is a `Pause.Kind`. Raises NotPossible if there is no such queue or task, or if it is paused already.
+    """
+    if kind == Pause.Kind.QUEUE:
+        names: Any = declared_queues()
+    elif kind == Pause.Kind.TASK:
+        names = current_app.tasks
+    else:
+        raise NotPossible("Only a queue or a task can be paused.")
+    if name not in names:
+        raise NotPossible(f"There is no {kind} {name}.")
+    with transaction.atomic():
+        if not pauses.pause(kind, name, getattr(user, "pk", None)):
+            raise NotPossible(f"The {kind} {name} is paused already.")
+        paused = Pause.objects.get(kind=kind, name=name)
+        _record(user, paused, ADDITION, "paused")
+    return paused
+
+
+def resume(*, kind: str, name: str, user: Any) -> None:
+    """End the pause of a queue or a task. What waits starts at once. Raises NotPossible if it is not paused."""
+    with transaction.atomic():
+        # Postgres refuses a NUL, which somebody may type.
+        paused = Pause.objects.filter(kind=carried(kind), name=carried(name)).first()
+        if paused is None or not pauses.resume(kind, name):
+            raise NotPossible(f"The {kind} {name} is not paused.")
+        _record(user, paused, DELETION, "resumed")
+        transaction.on_commit(waker.wake)
+
+
+def _record(user: Any, row: TaskRun | Pause, action: int, message: str) -> None:
     if user is not None and user.pk is not None:
-        LogEntry.objects.log_actions(user.pk, [run], action, change_message=message, single_object=True)
+        LogEntry.objects.log_actions(user.pk, [row], action, change_message=message, single_object=True)

@@ -155,7 +155,7 @@ class Exporter(Collector):
         if ledger is None:
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "Postgres does not answer, so the depth is unknown.", path)
         figures = ledger.queues[name]
-        answer = {"depth": figures.depth, "due": figures.due, "running": figures.running}
+        answer = {"depth": figures.depth, "due": figures.due, "paused": figures.paused, "running": figures.running}
         return HTTPStatus.OK, "application/json", json.dumps(answer).encode()
 
 
@@ -176,8 +176,13 @@ def _labelled(name: str, text: str, label: str, values: dict[str, float]) -> Met
 
 
 _OF_QUEUE: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] = (
-    ("celery_queue_length", "Tasks due and not started, whether in Redis or not.", lambda q: q.due),
-    ("pressroom_queue_depth", "Tasks due or running. Scale workers on this.", lambda q: q.depth),
+    (
+        "celery_queue_length",
+        "Tasks due and not started, whether in Redis or not; none of paused ones.",
+        lambda q: q.due,
+    ),
+    ("pressroom_queue_depth", "Tasks due or running; none that wait for a pause. Scale on this.", lambda q: q.depth),
+    ("pressroom_queue_paused_length", "Tasks due whose queue or task is paused.", lambda q: q.paused),
     ("pressroom_queue_published", "Tasks published to Redis and not started.", lambda q: q.published),
     ("pressroom_queue_running", "Tasks that are running.", lambda q: q.running),
     ("pressroom_queue_dead", "Dead letters that are stored.", lambda q: q.dead),
@@ -202,6 +207,12 @@ def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
     for name, text, figure in _OF_QUEUE:
         values = {queue: figure(figures) for queue, figures in ledger.queues.items()}
         yield _by_queue(name, text, {queue: value for queue, value in values.items() if value is not None})
+    pauses = GaugeMetricFamily(
+        "pressroom_pause_age_seconds", "Seconds since the queue or task was paused.", labels=["kind", "name"]
+    )
+    for pause in ledger.pauses:
+        pauses.add_metric([pause.kind, pause.name], pause.age)
+    yield pauses
     by_host: dict[str, float] = {}
     for node, alive in ledger.workers.items():
         host = nodesplit(node)[1] or node

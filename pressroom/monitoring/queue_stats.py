@@ -36,9 +36,11 @@ class QueueFigures:
     """The figures of a queue. Counts stop at `CAP`; times are in seconds."""
 
     due: int
-    """Runs that are due and not started, whether in Redis or not."""
+    """Runs that are due and not started, whether in Redis or not. Those of a paused queue or task are left out."""
     published: int
     """Those of the due runs whose message the relay has published."""
+    paused: int
+    """Runs that are due and do not start because their queue or task is paused."""
     running: int
     dead: int
     oldest: float
@@ -57,7 +59,18 @@ class QueueFigures:
 
     @property
     def is_capped(self) -> bool:
-        return max(self.due, self.running, self.dead) >= CAP
+        return max(self.due, self.paused, self.running, self.dead) >= CAP
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PauseFigures:
+    """A pause that is in force."""
+
+    kind: str
+    """``queue`` or ``task``."""
+    name: str
+    age: float
+    """Seconds since the pause."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +78,7 @@ class Ledger:
     """The figures from Postgres."""
 
     queues: dict[str, QueueFigures]
+    pauses: list[PauseFigures]
     workers: dict[str, bool]
     """Whether a worker is alive, by Celery node name. Workers that died long ago are left out."""
     tick_ages: dict[str, float]
@@ -96,13 +110,18 @@ def _queues_sql() -> str:
     The index orders a queue's due rows by priority and then by time, so the statement counts each priority separately.
     """
     waiting = f"t.queue = q.name AND t.status IN {WAITING}"
-    unpublished = f"{waiting} AND t.published_at IS NULL"
+    unpublished = f"{waiting} AND t.published_at IS NULL AND t.held IS NULL"
     return f"""
-    SELECT q.name, least(late.n + sent.n, {CAP}), sent.n, coalesce(running.n, 0), dead.n,
-        coalesce(extract(epoch FROM now() - least(late.oldest, sent.oldest)), 0),
-        CASE WHEN sent.n < {WINDOW_LEAST} THEN coalesce(extract(epoch FROM now() - late.ready), 0) ELSE 0 END,
+    SELECT q.name, CASE WHEN q.paused THEN 0 ELSE least(late.n + sent.n, {CAP}) END, sent.n,
+        least(held.n + CASE WHEN q.paused THEN late.n ELSE 0 END, {CAP}), coalesce(running.n, 0), dead.n,
+        CASE WHEN q.paused THEN 0 ELSE coalesce(extract(epoch FROM now() - least(late.oldest, sent.oldest)), 0) END,
+        CASE WHEN sent.n < {WINDOW_LEAST} AND NOT q.paused THEN coalesce(extract(epoch FROM now() - late.ready), 0)
+            ELSE 0 END,
         ended.mean, coalesce(alive.workers, 0), coalesce(alive.slots, 0)
-    FROM unnest(%(queues)s::text[]) AS q (name)
+    FROM (
+        SELECT name, EXISTS (SELECT FROM taskruns_pause p WHERE p.kind = 'queue' AND p.name = q.name) AS paused
+        FROM unnest(%(queues)s::text[]) AS q (name)
+    ) q
     CROSS JOIN LATERAL (
         WITH RECURSIVE p (priority) AS (
             SELECT min(t.priority) FROM taskruns_liverun t WHERE {unpublished}
@@ -133,6 +152,11 @@ def _queues_sql() -> str:
     ) sent
     CROSS JOIN LATERAL (
         SELECT count(*) AS n FROM (
+            SELECT FROM taskruns_liverun t WHERE t.queue = q.name AND t.held = 3 LIMIT {CAP}
+        ) held
+    ) held
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n FROM (
             SELECT FROM taskruns_endedrun t WHERE t.queue = q.name AND t.status = 'dead' LIMIT {CAP}
         ) dead
     ) dead
@@ -158,8 +182,10 @@ def _queues_sql() -> str:
 # One row with JSON parts, so that one statement reads everything.
 SQL = f"""
 SELECT
-    (SELECT json_agg(queues) FROM ({_queues_sql()}) AS queues (name, due, published, running, dead, oldest, relay_lag,
-        mean_runtime, workers, slots)),
+    (SELECT json_agg(queues) FROM ({_queues_sql()}) AS queues (name, due, published, paused, running, dead, oldest,
+        relay_lag, mean_runtime, workers, slots)),
+    (SELECT json_agg(json_build_object('kind', kind, 'name', name,
+        'age', greatest(extract(epoch FROM clock_timestamp() - since), 0))) FROM taskruns_pause),
     (SELECT json_object_agg(name, alive) FROM (
         SELECT name, bool_or(dead_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(silence)s)) AS alive
         FROM taskruns_worker WHERE dead_at IS NULL OR dead_at > now() - make_interval(secs => {RECENTLY}) GROUP BY name
@@ -182,9 +208,10 @@ def read_ledger() -> Ledger:
         row = cursor.fetchone()
         late = lateness()
     assert row is not None
-    queues, workers, ticks, broken, stray, connections, most = row
+    queues, pauses, workers, ticks, broken, stray, connections, most = row
     return Ledger(
         queues={one.pop("name"): QueueFigures(**one) for one in queues},
+        pauses=[PauseFigures(**one) for one in pauses or ()],
         workers=workers or {},
         tick_ages=ticks or {},
         lateness=late,

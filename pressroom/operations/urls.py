@@ -2,12 +2,13 @@
 
 from django.urls import path
 
-from pressroom.operations.views import actions, dead_letters, overview, schedules, tasks, workers
+from pressroom.operations.views import actions, dead_letters, flow, overview, schedules, tasks, workers
 
 app_name = "operations"
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
+    path("flow/act/", flow.act, name="flow_act"),
     path("tasks/", tasks.tasks, name="tasks"),
     path("tasks/act/", actions.act, name="act"),
     path("tasks/<uuid:pk>/", tasks.task, name="task"),

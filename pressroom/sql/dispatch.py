@@ -39,7 +39,7 @@ def take_due(windows: dict[str, int]) -> list[Published]:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT * FROM taskruns_take_due_1(%s, %s::integer[])",
+            "SELECT * FROM taskruns_take_due_2(%s, %s::integer[])",
             [list(windows), list(windows.values())],
         )
         rows = sorted(cursor.fetchall(), key=lambda row: row[:3])

@@ -142,7 +142,7 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | No
     You may repeat the call with the same token when its answer was lost.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM taskruns_claim_1(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
+        cursor.execute("SELECT * FROM taskruns_claim_2(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
         row = cursor.fetchone()
     return None if row is None else Claim(run_id, token, *row)
 

@@ -26,7 +26,7 @@ from pressroom.monitoring.server import MetricsServer, metrics_of
 from tests.support.debian import PROGRAMS, binary
 from tests.support.waiting import until
 
-FIGURES = QueueFigures(1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
+FIGURES = QueueFigures(1, 1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
 
 
 class Everything(Collector):
@@ -36,7 +36,7 @@ class Everything(Collector):
         self.worker = WorkerMetrics("emails@host", BY_NAME)
         self.exporter = Exporter()
         queues, workers = dict.fromkeys(BY_NAME, FIGURES), {"emails@host": True}
-        ledger = Ledger(queues, workers, {"relay": 1.0}, {"prune": 0.0}, 0, 0, 1, 100)
+        ledger = Ledger(queues, [], workers, {"relay": 1.0}, {"prune": 0.0}, 0, 0, 1, 100)
         self.exporter.postgres._read = lambda: ledger
         self.exporter.redis._read = lambda: Broker(dict.fromkeys(BY_NAME, 1), 1, 2)
         self.exporter.apps = None  # of the apps' own tables, which are not here, there is no panel

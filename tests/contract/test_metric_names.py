@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.queues import QUEUES
 from pressroom.monitoring.counters import MOST_EXCEPTIONS, Metrics, WorkerMetrics, runtime_buckets, wait_buckets
 from pressroom.monitoring.exporter import _of_ledger
-from pressroom.monitoring.queue_stats import Ledger, QueueFigures
+from pressroom.monitoring.queue_stats import Ledger, PauseFigures, QueueFigures
 from pressroom.queues import LONGEST_TIME_LIMIT, Queue
 
 TASK = {"name", "hostname", "queue_name"}
@@ -48,8 +48,18 @@ def ours() -> dict[str, tuple[str, set[str]]]:
     worker.count_failure(task, "KeyError")
     worker.runtime.labels(*task).observe(1)
     worker.wait.labels(*task).observe(1)
-    queue = QueueFigures(1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
-    ledger = Ledger({"emails": queue}, {"emails@host": True}, {"relay": 1.0}, {"prune": 0.0}, 0, 0, 1, 100)
+    queue = QueueFigures(1, 1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
+    ledger = Ledger(
+        {"emails": queue},
+        [PauseFigures("queue", "emails", 1.0)],
+        {"emails@host": True},
+        {"relay": 1.0},
+        {"prune": 0.0},
+        0,
+        0,
+        1,
+        100,
+    )
     return {family.name: (family.type, _labels(family)) for family in [*worker.registry.collect(), *_of_ledger(ledger)]}
 
 

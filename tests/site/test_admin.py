@@ -11,7 +11,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from app.accounts.models import User
 from app.blog.models import Post
-from pressroom.models import Status, TaskCall, TaskRun, Undeliverable
+from pressroom.models import Pause, Status, TaskCall, TaskRun, Undeliverable
 from tests.site.conftest import ROLES, STAFF, Site, status_of, undone
 from tests.unit.conftest import permit
 
@@ -93,6 +93,18 @@ def test_to_act_on_runs_is_for_who_may_operate(site: Site, action: str, run: str
             acted = TaskRun.objects.filter(status=Status.QUEUED).count() != before
         may = role in ("operator", "superuser")
         assert (answer.status_code, acted) == (302 if may or role not in STAFF else 403, may), role
+
+
+@pytest.mark.parametrize(("kind", "name"), [("queue", "emails"), ("task", "probe.effect")])
+def test_to_pause_and_resume_is_for_who_may_operate(site: Site, kind: str, name: str) -> None:
+    for role in ROLES:
+        may = role in ("operator", "superuser")
+        for action, is_there in (("pause", may), ("resume", False)):
+            answer = site.browser(role).post(
+                reverse("operations:flow_act"), {"action": action, "kind": kind, "name": name}
+            )
+            assert answer.status_code == (302 if may or role not in STAFF else 403), role
+            assert Pause.objects.filter(kind=kind, name=name).exists() == is_there, role
 
 
 # ---- Schedules -----------------------------------------------------------------------------------------------------

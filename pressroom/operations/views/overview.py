@@ -6,8 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
-from pressroom.models import Undeliverable
+from pressroom.models import Pause, Undeliverable
 from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.operations import charts, figures
 from pressroom.operations.pages import page, recorded, render
@@ -21,15 +22,23 @@ def overview(request: HttpRequest) -> HttpResponse:
     hour = figures.last_hour()
     ledger, declared = read_ledger(), declared_queues()
     clock = [timezone.localtime(minute.at).strftime("%H:%M") for minute in hour]
+    paused = {(pause.kind, pause.name): pause for pause in Pause.objects.select_related("by").order_by("name")}
     p50, p95 = charts.lines([minute.wait_p50 for minute in hour], [minute.wait_p95 for minute in hour])
     return render(
         request,
         "overview",
         "Operations",
         queues=[
-            {"queue": declared[name], "now": now, "is_late": now.oldest > declared[name].max_wait}
+            {
+                "queue": declared[name],
+                "now": now,
+                "is_late": now.oldest > declared[name].max_wait,
+                "pause": paused.get((Pause.Kind.QUEUE, name)),
+            }
             for name, now in ledger.queues.items()
         ],
+        paused_tasks=[pause for pause in paused.values() if pause.kind == Pause.Kind.TASK],
+        task_names=[task.name for task in our_tasks()],
         ticks=sorted(ledger.tick_ages.items()),
         hour=hour,
         sample=figures.SAMPLE,

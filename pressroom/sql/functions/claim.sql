@@ -2,9 +2,10 @@
 --
 -- `token` is the claim, which fences every later write of this attempt. `attempts`, where given, is how often the run
 -- had been claimed when its message was sent: a run that was claimed since is left alone. Returns one row, or none where
--- the run cannot be claimed: it is a duplicate, cancelled, finished, expired or not due, or its worker was declared dead.
+-- the run cannot be claimed: it is a duplicate, cancelled, finished, expired, held or not due, or its worker was declared
+-- dead.
 -- A repeat with the same token returns the same row: the answer to the first call may have been lost.
-CREATE OR REPLACE FUNCTION taskruns_claim_1(run uuid, token uuid, by_worker bigint, attempts integer)
+CREATE OR REPLACE FUNCTION taskruns_claim_2(run uuid, token uuid, by_worker bigint, attempts integer)
 RETURNS TABLE (attempt integer, owner_id bigint, expires_at timestamptz, waited float8)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -18,7 +19,7 @@ BEGIN
         attempt = t.attempt + (t.claim IS DISTINCT FROM token)::int, progress_message = '', unknown_since = NULL
     WHERE t.id = run
       AND EXISTS (SELECT FROM taskruns_worker w WHERE w.id = by_worker AND w.dead_at IS NULL)
-      AND (t.status IN ('queued','retrying') AND t.run_at <= clock_timestamp()
+      AND (t.status IN ('queued','retrying') AND t.held IS NULL AND t.run_at <= clock_timestamp()
            AND t.attempt = coalesce(attempts, t.attempt) AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
            OR t.status = 'running' AND t.claim = token)
     RETURNING t.attempt, t.owner_id::bigint, t.expires_at, extract(epoch FROM t.started_at - t.run_at)::float8;

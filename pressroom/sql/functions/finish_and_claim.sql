@@ -6,7 +6,7 @@
 -- JSON, and how many seconds ago it began and ended. `names` are the tasks that the slot may run, `revoked` the Celery
 -- ids that it must leave alone, `limits` the time limits as they stand in the headers, `most` how many runs to claim.
 -- Returns the ended runs (is_ended) and the claimed ones, with those of an earlier call whose answer was lost.
-CREATE OR REPLACE FUNCTION taskruns_finish_and_claim_1(
+CREATE OR REPLACE FUNCTION taskruns_finish_and_claim_2(
     first uuid, token uuid, by_worker bigint, ids uuid[], results text[], called text[], began float8[],
     ended float8[], names text[], revoked text[], limits text, most integer
 ) RETURNS TABLE (
@@ -20,6 +20,7 @@ DECLARE
     its_queue text;
     its_priority smallint;
     more_urgent smallint;
+    paused text[];
 BEGIN
     IF ids = '{}' THEN
         -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
@@ -57,16 +58,23 @@ BEGIN
     IF FOUND THEN
         RETURN;
     END IF;
-    SELECT t.queue, t.priority INTO its_queue, its_priority FROM taskruns_taskrun t WHERE t.id = first;
+    SELECT t.queue, t.priority, (SELECT array_agg(p.kind || ' ' || p.name) FROM taskruns_pause p)
+    INTO its_queue, its_priority, paused FROM taskruns_taskrun t WHERE t.id = first;
+    IF paused IS NOT NULL THEN
+        IF 'queue ' || its_queue = ANY(paused) THEN
+            RETURN;
+        END IF;
+        names := ARRAY(SELECT n FROM unnest(names) n WHERE NOT 'task ' || n = ANY(paused));
+    END IF;
     -- A run that is more urgent and due goes first.
     SELECT min(t.priority) INTO more_urgent FROM taskruns_liverun t
     WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
-      AND t.priority < its_priority;
+      AND t.held IS NULL AND t.priority < its_priority;
     WHILE more_urgent IS NOT NULL LOOP
         IF EXISTS (
             SELECT FROM taskruns_liverun t
             WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
-              AND t.priority = more_urgent AND t.run_at <= statement_timestamp()
+              AND t.held IS NULL AND t.priority = more_urgent AND t.run_at <= statement_timestamp()
               AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
         ) THEN
             its_priority := more_urgent;
@@ -74,7 +82,7 @@ BEGIN
         END IF;
         SELECT min(t.priority) INTO more_urgent FROM taskruns_liverun t
         WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
-          AND t.priority > more_urgent AND t.priority < its_priority;
+          AND t.held IS NULL AND t.priority > more_urgent AND t.priority < its_priority;
     END LOOP;
     RETURN QUERY
     WITH claimed AS (
@@ -86,7 +94,7 @@ BEGIN
                 -- Not clock_timestamp(), which an index cannot be asked for: it would read each run that is due later.
                 SELECT t.id, t.name, t.losses, t.celery_id FROM taskruns_liverun t
                 WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
-                  AND t.priority = its_priority AND t.run_at <= statement_timestamp()
+                  AND t.held IS NULL AND t.priority = its_priority AND t.run_at <= statement_timestamp()
                   AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
                 ORDER BY t.run_at LIMIT most FOR UPDATE SKIP LOCKED
             ) head JOIN taskruns_taskcall c ON c.id = head.id

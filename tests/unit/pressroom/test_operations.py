@@ -240,7 +240,7 @@ class TestFigures:
         page = operator.get("/admin/operations/").content.decode()
         rows = {name: page.partition(f'?queue={name}"')[2].partition("</tr>")[0] for name in BY_NAME}
         cells = {
-            name: [re.sub(r"<[^>]+>", "", cell).split()[0] for cell in re.findall(r"<td.*?</td>", row)]
+            name: [re.sub(r"<[^>]+>", "", cell).split()[0] for cell in re.findall(r"<td.*?</td>", row)][:6]
             for name, row in rows.items()
         }
         # Waiting, oldest, running, workers, slots, dead.
@@ -249,6 +249,23 @@ class TestFigures:
         assert cells["emails"] == ["0", "–", "1", "0", "0", "1"]
         for name in BY_NAME.keys() - {"default", "emails"}:
             assert cells[name] == ["0", "–", "0", "0", "0", "0"]
+
+    def test_the_overview_tells_what_is_paused_and_resumes_it(self, operator: Client) -> None:
+        call()
+        for kind, name in (("queue", "default"), ("task", "probe.effect")):
+            operator.post("/admin/operations/flow/act/", {"action": "pause", "kind": kind, "name": name})
+        page = operator.get("/admin/operations/").content.decode()
+        assert page.count(" by ") >= 2
+        assert "1 paused" in page
+        for kind, name in (("queue", "default"), ("task", "probe.effect")):
+            assert f'id="pause-{kind}-{name}">Resume' in page
+            operator.post("/admin/operations/flow/act/", {"action": "resume", "kind": kind, "name": name})
+        page = operator.get("/admin/operations/", follow=True).content.decode()
+        assert "Resume" not in page
+        assert page.count("resumed") >= 2
+        odd = {"action": "pause", "kind": "x", "name": "\0"}
+        answer = operator.post("/admin/operations/flow/act/", odd, follow=True)
+        assert "Only a queue or a task can be paused." in answer.content.decode()
 
     def test_the_last_hour(self) -> None:
         now = timezone.now().replace(second=30, microsecond=0)
