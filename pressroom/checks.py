@@ -20,6 +20,7 @@ from django.utils.module_loading import autodiscover_modules
 
 from pressroom.celery_app.app import LedgerCelery
 from pressroom.conf import DEFAULTS, declared_queues
+from pressroom.enqueue.unique_calls import problems
 from pressroom.queues import HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
 TAG = "pressroom"
@@ -36,7 +37,8 @@ def register() -> None:
     Beat calls `refuse_misconfiguration` itself. For the relay ``manage.py`` runs the checks.
     """
     for check in (
-        task_queues, task_time_limits, task_bundles, retention, broker_transport, user_keys, names, numbers, ledger
+        task_queues, task_time_limits, task_bundles, task_unique_calls, retention, broker_transport, user_keys, names,
+        numbers, ledger,
     ):  # fmt: skip
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
@@ -246,6 +248,26 @@ def task_time_limits(app: Celery | None = None, **_: object) -> Iterator[checks.
 def _is_limit(value: object) -> bool:
     """Return whether a value is a time limit, or None for no limit."""
     return value is None or (type(value) in (int, float) and 0 < value < math.inf)  # type: ignore[operator]
+
+
+def task_unique_calls(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
+    """A task's `unique` and `unique_by` must be options that a call accepts, and its calls must be stored."""
+    for task in our_tasks(app):
+        unique, unique_by = getattr(task, "unique", None), getattr(task, "unique_by", None)
+        if unique is None and unique_by is None:
+            continue
+        found = [*problems(task, unique, unique_by)]
+        if unique is None:
+            found = ["unique_by needs unique"]
+        elif not getattr(task, "durable", True):
+            found.append("a task with durable=False stores no calls that could be compared")
+        for problem in found:
+            yield checks.Error(
+                f"Task {task.name}: {problem}.",
+                hint='Set unique to "while waiting", "until done" or a number of seconds, and unique_by to the names '
+                "of arguments of the task, or leave it out for all.",
+                id="pressroom.E098",
+            )
 
 
 def task_bundles(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:

@@ -165,6 +165,7 @@ class LiveRun(_Run):
     """A run that has not ended. This is the queue: small, and written often."""
 
     held = models.SmallIntegerField(null=True, choices=Held, help_text="Why it may not start, if it may not.")
+    unique_key = models.TextField(null=True, help_text="Of a unique call, as long as others are not stored for it.")
 
     finished_at = None
     children = None
@@ -197,6 +198,9 @@ class LiveRun(_Run):
         ]
         constraints = [
             models.UniqueConstraint(fields=["celery_id"], name="liverun_celery_id"),
+            models.UniqueConstraint(
+                fields=["unique_key"], name="liverun_unique", condition=Q(unique_key__isnull=False)
+            ),
             # Postgres need not look here for a run that has ended.
             models.CheckConstraint(condition=Q(status__in=LIVE), name="liverun_status"),
         ]
@@ -302,6 +306,17 @@ class ChordPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.celery_id} of {self.group_id}: {self.state}"
+
+
+class UniqueCall(models.Model):
+    """A call that is unique for a number of seconds, which its run may not live for."""
+
+    key = models.TextField(primary_key=True)
+    celery_id = models.TextField()
+    ends_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class Pause(models.Model):

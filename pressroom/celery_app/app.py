@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -15,6 +15,7 @@ from kombu.utils.objects import cached_property
 from pressroom import context
 from pressroom.celery_app import handler_errors, transport
 from pressroom.enqueue import arguments
+from pressroom.enqueue.unique_calls import UniqueCall, unique_call
 
 
 class NoConnection:
@@ -116,7 +117,26 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         options = {key: value for key, value in options.items() if value is not None or key not in DESTINATION}
         # The id is the fifth of the positional arguments.
         options["has_new_id"] = len(args) < 5 and not options.get("task_id")
-        return super().send_task(name, *args, **options)
+        unique = self._unique_call(name, args, options)
+        if unique is None:
+            return super().send_task(name, *args, **options)
+        is_child = options.get("add_to_parent", True)
+        result = super().send_task(name, *args, **options | {"unique_call": unique, "add_to_parent": False})
+        if unique.taken_by is not None:
+            result = self.AsyncResult(unique.taken_by)
+        if is_child and (parent := self.current_worker_task):
+            parent.add_trail(result)
+        return result
+
+    def _unique_call(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> UniqueCall | None:
+        """Return what makes the call unique, or None. A call that was given its id is part of something: it is not."""
+        unique, unique_by = options.pop("unique", None), options.pop("unique_by", None)
+        task = self.tasks.get(name)
+        if unique is None and getattr(task, "unique", None) is None:
+            return None
+        positional = dict(zip(("args", "kwargs"), args, strict=False)) | options
+        call = unique_call(task, name, positional.get("args"), positional.get("kwargs"), unique, unique_by, options)
+        return call if options["has_new_id"] else None
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[NoProducer]:

@@ -51,6 +51,18 @@ def store(row: runs.Message, hold: bool) -> None:
         _connection.write_held()
 
 
+def store_unique(row: runs.Message, key: str, seconds: float | None) -> str:
+    """Store a unique call, as `pressroom.sql.runs.insert_unique` does. Returns the Celery id of the call with the key.
+
+    Waits for a transaction that makes the same call.
+    """
+    first = runs.insert_unique(row, key, seconds)
+    kill_points.reach("call.stored")
+    if first == row.celery_id:
+        after_commit(_committed)
+    return first
+
+
 def after_commit(call: Callable[[], None]) -> None:
     """Run ``call`` after the commit, or at once if no ``atomic`` block is open."""
     if connection.in_atomic_block:

@@ -6,6 +6,7 @@ in the caller's transaction. The relay publishes it once it is committed and due
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from pressroom.enqueue.envelope import HEADER, envelope
 from pressroom.enqueue.ownership import current_owner_id
 from pressroom.enqueue.routing import LedgerRouter
 from pressroom.enqueue.time_limits import time_limits
+from pressroom.enqueue.unique_calls import UniqueCall
 from pressroom.enqueue.wakeup import waker
 from pressroom.sql import runs
 
@@ -98,6 +100,7 @@ class LedgerAMQP(AMQP):
             headers: dict[str, Any] | None = None,
             priority: int | None = None,
             has_new_id: bool = False,
+            unique_call: UniqueCall | None = None,
             **options: Any,
         ) -> None:
             queue_name = self._queue_name(queue=queue, exchange=exchange, routing_key=routing_key)
@@ -114,7 +117,8 @@ class LedgerAMQP(AMQP):
             expires = all_headers["expires"]
             row = self._as_row(name, queue_name, all_headers, message.body, properties)
             if self._is_durable(row, all_headers):
-                self._record(row, has_new_id)
+                if not self._record(row, has_new_id, unique_call):
+                    return
             else:
                 # There is no row, so the message has to say when it expires.
                 self._send(row, {**all_headers, "expires": expires})
@@ -174,10 +178,19 @@ class LedgerAMQP(AMQP):
         goes_on = running is not None and running.celery_id == row.celery_id
         return goes_on or row.eta is not None or row.countdown is not None or headers["group"] is not None
 
-    def _record(self, row: runs.Message, has_new_id: bool) -> None:
+    def _record(self, row: runs.Message, has_new_id: bool, unique: UniqueCall | None) -> bool:
+        """Store the call. Returns False if it is unique and another call was first."""
+        if unique is not None:
+            row = dataclasses.replace(row, unique=(unique.key, unique.seconds))
         running = context.current()
-        if running is None or not running.keep(row):
+        if running is not None and running.keep(row):
+            return True
+        if unique is None:
             buffer.store(row, hold=has_new_id)
+            return True
+        first = buffer.store_unique(row, unique.key, unique.seconds)
+        unique.taken_by = None if first == row.celery_id else first
+        return unique.taken_by is None
 
     def _send(self, row: runs.Message, headers: dict[str, Any]) -> None:
         """Send the message to Redis after the caller's commit. It is lost if Redis does not accept it."""

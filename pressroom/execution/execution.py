@@ -207,7 +207,11 @@ class Execution:
 
     def _store_calls(self) -> None:
         try:
-            runs.insert(self._calls)
+            if plain := [call for call in self._calls if call.unique is None]:
+                runs.insert(plain)
+            for call in self._calls:
+                if call.unique is not None:
+                    runs.insert_unique(call, *call.unique)
         except runs.DuplicateTaskIdError:
             # Keep the finish: the duplicate id is its caller's mistake, and a run with that id is live.
             logger.exception("%s[%s] called a task with the id of a live run", self.task.name, self.claim.run_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
@@ -89,6 +89,14 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     """
     durable = True
     """False for cheap work that may be lost. Plain calls then go straight to Redis after the commit, without a row."""
+
+    unique: str | float | None = None
+    """``"while waiting"``, ``"until done"`` or a number of seconds: how long a call stands for the same ones after it.
+
+    Those return its result and store nothing.
+    """
+    unique_by: Sequence[str] | None = None
+    """Names of the arguments by which calls are the same; None for all."""
 
     on_end: Callable[[End], object] | None = None
     """Called with the `End` of each call, however it ends, in the transaction that writes the end."""

@@ -46,6 +46,8 @@ class Message:
     expires: datetime.datetime | None = None
     expires_in: float | None = None
     owner_id: int | None = None
+    unique: tuple[str, float | None] | None = None
+    """The key and the seconds of a unique call that is held back until the finish: see `insert_unique`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,6 +133,28 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
     if refused:
         raise DuplicateTaskIdError(f"a live run already has the task id: {', '.join(refused)}")
     return ids
+
+
+_INSERT_UNIQUE = f"SELECT taskruns_insert_unique_1({', '.join(['%s'] * 4)}, %s::smallint, {', '.join(['%s'] * 10)})"
+
+
+def insert_unique(message: Message, key: str, seconds: float | None) -> str:
+    """Store a call unless another one has its ``key``: a live run, or, with ``seconds``, a call of that time.
+
+    Returns the Celery id of the call that has the key, which is this one or the first. Raises DuplicateTaskIdError if a
+    live run has this call's id.
+    """
+    m = message
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _INSERT_UNIQUE,
+            [uuid7(), m.celery_id, m.name, m.queue, m.priority, m.owner_id, m.headers, m.body, m.properties, m.eta,
+             float(m.countdown or 0), m.expires, None if m.expires_in is None else float(m.expires_in), key, seconds],
+        )  # fmt: skip
+        row = cursor.fetchone()
+    if row is None or row[0] is None:
+        raise DuplicateTaskIdError(f"a live run already has the task id: {m.celery_id}")
+    return str(row[0])
 
 
 def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | None = None) -> Claim | None:

@@ -16,7 +16,9 @@ BEGIN
     RETURN QUERY
     UPDATE taskruns_liverun t
     SET status = 'running', claim = token, worker_id = by_worker, started_at = clock_timestamp(),
-        attempt = t.attempt + (t.claim IS DISTINCT FROM token)::int, progress_message = '', unknown_since = NULL
+        attempt = t.attempt + (t.claim IS DISTINCT FROM token)::int, progress_message = '', unknown_since = NULL,
+        -- The key of a call that is unique while it waits.
+        unique_key = CASE WHEN t.unique_key LIKE 'w:%' THEN NULL ELSE t.unique_key END
     WHERE t.id = run
       AND EXISTS (SELECT FROM taskruns_worker w WHERE w.id = by_worker AND w.dead_at IS NULL)
       AND (t.status IN ('queued','retrying') AND t.held IS NULL AND t.run_at <= clock_timestamp()

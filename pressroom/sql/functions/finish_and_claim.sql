@@ -88,7 +88,8 @@ BEGIN
     WITH claimed AS (
         UPDATE taskruns_liverun t
         SET status = 'running', claim = token, worker_id = by_worker, started_at = clock_timestamp(),
-            published_at = clock_timestamp(), attempt = t.attempt + 1, progress_message = '', unknown_since = NULL
+            published_at = clock_timestamp(), attempt = t.attempt + 1, progress_message = '', unknown_since = NULL,
+            unique_key = CASE WHEN t.unique_key LIKE 'w:%' THEN NULL ELSE t.unique_key END
         FROM (
             SELECT head.id FROM (
                 -- Not clock_timestamp(), which an index cannot be asked for: it would read each run that is due later.
