@@ -20,7 +20,7 @@ from django.utils.module_loading import autodiscover_modules
 
 from pressroom.celery_app.app import LedgerCelery
 from pressroom.conf import DEFAULTS, declared_queues
-from pressroom.enqueue.unique_calls import problems
+from pressroom.enqueue import limits, unique_calls
 from pressroom.queues import HARD_LIMITS, LONGEST_TIME_LIMIT, SOFT_LIMITS, Queue
 
 TAG = "pressroom"
@@ -37,8 +37,8 @@ def register() -> None:
     Beat calls `refuse_misconfiguration` itself. For the relay ``manage.py`` runs the checks.
     """
     for check in (
-        task_queues, task_time_limits, task_bundles, task_unique_calls, retention, broker_transport, user_keys, names,
-        numbers, ledger,
+        task_queues, task_time_limits, task_bundles, task_unique_calls, task_limits, retention, broker_transport,
+        user_keys, names, numbers, ledger,
     ):  # fmt: skip
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
@@ -256,7 +256,7 @@ def task_unique_calls(app: Celery | None = None, **_: object) -> Iterator[checks
         unique, unique_by = getattr(task, "unique", None), getattr(task, "unique_by", None)
         if unique is None and unique_by is None:
             continue
-        found = [*problems(task, unique, unique_by)]
+        found = [*unique_calls.problems(task, unique, unique_by)]
         if unique is None:
             found = ["unique_by needs unique"]
         elif not getattr(task, "durable", True):
@@ -267,6 +267,18 @@ def task_unique_calls(app: Celery | None = None, **_: object) -> Iterator[checks
                 hint='Set unique to "while waiting", "until done" or a number of seconds, and unique_by to the names '
                 "of arguments of the task, or leave it out for all.",
                 id="pressroom.E098",
+            )
+
+
+def task_limits(app: Celery | None = None, **_: object) -> Iterator[checks.CheckMessage]:
+    """A task's `concurrency`, `rate` and `key` must be limits that the relay can hold."""
+    for task in our_tasks(app):
+        for problem in limits.problems(task):
+            yield checks.Error(
+                f"Task {task.name}: {problem}.",
+                hint='Set concurrency to a whole number, rate to a text such as "100/m", and key to the name of an '
+                "argument or a function of the arguments, or leave them out.",
+                id="pressroom.E099",
             )
 
 

@@ -157,6 +157,10 @@ class _Run(models.Model):
 class Held(models.IntegerChoices):
     """Why a waiting run may not start: docs/decisions/0028. A run that may start when it is due has null."""
 
+    ARRIVED = 1, "arrived"
+    """It has a limit, and the relay has not put it into its lane yet."""
+    IN_LANE = 2, "waits for a place"
+    """It waits in its lane for a place under its limit."""
     PAUSED = 3, "paused"
     """Its queue or its task is paused."""
 
@@ -165,6 +169,7 @@ class LiveRun(_Run):
     """A run that has not ended. This is the queue: small, and written often."""
 
     held = models.SmallIntegerField(null=True, choices=Held, help_text="Why it may not start, if it may not.")
+    lane = models.TextField(null=True, help_text="Of a run with a limit: the limit's name, chr(31) and the call's key.")
     unique_key = models.TextField(null=True, help_text="Of a unique call, as long as others are not stored for it.")
 
     finished_at = None
@@ -179,6 +184,11 @@ class LiveRun(_Run):
                 condition=Q(status__in=WAITING, published_at=None, held=None),
             ),
             models.Index(fields=["queue", "name", "run_at"], name="liverun_paused", condition=Q(held=Held.PAUSED)),
+            models.Index(fields=["run_at"], name="liverun_arrived", condition=Q(held=Held.ARRIVED)),
+            models.Index(
+                fields=["queue", "lane", "priority", "run_at"], name="liverun_lane", condition=Q(held=Held.IN_LANE)
+            ),
+            models.Index(fields=["lane"], name="liverun_place", condition=Q(lane__isnull=False, held=None)),
             models.Index(
                 fields=["queue", "priority", "run_at"],
                 name="liverun_published",
@@ -306,6 +316,61 @@ class ChordPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.celery_id} of {self.group_id}: {self.state}"
+
+
+class Limit(models.Model):
+    """A limit of the code, as the relay last read it."""
+
+    name = models.TextField(primary_key=True, help_text="The task's.")
+    concurrency = models.PositiveIntegerField(null=True, help_text="Runs at once.")
+    rate = models.PositiveIntegerField(null=True, help_text="Starts in a period.")
+    period = models.FloatField(null=True, help_text="Seconds.")
+    seen_at = models.DateTimeField(help_text="When code that has it was last seen, to some minutes.")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Lane(models.Model):
+    """The runs of a queue that wait for the same limit and key. It exists as long as any wait."""
+
+    lane = models.TextField()
+    queue = models.TextField()
+    served_at = models.DateTimeField(help_text="When a run of it was last admitted.")
+    is_ready = models.BooleanField(help_text="Whether there may be a place for its first run.")
+    ready_at = models.DateTimeField(null=True, help_text="When there may be one again; null: when a place is freed.")
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["queue", "served_at"], name="lane_next", condition=Q(is_ready=True)),
+            models.Index(fields=["ready_at"], name="lane_later", condition=Q(is_ready=False, ready_at__isnull=False)),
+        ]
+        constraints = [models.UniqueConstraint(fields=["lane", "queue"], name="lane_once")]
+
+    def __str__(self) -> str:
+        return self.lane.replace("\x1f", ": ")
+
+
+class Start(models.Model):
+    """A start of a run in a lane whose limit has a rate."""
+
+    lane = models.TextField()
+    at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["lane", "at"], name="start_lane")]
+
+    def __str__(self) -> str:
+        return f"{self.lane} at {self.at}"
+
+
+class FreedPlace(models.Model):
+    """A place that was freed in a lane since the relay last looked."""
+
+    lane = models.TextField()
+
+    def __str__(self) -> str:
+        return self.lane
 
 
 class UniqueCall(models.Model):

@@ -14,6 +14,7 @@ from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.db import transaction
 
 from pressroom.conf import declared_queues
+from pressroom.enqueue.limits import has_limit, lane_of
 from pressroom.enqueue.wakeup import waker
 from pressroom.execution import end_hooks, settle
 from pressroom.models import EndedRun, LiveRun, Pause, Status, TaskCall, TaskRun
@@ -55,7 +56,7 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
     """Run a dead, cancelled or expired run again, as a new run linked to it. Raises NotPossible for other runs."""
     with transaction.atomic():
         try:
-            new_id = runs.repeat(run.pk)
+            new_id = runs.repeat(run.pk, _lane_of(run))
         except runs.DuplicateTaskIdError as error:
             raise NotPossible("The task is already running again.") from error
         if new_id is None:
@@ -64,6 +65,14 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
         _record(user, run, CHANGE, f"run again as {new_id}")
         transaction.on_commit(waker.wake)
         return TaskRun.objects.get(pk=new_id)
+
+
+def _lane_of(run: TaskRun) -> str | None:
+    task = current_app.tasks.get(run.name)
+    try:
+        return lane_of(task, *run.arguments) if has_limit(task) else None
+    except Exception as error:  # the key is the task's own function
+        raise NotPossible(f"The key of its limit cannot be found: {carried(error)}") from error
 
 
 def run_discard(*, run: TaskRun, user: Any) -> None:

@@ -160,9 +160,10 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def _task_from_fun(self, fun: Any, name: str | None = None, base: Any = None, **options: Any) -> Any:
         base = base if base is None else _in_ledger(base)
-        if callable(options.get("on_end")):
-            # A plain function would become a method of the task's class.
-            options["on_end"] = staticmethod(options["on_end"])
+        for option in ("on_end", "key"):
+            if callable(options.get(option)):
+                # A plain function would become a method of the task's class.
+                options[option] = staticmethod(options[option])
         return super()._task_from_fun(fun, name=name, base=base, **options)
 
 

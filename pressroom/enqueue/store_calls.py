@@ -20,6 +20,7 @@ from pressroom import context, tracing
 from pressroom.enqueue import arguments, buffer
 from pressroom.enqueue.argument_repr import argument_repr
 from pressroom.enqueue.envelope import HEADER, envelope
+from pressroom.enqueue.limits import lane_of
 from pressroom.enqueue.ownership import current_owner_id
 from pressroom.enqueue.routing import LedgerRouter
 from pressroom.enqueue.time_limits import time_limits
@@ -116,7 +117,7 @@ class LedgerAMQP(AMQP):
             )  # fmt: skip
             expires = all_headers["expires"]
             row = self._as_row(name, queue_name, all_headers, message.body, properties)
-            if self._is_durable(row, all_headers):
+            if unique_call is not None or self._is_durable(row, all_headers):
                 if not self._record(row, has_new_id, unique_call):
                     return
             else:
@@ -165,6 +166,7 @@ class LedgerAMQP(AMQP):
             expires=None if relative["expires_in"] is not None else expires,
             expires_in=relative["expires_in"],
             owner_id=current_owner_id(),
+            lane=lane_of(self.app.tasks.get(name), body[0], body[1]),
         )
 
     def _is_durable(self, row: runs.Message, headers: dict[str, Any]) -> bool:

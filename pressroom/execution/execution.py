@@ -174,7 +174,7 @@ class Execution:
 
     def committed(self) -> None:
         """Do what waits for the commit of the finish. Repeated calls have no effect."""
-        if self._calls or self._next:
+        if self._calls or self._next or self.claim.lane is not None:
             waker.wake()
         after, self._after = self._after, []
         for call in after:

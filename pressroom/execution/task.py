@@ -90,6 +90,13 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     durable = True
     """False for cheap work that may be lost. Plain calls then go straight to Redis after the commit, without a row."""
 
+    concurrency: int | None = None
+    """How many of its runs execute at once, over all workers. None for no limit."""
+    rate: str | None = None
+    """How many of its runs start in a time, over all workers: ``"100/m"``, ``"5/10s"``. None for no limit."""
+    key: str | Callable[..., Any] | None = None
+    """By what the limits count: an argument, or what a function of the arguments returns. None: all runs together."""
+
     unique: str | float | None = None
     """``"while waiting"``, ``"until done"`` or a number of seconds: how long a call stands for the same ones after it.
 

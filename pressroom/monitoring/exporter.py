@@ -183,6 +183,7 @@ _OF_QUEUE: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] =
     ),
     ("pressroom_queue_depth", "Tasks due or running; none that wait for a pause. Scale on this.", lambda q: q.depth),
     ("pressroom_queue_paused_length", "Tasks due whose queue or task is paused.", lambda q: q.paused),
+    ("pressroom_queue_held_length", "Tasks due that wait for a limit.", lambda q: q.held),
     ("pressroom_queue_published", "Tasks published to Redis and not started.", lambda q: q.published),
     ("pressroom_queue_running", "Tasks that are running.", lambda q: q.running),
     ("pressroom_queue_dead", "Dead letters that are stored.", lambda q: q.dead),

@@ -41,6 +41,8 @@ class QueueFigures:
     """Those of the due runs whose message the relay has published."""
     paused: int
     """Runs that are due and do not start because their queue or task is paused."""
+    held: int
+    """Runs that are due and wait for a limit. They are not among ``due``."""
     running: int
     dead: int
     oldest: float
@@ -59,7 +61,7 @@ class QueueFigures:
 
     @property
     def is_capped(self) -> bool:
-        return max(self.due, self.paused, self.running, self.dead) >= CAP
+        return max(self.due, self.paused, self.held, self.running, self.dead) >= CAP
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def _queues_sql() -> str:
     unpublished = f"{waiting} AND t.published_at IS NULL AND t.held IS NULL"
     return f"""
     SELECT q.name, CASE WHEN q.paused THEN 0 ELSE least(late.n + sent.n, {CAP}) END, sent.n,
-        least(held.n + CASE WHEN q.paused THEN late.n ELSE 0 END, {CAP}), coalesce(running.n, 0), dead.n,
+        least(paused.n + CASE WHEN q.paused THEN late.n ELSE 0 END, {CAP}), lanes.n, coalesce(running.n, 0), dead.n,
         CASE WHEN q.paused THEN 0 ELSE coalesce(extract(epoch FROM now() - least(late.oldest, sent.oldest)), 0) END,
         CASE WHEN sent.n < {WINDOW_LEAST} AND NOT q.paused THEN coalesce(extract(epoch FROM now() - late.ready), 0)
             ELSE 0 END,
@@ -153,8 +155,13 @@ def _queues_sql() -> str:
     CROSS JOIN LATERAL (
         SELECT count(*) AS n FROM (
             SELECT FROM taskruns_liverun t WHERE t.queue = q.name AND t.held = 3 LIMIT {CAP}
-        ) held
-    ) held
+        ) paused
+    ) paused
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n FROM (
+            SELECT FROM taskruns_liverun t WHERE t.queue = q.name AND t.held = 2 LIMIT {CAP}
+        ) lanes
+    ) lanes
     CROSS JOIN LATERAL (
         SELECT count(*) AS n FROM (
             SELECT FROM taskruns_endedrun t WHERE t.queue = q.name AND t.status = 'dead' LIMIT {CAP}
@@ -182,8 +189,8 @@ def _queues_sql() -> str:
 # One row with JSON parts, so that one statement reads everything.
 SQL = f"""
 SELECT
-    (SELECT json_agg(queues) FROM ({_queues_sql()}) AS queues (name, due, published, paused, running, dead, oldest,
-        relay_lag, mean_runtime, workers, slots)),
+    (SELECT json_agg(queues) FROM ({_queues_sql()}) AS queues (name, due, published, paused, held, running, dead,
+        oldest, relay_lag, mean_runtime, workers, slots)),
     (SELECT json_agg(json_build_object('kind', kind, 'name', name,
         'age', greatest(extract(epoch FROM clock_timestamp() - since), 0))) FROM taskruns_pause),
     (SELECT json_object_agg(name, alive) FROM (

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import redis
+from celery import current_app
 from django.conf import settings
 from django.db import connection
 
@@ -18,8 +19,9 @@ from pressroom.database.errors import is_no_answer
 from pressroom.database.redis import is_away
 from pressroom.enqueue.broker import prefixed
 from pressroom.enqueue.envelope import run_id_in
+from pressroom.enqueue.limits import sync
 from pressroom.execution import settle
-from pressroom.sql import dispatch, workers
+from pressroom.sql import dispatch, limits, workers
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ class Reconciler:
 
     EVERY = 1.0
     """Seconds between two passes."""
+    SYNC_EVERY = 10.0
+    """Seconds between two looks at the limits of the code."""
     LONGEST_GAP = 5.0
     """Seconds between two passes after which the time between them does not count."""
     HEARTBEATS_AFTER_GAP = 2.5
@@ -44,6 +48,7 @@ class Reconciler:
         self.redis = client
         self._last_pass = float("-inf")
         self._last_look = float("-inf")
+        self._last_sync = float("-inf")
         self._watched_at = float("-inf")
         """When `watch_workers` last looked (monotonic)."""
         self._seen: dict[int, tuple[datetime.datetime, float]] = {}
@@ -66,6 +71,9 @@ class Reconciler:
         self._last_pass = now
         self._alone(self.lose_orphans)
         self._alone(self.expire)
+        if now - self._last_sync >= self.SYNC_EVERY:
+            self._alone(self.sync_limits)
+            self._last_sync = now
         if redis_answers and now - self._last_look >= settings.TASKRUNS_UNCLAIMED / 2:
             self._alone(self.look_for_messages)
             self._last_look = now
@@ -81,6 +89,11 @@ class Reconciler:
                 raise
             logger.exception("the reconciler failed to %s", step.__name__.replace("_", " "))
             connection.close()
+
+    def sync_limits(self) -> None:
+        """Write the limits of the code, and forget the starts that no rate counts any more."""
+        sync(current_app.tasks.values())
+        limits.forget_starts()
 
     def lose_orphans(self) -> None:
         """Make the runs of dead workers due again."""

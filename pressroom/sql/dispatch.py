@@ -35,7 +35,7 @@ def take_due(windows: dict[str, int]) -> list[Published]:
     Suspects (runs that were lost more than once and may be what kills the workers) are published one at a time per
     queue. A run that only ran beside the culprit thus does not become a dead letter with it.
 
-    Within the statement, ``taskruns_hold_1`` keeps to the pauses.
+    Within the statement, ``taskruns_hold_1`` keeps to the pauses and ``taskruns_admit_1`` to the limits.
 
     Commit before the first push, so that no worker receives a message of a run that is not marked as published.
     """

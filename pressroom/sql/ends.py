@@ -53,6 +53,8 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None, result: 
         message.expires_in,
         result if failure else None,
         *dataclasses.astuple(failure or Failure("", "", "")),
+        message.lane,
+        message.lane,
         claim.run_id,
         claim.token,
         message.headers,
@@ -69,7 +71,8 @@ def reschedule(claim: Claim, message: Message, failure: Failure | None, result: 
             WITH changed AS (
                 UPDATE taskruns_liverun t SET status = %s, name = %s, queue = %s, priority = %s, run_at = {_MOMENT},
                     expires_at = {_MOMENT}, published_at = NULL, misses = 0, result = %s, error_type = %s, error = %s,
-                    traceback = %s
+                    traceback = %s,
+                    lane = %s, held = CASE WHEN %s::text IS NOT NULL THEN 1 END
                 WHERE {_HELD} AND t.cancel_requested_at IS NULL
                 RETURNING id, attempt, worker_id, started_at
             ),
@@ -101,7 +104,7 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
             f"""
             UPDATE taskruns_liverun
             SET unknown_since = coalesce(unknown_since, clock_timestamp()), published_at = NULL,
-                error_type = %s, error = %s, traceback = %s,
+                held = {runs.WAIT_AGAIN}, error_type = %s, error = %s, traceback = %s,
                 run_at = CASE WHEN unknown_since + make_interval(secs => %s) <= clock_timestamp() THEN run_at
                     ELSE clock_timestamp() + make_interval(secs => %s) END
             WHERE id = %s AND status IN {WAITING} AND run_at <= clock_timestamp()

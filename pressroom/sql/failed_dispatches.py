@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection
 
-from pressroom.sql.runs import WAITING, Failure, SettledRun, all_as_ended, end_live, max_attempts_of_queues
+from pressroom.sql.runs import WAIT_AGAIN, WAITING, Failure, SettledRun, all_as_ended, end_live, max_attempts_of_queues
 
 FREE = 2
 """Misses that do not count as a loss: a worker may die, or Redis lose its data, just as it takes a message."""
@@ -58,7 +58,8 @@ def refused(run_id: uuid.UUID, failure: Failure, counts: bool) -> list[SettledRu
     return _counted(
         f"""
         UPDATE taskruns_liverun t
-        SET published_at = NULL, misses = t.misses + %s::int, error_type = %s, error = %s, traceback = %s,
+        SET published_at = NULL, held = {WAIT_AGAIN}, misses = t.misses + %s::int,
+            error_type = %s, error = %s, traceback = %s,
             run_at = CASE WHEN t.misses + %s::int >= {MOST_REFUSED} THEN t.run_at
                 ELSE clock_timestamp() + make_interval(secs => 0.5 * 2 ^ least(t.misses + %s::int, 5)) END
         WHERE t.id = %s AND t.status IN {WAITING}

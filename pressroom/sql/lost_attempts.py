@@ -8,7 +8,16 @@ from typing import Any
 
 from django.db import connection
 
-from pressroom.sql.runs import ATTEMPT_RECORD, LOST, Failure, SettledRun, all_as_ended, end_live, max_attempts_of_queues
+from pressroom.sql.runs import (
+    ATTEMPT_RECORD,
+    LOST,
+    WAIT_AGAIN,
+    Failure,
+    SettledRun,
+    all_as_ended,
+    end_live,
+    max_attempts_of_queues,
+)
 
 
 def lose_claim(run_id: uuid.UUID, token: uuid.UUID, failure: Failure = LOST) -> list[SettledRun]:
@@ -46,7 +55,7 @@ def _lose(where: str, values: list[Any], failure: Failure, locked: str = "") -> 
             ),
             changed AS (
                 UPDATE taskruns_liverun t
-                SET losses = losses + 1, claim = NULL, published_at = NULL, status = 'queued',
+                SET losses = losses + 1, claim = NULL, published_at = NULL, status = 'queued', held = {WAIT_AGAIN},
                     error_type = %s, error = %s, traceback = %s
                 FROM gone WHERE t.id = gone.id
                 RETURNING t.id, t.attempt, t.worker_id, t.started_at, gone.status

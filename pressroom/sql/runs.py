@@ -23,6 +23,10 @@ from pressroom.uuid7 import uuid7
 WAITING = "('queued','retrying')"
 
 
+WAIT_AGAIN = "CASE WHEN lane IS NOT NULL THEN 1 END"
+"""The column ``held`` of a run that waits again: one with a limit gives up its place."""
+
+
 class DuplicateTaskIdError(ValueError):
     """A live run already has this Celery id. The call was not stored."""
 
@@ -46,6 +50,8 @@ class Message:
     expires: datetime.datetime | None = None
     expires_in: float | None = None
     owner_id: int | None = None
+    lane: str | None = None
+    """Where the run waits for a limit: see `pressroom.enqueue.limits`."""
     unique: tuple[str, float | None] | None = None
     """The key and the seconds of a unique call that is held back until the finish: see `insert_unique`."""
 
@@ -61,6 +67,8 @@ class Claim:
     expires_at: datetime.datetime | None = None
     waited: float = dataclasses.field(default=0.0, compare=False)
     """Seconds from due to claimed."""
+    lane: str | None = dataclasses.field(default=None, compare=False)
+    """The lane of a run with a limit. Its end frees a place."""
 
     @classmethod
     def of(cls, header: dict[str, Any]) -> Claim:
@@ -93,16 +101,16 @@ def _shortened(text: str) -> str:
 
 
 _INSERT_ONE = """
-    SELECT * FROM taskruns_insert_1(
+    SELECT * FROM taskruns_insert_2(
         ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::smallint[],
         ARRAY[%s]::bigint[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::timestamptz[],
-        ARRAY[%s]::float8[], ARRAY[%s]::timestamptz[], ARRAY[%s]::float8[])
+        ARRAY[%s]::float8[], ARRAY[%s]::timestamptz[], ARRAY[%s]::float8[], ARRAY[%s]::text[])
     """
 _INSERT_MANY = """
-    SELECT * FROM taskruns_insert_1(
+    SELECT * FROM taskruns_insert_2(
         %s::uuid[], %s::text[], %s::text[], %s::text[], %s::smallint[],
         %s::bigint[], string_to_array(%s, chr(31)), string_to_array(%s, chr(31)), string_to_array(%s, chr(31)),
-        %s::timestamptz[], %s::float8[], %s::timestamptz[], %s::float8[])
+        %s::timestamptz[], %s::float8[], %s::timestamptz[], %s::float8[], %s::text[])
     """
 # psycopg escapes each text of a list, which for 500 JSON texts takes milliseconds. The three JSON columns are therefore
 # passed as one text each, joined by a character that JSON text cannot contain.
@@ -118,7 +126,7 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
     ids = [uuid7() for _ in messages]
     rows = [
         (run_id, m.celery_id, m.name, m.queue, m.priority, m.owner_id, m.headers, m.body, m.properties, m.eta,
-         float(m.countdown or 0), m.expires, None if m.expires_in is None else float(m.expires_in))
+         float(m.countdown or 0), m.expires, None if m.expires_in is None else float(m.expires_in), m.lane)
         for run_id, m in zip(ids, messages, strict=True)
     ]  # fmt: skip
     with connection.cursor() as cursor:
@@ -135,7 +143,7 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
     return ids
 
 
-_INSERT_UNIQUE = f"SELECT taskruns_insert_unique_1({', '.join(['%s'] * 4)}, %s::smallint, {', '.join(['%s'] * 10)})"
+_INSERT_UNIQUE = f"SELECT taskruns_insert_unique_1({', '.join(['%s'] * 4)}, %s::smallint, {', '.join(['%s'] * 11)})"
 
 
 def insert_unique(message: Message, key: str, seconds: float | None) -> str:
@@ -149,7 +157,8 @@ def insert_unique(message: Message, key: str, seconds: float | None) -> str:
         cursor.execute(
             _INSERT_UNIQUE,
             [uuid7(), m.celery_id, m.name, m.queue, m.priority, m.owner_id, m.headers, m.body, m.properties, m.eta,
-             float(m.countdown or 0), m.expires, None if m.expires_in is None else float(m.expires_in), key, seconds],
+             float(m.countdown or 0), m.expires, None if m.expires_in is None else float(m.expires_in), key, seconds,
+             m.lane],
         )  # fmt: skip
         row = cursor.fetchone()
     if row is None or row[0] is None:
@@ -291,11 +300,11 @@ def standing(claim: Claim) -> tuple[str, str]:
         return cursor.fetchone() or ("", "")
 
 
-def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
+def repeat(run_id: uuid.UUID, lane: str | None = None) -> uuid.UUID | None:
     """Copy a run that is dead, cancelled or expired as a new queued run, linked to it. Returns None for other runs.
 
-    The new run has the same Celery id, so an AsyncResult of the old run shows the new one. Raises DuplicateTaskIdError
-    if a live run has that id.
+    ``lane`` is that of a run with a limit. The new run has the same Celery id, so an AsyncResult of the old run shows
+    the new one. Raises DuplicateTaskIdError if a live run has that id.
     """
     new_id = uuid7()
     with connection.cursor() as cursor:
@@ -308,15 +317,16 @@ def repeat(run_id: uuid.UUID) -> uuid.UUID | None:
             ),
             new AS (
                 INSERT INTO taskruns_liverun (id, celery_id, name, queue, priority, owner_id, status, created_at,
-                    run_at, attempt, losses, misses, retry_of_id, progress_message, error_type, error, traceback)
+                    run_at, attempt, losses, misses, retry_of_id, progress_message, error_type, error, traceback,
+                    lane, held)
                 SELECT %s, celery_id, name, queue, priority, owner_id, 'queued', clock_timestamp(), clock_timestamp(),
-                    0, 0, 0, id, '', '', '', ''
+                    0, 0, 0, id, '', '', '', '', %s, CASE WHEN %s::text IS NOT NULL THEN 1 END
                 FROM old ON CONFLICT (celery_id) DO NOTHING RETURNING id
             )
             INSERT INTO taskruns_taskcall (id, headers, body, properties)
             SELECT new.id, headers, body, properties FROM new, old
             """,
-            [run_id, run_id, new_id],
+            [run_id, run_id, new_id, lane, lane],
         )
         if cursor.rowcount:
             return new_id
@@ -342,8 +352,9 @@ def release(
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             UPDATE taskruns_liverun SET status = 'queued', attempt = attempt - 1, claim = NULL, published_at = NULL,
+                held = {WAIT_AGAIN},
                 run_at = coalesce(clock_timestamp() + make_interval(secs => %s), run_at)
             WHERE worker_id = %s AND status = 'running' AND cancel_requested_at IS NULL AND claim = coalesce(%s, claim)
               AND id IS DISTINCT FROM %s

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from pressroom.database.connections import own_connection
 from pressroom.database.deferred_writes import write_now, write_rest
+from pressroom.enqueue.limits import sync
 from pressroom.execution import settle
 from pressroom.process.os_threads import native, start_native_thread
 from pressroom.process.place import is_gone, own_place
@@ -34,6 +36,8 @@ from pressroom.worker.request_metrics import count_lost
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+SYNC_EVERY = 60.0
+"""Seconds between two times that the worker writes the limits of its tasks, some of which the relay may not know."""
 UNKNOWN_AFTER = 5.0
 """Seconds after which a claim must belong to a request. A process that was killed has ended by then."""
 
@@ -48,6 +52,7 @@ class Heartbeat:
         self._pid = os.getpid()
         self._stopping = False
         self._hub: Any = None
+        self._synced_at = float("-inf")
 
     def start(self) -> None:
         """Start the heartbeat in a thread of the operating system."""
@@ -95,6 +100,7 @@ class Heartbeat:
                 # A step that fails must not stop the other, nor the heartbeat.
                 self._done("could not look for cancelled and lost claims", self._look_after, identity.worker_id)
                 self._done("could not write a deferred end", write_rest)
+                self._done("could not write the limits of its tasks", self._sync_limits)
 
     def _done(self, failure: str, step: Callable[..., T], *arguments: Any) -> T | None:
         """Run a step of the heartbeat and return its result. If it raises, logs ``failure`` and returns None."""
@@ -111,6 +117,12 @@ class Heartbeat:
         except OSError:
             held = None
         return workers.beat(worker_id, held, self.is_ending)
+
+    def _sync_limits(self) -> None:
+        now = time.monotonic()
+        if now - self._synced_at >= SYNC_EVERY:
+            sync(self._worker.app.tasks.values())
+            self._synced_at = now
 
     def _look_after(self, worker_id: int) -> None:
         unwanted, old = workers.claims(worker_id, UNKNOWN_AFTER)

@@ -48,7 +48,7 @@ def ours() -> dict[str, tuple[str, set[str]]]:
     worker.count_failure(task, "KeyError")
     worker.runtime.labels(*task).observe(1)
     worker.wait.labels(*task).observe(1)
-    queue = QueueFigures(1, 1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
+    queue = QueueFigures(1, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
     ledger = Ledger(
         {"emails": queue},
         [PauseFigures("queue", "emails", 1.0)],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from pressroom import operator_actions
 from pressroom.models import Pause, Status, TaskRun
@@ -55,3 +56,34 @@ def test_a_pause_under_load(stack: Stack, effects: str, kind: str, name: str) ->
     assert sorted(map(int, tasks.noted(effects))) == list(range(runs.count()))
     assert set(runs.values_list("status", "misses", "losses")) == {(Status.SUCCEEDED, 0, 0)}
     assert not Pause.objects.exists()
+
+
+@pytest.mark.timeout(600)
+def test_limits_while_workers_are_killed(stack: Stack, effects: str) -> None:
+    """Of no key more runs execute at once than the limit says, by the times of the ledger, and all are done."""
+    most, keys, each = 2, 4, 30
+    stack.relay()
+    workers = [stack.worker("--concurrency=3", f"--hostname=w{number}@%h") for number in range(2)]
+    with transaction.atomic():
+        for number in range(keys * each):
+            tasks.limited_effect.delay(effects, f"key {number % keys}", number)
+    ended = TaskRun.objects.filter(name="probe.limited_effect", status=Status.SUCCEEDED)
+    for number, worker in enumerate(workers):
+        until(lambda number=number: ended.count() > 20 * (number + 1), "some are done")
+        worker.kill()
+        stack.worker("--concurrency=3", f"--hostname=w{number + 2}@%h")
+    until(done, "all are done", timeout=300)
+    assert ended.count() == keys * each
+    spans = defaultdict(list)
+    for run in TaskRun.objects.filter(name="probe.limited_effect"):
+        times = [(run.started_at, run.finished_at), *run.attempts.values_list("started_at", "finished_at")]
+        spans[run.arguments[0][1]] += times
+    assert len(spans) == keys
+    for times in spans.values():
+        begins = [(start, 1) for start, _ in times]
+        ends = [(end, -1) for _, end in times]
+        running = 0
+        for _, step in sorted([*begins, *ends]):
+            running += step
+            assert running <= most
+        assert len(times) >= each

@@ -6,14 +6,15 @@
 -- dead.
 -- A repeat with the same token returns the same row: the answer to the first call may have been lost.
 CREATE OR REPLACE FUNCTION taskruns_claim_2(run uuid, token uuid, by_worker bigint, attempts integer)
-RETURNS TABLE (attempt integer, owner_id bigint, expires_at timestamptz, waited float8)
+RETURNS TABLE (attempt integer, owner_id bigint, expires_at timestamptz, waited float8, lane text)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
+DECLARE
+    began timestamptz;
 BEGIN
     -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
     PERFORM set_config('synchronous_commit', 'off', true);
-    RETURN QUERY
     UPDATE taskruns_liverun t
     SET status = 'running', claim = token, worker_id = by_worker, started_at = clock_timestamp(),
         attempt = t.attempt + (t.claim IS DISTINCT FROM token)::int, progress_message = '', unknown_since = NULL,
@@ -24,5 +25,17 @@ BEGIN
       AND (t.status IN ('queued','retrying') AND t.held IS NULL AND t.run_at <= clock_timestamp()
            AND t.attempt = coalesce(attempts, t.attempt) AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
            OR t.status = 'running' AND t.claim = token)
-    RETURNING t.attempt, t.owner_id::bigint, t.expires_at, extract(epoch FROM t.started_at - t.run_at)::float8;
+    RETURNING t.attempt, t.owner_id::bigint, t.expires_at, extract(epoch FROM t.started_at - t.run_at)::float8, t.lane,
+        t.started_at
+    INTO attempt, owner_id, expires_at, waited, lane, began;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF lane IS NOT NULL THEN
+        -- Its place was counted: a crash of Postgres must not give it to another run.
+        PERFORM set_config('synchronous_commit', 'on', true);
+        INSERT INTO taskruns_start (lane, at)
+        SELECT lane, began FROM taskruns_limit l WHERE l.name = split_part(lane, E'\x1f', 1) AND l.rate IS NOT NULL;
+    END IF;
+    RETURN NEXT;
 END $$;

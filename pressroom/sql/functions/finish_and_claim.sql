@@ -93,13 +93,13 @@ BEGIN
         FROM (
             SELECT head.id FROM (
                 -- Not clock_timestamp(), which an index cannot be asked for: it would read each run that is due later.
-                SELECT t.id, t.name, t.losses, t.celery_id FROM taskruns_liverun t
+                SELECT t.id, t.name, t.losses, t.celery_id, t.lane FROM taskruns_liverun t
                 WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
                   AND t.held IS NULL AND t.priority = its_priority AND t.run_at <= statement_timestamp()
                   AND (t.expires_at IS NULL OR t.expires_at > statement_timestamp())
                 ORDER BY t.run_at LIMIT most FOR UPDATE SKIP LOCKED
             ) head JOIN taskruns_taskcall c ON c.id = head.id
-            WHERE head.name = ANY(names) AND head.losses = 0 AND strpos(c.headers, limits) > 0
+            WHERE head.name = ANY(names) AND head.losses = 0 AND head.lane IS NULL AND strpos(c.headers, limits) > 0
               AND NOT head.celery_id = ANY(revoked)
         ) mine
         WHERE t.id = mine.id AND EXISTS (SELECT FROM taskruns_worker w WHERE w.id = by_worker AND w.dead_at IS NULL)

@@ -28,7 +28,7 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM taskruns_pause p WHERE p.kind = 'queue' AND p.name = pair.queue)
           AND NOT EXISTS (SELECT FROM taskruns_pause p WHERE p.kind = 'task' AND p.name = pair.name)
     LOOP
-        UPDATE taskruns_liverun t SET held = NULL
+        UPDATE taskruns_liverun t SET held = CASE WHEN t.lane IS NOT NULL THEN 1 END
         FROM (
             SELECT t.id FROM taskruns_liverun t WHERE t.held = 3 AND t.queue = one.queue AND t.name = one.name
             ORDER BY t.run_at LIMIT 5000 FOR UPDATE SKIP LOCKED

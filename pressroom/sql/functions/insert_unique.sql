@@ -5,7 +5,8 @@
 -- stored. If a transaction that has not ended stored the earlier one, waits for its end: it may be rolled back.
 CREATE OR REPLACE FUNCTION taskruns_insert_unique_1(
     id uuid, celery_id text, name text, queue text, priority smallint, owner bigint, headers text, body text,
-    properties text, eta timestamptz, countdown float8, expires timestamptz, expire_in float8, key text, period float8
+    properties text, eta timestamptz, countdown float8, expires timestamptz, expire_in float8, key text, period float8,
+    lane text
 ) RETURNS text
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -33,11 +34,13 @@ BEGIN
             END IF;
         END IF;
         INSERT INTO taskruns_liverun (id, celery_id, name, queue, priority, owner_id, status, created_at, run_at,
-            expires_at, attempt, losses, misses, progress_message, error_type, error, traceback, unique_key)
+            expires_at, attempt, losses, misses, progress_message, error_type, error, traceback, unique_key,
+            lane, held)
         VALUES (id, celery_id, name, queue, priority, owner, 'queued', clock_timestamp(),
             coalesce(eta, clock_timestamp() + make_interval(secs => countdown)),
             coalesce(expires, clock_timestamp() + make_interval(secs => expire_in)),
-            0, 0, 0, '', '', '', '', CASE WHEN period IS NULL THEN key END)
+            0, 0, 0, '', '', '', '', CASE WHEN period IS NULL THEN key END,
+            lane, CASE WHEN lane IS NOT NULL THEN 1 END)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
             INSERT INTO taskruns_taskcall (id, headers, body, properties) VALUES (id, headers, body, properties);

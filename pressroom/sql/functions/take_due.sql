@@ -3,7 +3,7 @@
 -- `names` are queues and `windows` how many published and unclaimed runs each may have. The most urgent and longest due
 -- runs come first. Of a queue's suspects (two losses or more) one is out at a time, so that a run which only ran beside
 -- the one that kills the workers does not become a dead letter with it. Leaves out paused queues and tasks: see hold.sql.
--- Returns what the relay makes messages of.
+-- Admits runs with a limit first: see admit.sql. Returns what the relay makes messages of.
 CREATE OR REPLACE FUNCTION taskruns_take_due_2(names text[], windows integer[])
 RETURNS TABLE (priority smallint, run_at timestamptz, id uuid, queue text, headers text, body text, properties text,
     losses integer, attempt integer, name text)
@@ -19,6 +19,11 @@ BEGIN
     PERFORM pg_advisory_xact_lock_shared(482804169573);
     IF EXISTS (SELECT FROM taskruns_pause) OR EXISTS (SELECT FROM taskruns_liverun t WHERE t.held = 3) THEN
         stopped := taskruns_hold_1(names);
+    END IF;
+    IF EXISTS (SELECT FROM taskruns_lane)
+        OR EXISTS (SELECT FROM taskruns_liverun t WHERE t.held = 1 AND t.run_at <= statement_timestamp())
+    THEN
+        PERFORM taskruns_admit_1(names, windows, stopped);
     END IF;
     RETURN QUERY
     WITH q AS (

@@ -93,6 +93,13 @@ def hold(self: Any, path: str, name: str, until_exists: str) -> None:
     note(path, f"{name} ended")
 
 
+@shared_task(name="probe.limited_effect", concurrency=2, key="name")
+def limited_effect(path: str, name: str, number: int) -> None:
+    """Two at once for each name."""
+    time.sleep(0.05)
+    note(path, str(number))
+
+
 @shared_task(name="probe.steps")
 def steps(total: int, until_exists: str) -> None:
     report_progress(total - 1, total, "nearly")
