@@ -180,8 +180,9 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     def _cursor(self, name: str | None = None) -> Any:
         self.write_held()
         now = time.monotonic()
-        if now - self.asked_at > IDLE and not self.in_atomic_block:
-            # Have Django check the connection as at the start of a request: it may have been closed meanwhile.
+        if now - self.asked_at > IDLE and self.autocommit:
+            # Have Django check the connection as at the start of a request: it may have been closed meanwhile. Not in a
+            # transaction, of which nothing would be left on a new connection, nor in what is held until its commit.
             self.health_check_done = False
         self.asked_at = now
         return super()._cursor(name)

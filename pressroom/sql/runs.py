@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import IntegrityError, connection
+from psycopg.errors import UniqueViolation
 
 from pressroom.conf import declared_queues
 from pressroom.text import carried
@@ -138,7 +139,9 @@ def insert_and_commit(message: Message) -> None:
         with connection.cursor() as cursor:
             cursor.execute(_INSERT_ONE_AND_COMMIT, _as_parameters(uuid7(), message))
     except IntegrityError as error:
-        if getattr(error.__cause__, "diag", None) and error.__cause__.diag.constraint_name == "liverun_celery_id":  # type: ignore[union-attr]
+        cause = error.__cause__
+        # COMMIT also checks the deferred constraints of what the caller wrote.
+        if isinstance(cause, UniqueViolation) and cause.diag.constraint_name == "liverun_celery_id":
             raise DuplicateTaskIdError(f"a live run already has the task id: {message.celery_id}") from error
         raise
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, InternalError, ProgrammingError, connection, transaction
+from django.db import IntegrityError, InternalError, OperationalError, ProgrammingError, connection, transaction
 from psycopg import IsolationLevel
 
 from app.blog.models import Post
@@ -23,7 +23,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def messages(work: Callable[[], object]) -> list[str]:
     """Do the work. Returns the commands of each message that libpq sent meanwhile."""
-    connection.ensure_connection()
+    # Otherwise Django first asks whether the connection still works.
+    ask()
     with tempfile.TemporaryFile("w+") as file:
         connection.connection.pgconn.trace(file.fileno())
         try:
@@ -144,6 +145,22 @@ def test_a_wrong_statement_breaks_its_transaction(wrong: str) -> None:
     with pytest.raises(InternalError, match="transaction is aborted"):
         in_transaction(swallow, ask)()
     ask()
+
+
+def lose_connection() -> None:
+    """Have the server end the connection, some time after its last statement."""
+    session = connection.connection.info.backend_pid
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [session])
+    other.close()
+    connection.asked_at = float("-inf")
+
+
+def test_a_connection_lost_before_the_commit_stores_no_call() -> None:
+    with pytest.raises(OperationalError):
+        in_transaction(ask, lose_connection, call)()
+    assert not TaskRun.objects.exists()
 
 
 @transaction.atomic
