@@ -1,4 +1,4 @@
-"""What a call, and a transaction, sends to Postgres: each line of these lists is a message, whose answer is waited for."""
+"""What a call, and a transaction, sends to Postgres. Each item of the lists is a message whose answer is waited for."""
 
 from __future__ import annotations
 
