@@ -159,22 +159,28 @@ _receivers: list[CeleryReceiver] = []
 def follow_tasks() -> None:
     """Log the end of each task and pass the ids on to tasks. Every process calls this once Django is set up."""
     from django_structlog.celery.receivers import CeleryReceiver
-    from django_structlog.celery.signals import bind_extra_task_metadata, modify_context_before_task_publish
+    from django_structlog.celery.signals import bind_extra_task_metadata
 
     logging.captureWarnings(True)
     receiver = CeleryReceiver()
     receiver.connect_worker_signals()
+    # Every call of a task pays for these two handlers. Ours reads two ids and sends no signal of its own.
+    signals.before_task_publish.disconnect(receiver.receiver_before_task_publish)
+    signals.before_task_publish.connect(_pass_ids_on, dispatch_uid="pressroom.logs")
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        # It writes a line at this level, and only after some work.
+        signals.after_task_publish.disconnect(receiver.receiver_after_task_publish)
     _receivers.append(receiver)  # Signals hold it only weakly.
-    modify_context_before_task_publish.connect(_ids_only, dispatch_uid="pressroom.logs")
     bind_extra_task_metadata.connect(_bind_name, dispatch_uid="pressroom.logs")
     signals.task_postrun.connect(_forget, dispatch_uid="pressroom.logs")
     # A receiver of this signal keeps Celery from configuring its own log formats.
     signals.setup_logging.connect(_set_level, dispatch_uid="pressroom.logs")
 
 
-def _ids_only(context: dict[str, Any], **_: object) -> None:
-    for name in context.keys() - {"request_id", "parent_task_id"}:
-        del context[name]
+def _pass_ids_on(headers: dict[str, Any], **_: object) -> None:
+    here = structlog.contextvars.get_contextvars()
+    ids = {"request_id": here.get("request_id"), "parent_task_id": here.get("task_id", here.get("parent_task_id"))}
+    headers["__django_structlog__"] = {name: value for name, value in ids.items() if value is not None}
 
 
 def _bind_name(task: Task[Any, Any], **_: object) -> None:

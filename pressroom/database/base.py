@@ -74,6 +74,54 @@ class Connection(psycopg.Connection[Any]):
             raise
 
 
+# The stubs do not have it.
+_Cursor: Any = base.Cursor
+
+
+class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
+    """Django's cursor. The first statement of a transaction takes BEGIN along, which saves a round trip."""
+
+    _begins = False
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """As psycopg's."""
+        if not self._may_begin(query):
+            return super().execute(query, params, **options)
+        self._begins = True
+        try:
+            super().execute(f"BEGIN; {query}", params, **options)
+        except psycopg.errors.SyntaxError:
+            if self.connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                raise
+            # Postgres has not read as far as BEGIN. The error belongs into a transaction, which it breaks.
+            self._begins = False
+            return super().execute(query, params, **options)
+        finally:
+            self._begins = False
+        # The first answer is that to BEGIN.
+        self.nextset()
+        return self
+
+    def _may_begin(self, query: Any) -> bool:
+        connection = self.connection
+        return (
+            not connection.autocommit
+            and connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+            and isinstance(query, str)
+            and connection.isolation_level is connection.read_only is connection.deferrable is None
+            and connection.pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF
+        )
+
+    def _start_query(self, query: Any = None) -> Generator[Any, Any, None]:
+        # Called for each statement. In autocommit psycopg sends no BEGIN of its own.
+        connection = self.connection
+        was, connection._autocommit = connection._autocommit, connection._autocommit or self._begins
+        try:
+            yield from super()._start_query(query)
+        finally:
+            connection._autocommit = was
+
+
 # The stubs do not have its private members.
 _DatabaseWrapper: Any = base.DatabaseWrapper
 
@@ -87,10 +135,19 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     """When the server last did not answer, by the monotonic clock."""
     asked_at = float("-inf")
     """When the last statement was sent, by the monotonic clock."""
-    held: Callable[[], object] | None = None
-    """Writes what the open transaction holds back. Called before the next statement and before the commit."""
+    held: Callable[[bool], object] | None = None
+    """Writes what the open transaction holds back. Called before the next statement, and with True at the commit.
+
+    At the commit it may commit the transaction itself, in the same round trip.
+    """
     is_kept = False
     """True while code runs that does not own the open transaction. ``close()`` then does nothing."""
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        if params["cursor_factory"] is base.Cursor:
+            params["cursor_factory"] = Cursor
+        return params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.limit is None:
@@ -114,24 +171,25 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
             return False
         return True
 
-    def write_held(self) -> None:
+    def write_held(self, and_commit: bool = False) -> None:
         """Write what is held back."""
         if self.held is not None:
             held, self.held = self.held, None
-            held()
+            held(and_commit)
 
     def _cursor(self, name: str | None = None) -> Any:
         self.write_held()
         now = time.monotonic()
-        if now - self.asked_at > IDLE and not self.in_atomic_block:
-            # Have Django check the connection as at the start of a request: it may have been closed meanwhile.
+        if now - self.asked_at > IDLE and self.autocommit:
+            # Have Django check the connection as at the start of a request: it may have been closed meanwhile. Not in a
+            # transaction, of which nothing would be left on a new connection, nor in what is held until its commit.
             self.health_check_done = False
         self.asked_at = now
         return super()._cursor(name)
 
     def _commit(self) -> None:
         try:
-            self.write_held()
+            self.write_held(and_commit=True)
         except BaseException:
             # Django itself rolls back only after errors of the database.
             try:
@@ -139,6 +197,7 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
             except Error:
                 self.close()
             raise
+        # Does nothing if the transaction is committed by now.
         super()._commit()
 
     def _savepoint_rollback(self, sid: str) -> None:

@@ -4,7 +4,7 @@ from pressroom.sql import functions
 
 
 class Migration(migrations.Migration):
-    dependencies = [("taskruns", "0006_pauses")]
+    dependencies = [("taskruns", "0007_pauses")]
 
     operations = [
         migrations.CreateModel(

@@ -7,7 +7,7 @@ from pressroom.sql import functions
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("taskruns", "0005_worker_place"),
+        ("taskruns", "0006_insert_one"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

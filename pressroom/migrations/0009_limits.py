@@ -6,7 +6,7 @@ from pressroom.sql import functions, limits
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('taskruns', '0007_unique_calls'),
+        ('taskruns', '0008_unique_calls'),
     ]
 
     operations = [
