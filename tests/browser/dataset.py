@@ -58,7 +58,7 @@ def make_dataset(stack: Stack) -> Dataset:
     root = User.objects.create_superuser("root", "root@example.com", PASSWORD)
     stack.relay()
     stack.worker("-Q", "default", "-n", "worker-default@%h", EXTERNAL_ALLOWED_NETWORKS="127.0.0.0/8")
-    stack.worker("-Q", "emails", "-n", "worker-emails@%h", SECRET_KEY=settings.SECRET_KEY)  # signs links in mails
+    stack.worker("-Q", "emails,bulk", "-n", "worker-emails@%h", SECRET_KEY=settings.SECRET_KEY)  # signs links in mails
     reports = stack.worker("-Q", "reports", "-n", "worker-reports@%h", "-c", "1")
     beat = ["celery", "-A", "app", "beat", "-l", "info", f"--pidfile={stack.folder / 'beat.pid'}"]
     stack.start([sys.executable, "-m", *beat], "beat: Starting...")
