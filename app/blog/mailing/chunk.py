@@ -18,6 +18,7 @@ from app.blog.models import Delivery, NotificationChunk, Post, audience
 from app.blog.subscriptions.refusals import record_refusals
 from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 from app.mail.send import MailUnavailable
+from pressroom.text import carried
 
 PLACE = "-token-"
 """Placeholder for a reader's own token."""
@@ -156,8 +157,7 @@ def _record_deliveries(
                 "first": chunk.first,
                 "task": chunk.task,
                 "ids": [outcome.recipient.id for outcome in final],
-                # Postgres cannot store NUL, which a mail server may send.
-                "reasons": [outcome.reason.replace("\x00", "") for outcome in final],
+                "reasons": [carried(outcome.reason) for outcome in final],
                 "put_off": len(outcomes) - len(final),
                 "position": outcomes[-1].recipient.id,
                 "asked": asked,

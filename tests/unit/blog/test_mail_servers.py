@@ -227,6 +227,18 @@ class TestBySendGrid:
         assert mailed(sendgrid.asked[1:]) == Counter(address(*range(9)))
         assert Delivery.objects.exclude(refused="").get().subscriber.email == "nobody"
 
+    def test_odd_words_about_an_address_do_not_mail_the_others_again(
+        self, published: Post, sendgrid: HttpServer
+    ) -> None:
+        subscribe(3)
+        odd = {"errors": [{"field": "personalizations.1.to", "message": "no \ud83d\x00"}]}
+        sendgrid.answer = lambda asked: Reply(202) if sendgrid.asked else Reply(400, odd)
+        run = start(published)
+        work_to_the_end()
+        assert is_done(run)
+        assert mailed(sendgrid.asked[1:]) == Counter(address(0, 2))
+        assert Delivery.objects.exclude(refused="").get().refused == "no \ufffd\ufffd"
+
     def test_who_is_deleted_while_the_mail_is_under_way_costs_nothing(
         self, published: Post, sendgrid: HttpServer
     ) -> None:
@@ -300,6 +312,10 @@ class TestOutage:
         work_to_the_end()
         assert is_done(run)
         assert Counter(smtp.recipients()) == Counter(address(*range(200)))
+
+    def test_odd_words_of_a_server_are_kept_as_far_as_they_can_be(self) -> None:
+        outage.note_failure(outage.enter(), "no \ud83d\x00")
+        assert MailOutage.objects.get().reason == "no \ufffd\ufffd"
 
     def test_the_pauses_grow_to_ten_minutes(self) -> None:
         pauses = []
