@@ -130,10 +130,11 @@ def _record_deliveries(
         cursor.execute(
             """
             WITH said AS (SELECT * FROM unnest(%(ids)s::bigint[], %(reasons)s::text[]) AS said (id, reason)),
-            -- Leaves out subscribers who have been deleted, and locks the others against deletion until the commit.
+            -- Leaves out subscribers who have been deleted, and locks the others against deletion until the commit. The
+            -- post comes first, as in the erasure of an account, so that they cannot deadlock.
             there AS (
                 SELECT s.id, said.reason FROM said JOIN blog_subscriber s USING (id), blog_post p
-                WHERE p.id = %(post)s FOR KEY SHARE OF s, p
+                WHERE p.id = %(post)s FOR KEY SHARE OF p, s
             ),
             delivered AS (
                 INSERT INTO blog_delivery (post_id, subscriber_id, refused, at)
