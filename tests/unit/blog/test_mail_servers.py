@@ -21,7 +21,7 @@ from app.blog.mailing.chunk import Left, chunk_send
 from app.blog.mailing.planner import ROUNDS, pause_before_round
 from app.blog.models import Delivery, MailOutage, Notification, NotificationChunk, Post, Subscriber
 from app.blog.subscriptions import subscriptions_add
-from app.mail import kept_connections
+from app.mail import bulk, kept_connections
 from app.mail.url import email_settings
 from pressroom.models import LiveRun, Status, TaskRun
 from tests.support.loopback import Asked, HttpServer, Reply, SmtpServer, http_server, smtp_server
@@ -182,6 +182,21 @@ class TestBySmtp:
         work_to_the_end()
         assert is_done(run)
         assert Counter(smtp.recipients()) == Counter(address(*range(count)))
+
+    def test_a_server_that_is_slow_to_put_mails_off_does_not_use_up_the_time(
+        self, published: Post, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bulk, "LONGEST_STREAK", 0.0)
+        subscribe(5)
+        smtp.replies = dict.fromkeys(address(0, 1, 2), "451 4.7.1 later")
+        start(published)
+        here.execute(TaskRun.objects.get())
+        here.execute(chunk_runs()[0])
+        assert MailOutage.objects.get().failures == 1
+        assert NotificationChunk.objects.get().put_off == 1
+        smtp.replies = {}
+        work_to_the_end()
+        assert Counter(smtp.recipients()) == Counter(address(*range(5)))
 
     def test_who_is_put_off_for_ever_counts_as_refused(self, published: Post, smtp: SmtpServer) -> None:
         subscribe(2)
