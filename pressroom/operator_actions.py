@@ -25,14 +25,10 @@ def run_cancel(*, run: TaskRun, user: Any) -> None:
     If other tasks replaced the run, they are cancelled. Raises NotPossible for a run that has ended.
     """
     with transaction.atomic():
-        cancelled = [_cancel(one) for one in (run.pk, *_in_place_of(run))]
+        cancelled = [settle.cancel(one) for one in (run.pk, *_in_place_of(run))]
         if not any(cancelled):
             raise NotPossible("The task has already ended.")
         _record(user, run, CHANGE, "cancelled")
-
-
-def _cancel(run_id: uuid.UUID) -> bool:
-    return bool(settle.revoke_waiting(run_id) or runs.cancel_running(run_id))
 
 
 def _in_place_of(run: TaskRun) -> list[uuid.UUID]:

@@ -20,7 +20,7 @@ def cancel_called(celery_ids: Collection[str]) -> int:
     """
     with transaction.atomic():
         live = LiveRun.objects.filter(celery_id__in=list(celery_ids)).order_by("pk").values_list("pk", flat=True)
-        return sum(bool(settle.revoke_waiting(run_id) or runs.cancel_running(run_id)) for run_id in list(live))
+        return sum(map(settle.cancel, list(live)))
 
 
 def start_at_once(celery_id: str) -> bool:

@@ -62,6 +62,11 @@ def folded(email: str) -> str:
     return email
 
 
+def address_find(email: str) -> QuerySet[Subscriber]:
+    """Return the address, whatever its case, as a queryset of one row or none. An index finds it."""
+    return Subscriber.objects.alias(folded=Lower("email")).filter(folded=Lower(Value(email)))
+
+
 def subscription_ask(*, author: Any, email: str) -> tuple[int, datetime]:
     """Note that somebody asks for the subscription of an address. Call this in a transaction.
 
@@ -69,9 +74,12 @@ def subscription_ask(*, author: Any, email: str) -> tuple[int, datetime]:
     addresses take the same statements. Raises TooManyMails.
     """
     email = folded(email)
-    Subscriber.objects.bulk_create([Subscriber(email=email)], ignore_conflicts=True)
-    known = Subscriber.objects.alias(folded=Lower("email")).filter(folded=Lower(Value(email))).annotate(now=Now())
-    subscriber = known.select_for_update(no_key=True).get()
+    known = address_find(email).annotate(now=Now()).select_for_update(no_key=True)
+    subscriber = None
+    # Again if the address was deleted between the two statements.
+    while subscriber is None:
+        Subscriber.objects.bulk_create([Subscriber(email=email)], ignore_conflicts=True)
+        subscriber = known.first()
     now: datetime = subscriber.now
     _check_mails(subscriber, author, now)
     Subscription.objects.bulk_create([Subscription(author=author, subscriber=subscriber)], ignore_conflicts=True)
@@ -186,6 +194,18 @@ def _switch_on(subscriber_id: int) -> None:
     Subscriber.objects.filter(pk=subscriber_id).update(active=True, switched_off="", refusals=0)
 
 
+def addresses_delete(addresses: QuerySet[Subscriber], *, skip_locked: bool = False) -> None:
+    """Delete addresses with their subscriptions and the records of their mails.
+
+    Locks them first, against a mailing that is recording and against somebody who subscribes at this moment. With
+    ``skip_locked``, leaves out those that another transaction has locked.
+    """
+    with transaction.atomic():
+        locked = list(addresses.select_for_update(skip_locked=skip_locked).order_by("pk").values_list("pk", flat=True))
+        # The conditions once more: something may have happened before the lock.
+        addresses.filter(pk__in=locked).delete()
+
+
 def unconfirmed_cleanup(*, after: int = 0, seconds: float) -> int | None:
     """Delete what nobody confirmed in 30 days: subscriptions, then addresses with an id above ``after`` without any.
 
@@ -196,9 +216,13 @@ def unconfirmed_cleanup(*, after: int = 0, seconds: float) -> int | None:
     old = timezone.now() - UNCONFIRMED_FOR
     pending = Subscription.objects.filter(confirmed_at__isnull=True, created_at__lt=old)
     pending = pending.filter(Q(asked_at__isnull=True) | Q(asked_at__lt=old)).order_by("created_at")
-    while batch := list(pending.values_list("pk", flat=True)[:BATCH]):
-        # The conditions once more: somebody may ask again, or confirm, at this moment.
-        if not pending.filter(pk__in=batch).delete()[0] or time.monotonic() >= deadline:
+    while batch := list(pending.values_list("pk", "subscriber_id")[:BATCH]):
+        with transaction.atomic():
+            addresses = Subscriber.objects.filter(pk__in={address for _, address in batch})
+            # Somebody asks again, or confirms, at this moment, whose address is locked.
+            free = addresses.select_for_update(no_key=True, skip_locked=True).values_list("pk", flat=True)
+            deleted = pending.filter(pk__in=[pk for pk, _ in batch], subscriber__in=list(free)).delete()[0]
+        if not deleted or time.monotonic() >= deadline:
             return after
     unused = Subscriber.objects.filter(
         ~Exists(Subscription.objects.filter(subscriber=OuterRef("pk"))),
@@ -208,7 +232,7 @@ def unconfirmed_cleanup(*, after: int = 0, seconds: float) -> int | None:
     # By ranges of ids, so that a batch costs the same wherever the unused addresses are.
     last = Subscriber.objects.order_by("pk").values_list("pk", flat=True).last() or 0
     while after < last:
-        unused.filter(pk__gt=after, pk__lte=after + BATCH * 10).delete()
+        addresses_delete(unused.filter(pk__gt=after, pk__lte=after + BATCH * 10), skip_locked=True)
         after += BATCH * 10
         if time.monotonic() >= deadline:
             return after
