@@ -9,7 +9,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from celery.result import AsyncResult, GroupResult, assert_will_not_block
+from celery.result import AsyncResult, GroupResult, assert_will_not_block  # type: ignore[attr-defined]  # not in the stubs
 
 from pressroom.celery_app.uncommitted import refuse_uncommitted
 
