@@ -63,6 +63,11 @@ class SubscriberAdmin(admin.ModelAdmin[Subscriber]):
     search_fields = ("email",)
     show_full_result_count = False
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        # The records of its mails go with an address, though nobody may delete one of them alone.
+        deleted, counts, _, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, set(), protected
+
     def delete_model(self, request: HttpRequest, obj: Subscriber) -> None:
         addresses_delete(Subscriber.objects.filter(pk=obj.pk))
 

@@ -24,7 +24,6 @@ from pressroom.database.errors import is_no_answer
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import end_hooks
 from pressroom.execution.outcome import describe
-from pressroom.models import LiveRun
 from pressroom.signals import run_lost
 from pressroom.sql import backlog, ends, failed_dispatches, lost_attempts, runs
 from pressroom.sql.runs import Claim, Failure, SettledRun
@@ -55,18 +54,6 @@ def expire_overdue() -> int:
 def revoke_waiting(run_id: uuid.UUID) -> int:
     """Cancel a run that no worker has begun. Returns 1, or 0 if one has."""
     return len(_settle(lambda: ends.cancel_waiting(run_id)))
-
-
-def cancel(run_id: uuid.UUID) -> bool:
-    """Cancel a run: a waiting one never starts, the process of a running one is killed within a heartbeat.
-
-    Returns False if the run has ended.
-    """
-    while not (revoke_waiting(run_id) or runs.cancel_running(run_id)):
-        # Between the two looks, a running one may have come to wait: for a retry, or because it replaced itself.
-        if not LiveRun.objects.filter(pk=run_id).exists():
-            return False
-    return True
 
 
 def defer_unknown_task(run_id: uuid.UUID, name: str) -> int:

@@ -13,15 +13,15 @@ from django.db import migrations
 BATCH = 10_000
 """Subscribers."""
 CARRY_OVER = """
-WITH some AS (
+WITH batch AS (
     SELECT id, created_at FROM blog_subscriber WHERE active AND id > %(after)s ORDER BY id LIMIT %(batch)s
 ),
 carried AS (
     INSERT INTO blog_subscription (author_id, subscriber_id, token, created_at, confirmed_at)
     SELECT %(author)s, id, replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), created_at, created_at
-    FROM some ORDER BY id ON CONFLICT (author_id, subscriber_id) DO NOTHING
+    FROM batch ORDER BY id ON CONFLICT (author_id, subscriber_id) DO NOTHING
 )
-SELECT max(id) FROM some
+SELECT max(id) FROM batch
 """
 SAY_WHY = "UPDATE blog_subscriber SET switched_off = 'It unsubscribed.' WHERE NOT active"
 

@@ -254,7 +254,8 @@ def release(steps: Steps, namespace: Namespace, outside: Namespace) -> None:
         fewest: dict[str, int] = {}
         found.append(under_load(outside, namespace, lambda: fewest.update(installations.turn_scaling_on(namespace))))
         found.append(f"fewest ready pods: {fewest}")
-        install(namespace)
+        # The scalers have written the numbers of pods, which Helm 4 leaves to them.
+        install(namespace, "--force-conflicts")
     with steps.step("uninstall, and install again") as found:
         before = posts(namespace)
         namespace.helm("uninstall", "press", "--wait", "--timeout", "5m")
