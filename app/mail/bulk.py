@@ -244,7 +244,7 @@ def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailB
         try:
             _post_to_sendgrid(letter, people, connection)
         except AnymailRequestsAPIError as error:
-            refused = _named_by_sendgrid(error)
+            refused = {place: why for place, why in _named_by_sendgrid(error).items() if place < len(people)}
             if not refused:
                 raise
             outcomes += [Outcome(people[place], "refused", why, by_name=True) for place, why in refused.items()]
