@@ -244,7 +244,7 @@ def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailB
         try:
             _post_to_sendgrid(letter, people, connection)
         except AnymailRequestsAPIError as error:
-            refused = {place: why for place, why in _named_by_sendgrid(error).items() if place < len(people)}
+            refused = _named_by_sendgrid(error, len(people))
             if not refused:
                 raise
             outcomes += [Outcome(people[place], "refused", why, by_name=True) for place, why in refused.items()]
@@ -270,8 +270,8 @@ def _post_to_sendgrid(letter: Letter, people: list[Recipient], backend: Any) -> 
     backend.post_to_esp(payload, message)
 
 
-def _named_by_sendgrid(error: AnymailRequestsAPIError) -> dict[int, str]:
-    """Return the places of the recipients that the answer complains about, with its messages."""
+def _named_by_sendgrid(error: AnymailRequestsAPIError, count: int) -> dict[int, str]:
+    """Return the places, below ``count``, of the recipients that the answer complains about, with its messages."""
     if error.status_code != 400:
         return {}
     try:
@@ -280,6 +280,7 @@ def _named_by_sendgrid(error: AnymailRequestsAPIError) -> dict[int, str]:
             int(found[1]): str(complaint["message"])
             for complaint in complaints
             if (found := re.match(r"personalizations\.(\d+)\.to\b", str(complaint.get("field"))))
+            and int(found[1]) < count
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
