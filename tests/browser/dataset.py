@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog import services as blog
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from app.integrations.tasks import call_external_api
 from pressroom import operator_actions

@@ -20,7 +20,7 @@ from app.blog.mailing import outage, planner
 from app.blog.mailing.chunk import Left, chunk_send
 from app.blog.mailing.planner import ROUNDS, pause_before_round
 from app.blog.models import Delivery, MailOutage, Notification, NotificationChunk, Post, Subscriber
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.mail import bulk, kept_connections
 from app.mail.url import email_settings
 from pressroom.models import LiveRun, Status, TaskRun

@@ -13,7 +13,7 @@ from app.blog import changes, notifications, services
 from app.blog.mailing import chunk, planner
 from app.blog.mailing.chunk import Left
 from app.blog.models import Delivery, Notification, NotificationChunk, Post, Subscriber, Subscription, audience
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import notify_chunk
 from pressroom import operator_actions
 from pressroom.execution import settle
