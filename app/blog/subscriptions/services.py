@@ -16,7 +16,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Value
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Lower, Now
 from django.urls import reverse
 from django.utils import timezone
@@ -33,14 +33,6 @@ ASKED_AGAIN_AFTER = timedelta(hours=24)
 """An address gets one mail in this time with a link to confirm the subscription to an author."""
 UNCONFIRMED_FOR = timedelta(days=30)
 """After this time, an address that has never confirmed is deleted."""
-
-
-class TooManyMails(Exception):
-    """The address has been asked to confirm too often. ``wait`` is the number of seconds until it may be asked."""
-
-    def __init__(self, wait: float) -> None:
-        self.wait = wait
-        super().__init__("Too many mails to this address. Try again later.")
 
 
 def authors() -> QuerySet[Any]:
@@ -71,7 +63,8 @@ def subscription_ask(*, author: Any, email: str) -> tuple[int, datetime]:
     """Note that somebody asks for the subscription of an address. Call this in a transaction.
 
     Returns the id of the subscription and the time of this request, for ``confirmation_send``. Known and unknown
-    addresses take the same statements. Raises TooManyMails.
+    addresses take the same statements, and so does an address that has been asked about too many authors: an error
+    would tell that somebody has asked before.
     """
     email = folded(email)
     known = address_find(email).annotate(now=Now()).select_for_update(no_key=True)
@@ -81,28 +74,26 @@ def subscription_ask(*, author: Any, email: str) -> tuple[int, datetime]:
         Subscriber.objects.bulk_create([Subscriber(email=email)], ignore_conflicts=True)
         subscriber = known.first()
     now: datetime = subscriber.now
-    _check_mails(subscriber, author, now)
+    may_ask = _may_ask(subscriber, author, now)
     Subscription.objects.bulk_create([Subscription(author=author, subscriber=subscriber)], ignore_conflicts=True)
     subscription = Subscription.objects.filter(author=author, subscriber=subscriber)
     is_due = Q(asked_at__isnull=True) | Q(asked_at__lte=now - ASKED_AGAIN_AFTER)
-    subscription.filter(is_due).update(asked_at=now)
+    subscription.filter(is_due).update(asked_at=now if may_ask else F("asked_at"))
     return subscription.get().pk, now
 
 
-def _check_mails(subscriber: Subscriber, author: Any, now: datetime) -> None:
-    """Raise TooManyMails if the address has been asked about too many other authors."""
+def _may_ask(subscriber: Subscriber, author: Any, now: datetime) -> bool:
+    """Return whether the address may get a mail about the author: it has not been asked about too many others."""
     count, seconds = parse_rate(settings.LIMITS["subscription_mail"])
-    period = timedelta(seconds=seconds)
-    recent = subscriber.subscriptions.filter(asked_at__gt=now - period).exclude(author=author)
-    asked = recent.aggregate(count=Count("pk"), first=Min("asked_at"))
-    if asked["count"] >= count:
-        raise TooManyMails((asked["first"] + period - now).total_seconds())
+    recent = subscriber.subscriptions.filter(asked_at__gt=now - timedelta(seconds=seconds))
+    return recent.exclude(author=author).count() < count
 
 
 def confirmation_send(*, subscription_id: int, asked_at: datetime) -> bool:
     """Mail the link that confirms the subscription asked for at ``asked_at``. Raises what ``app.mail.send.send`` does.
 
-    Returns False without a mail if the address was asked less than 24 hours before, has confirmed, or is gone.
+    Returns False without a mail if the address was asked less than 24 hours before, was asked about too many authors,
+    has confirmed, or is gone.
     """
     asked = Subscription.objects.filter(pk=subscription_id, asked_at=asked_at, author__is_active=True)
     subscription = asked.select_related("author", "subscriber").first()
