@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from celery import chord, current_app, group
+from celery import chain, chord, current_app, group
+from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -95,6 +96,21 @@ async def test_an_error_is_raised() -> None:
     with pytest.raises(KeyError, match="gone"):
         await executed(result)
     assert isinstance(await result.aget(propagate=False), KeyError)
+
+
+@in_a_loop
+async def test_a_step_whose_predecessor_was_cancelled_is_not_waited_for() -> None:
+    steps = chain(tasks.effect.si("/dev/null", "first"), tasks.effect.si("/dev/null", "second"))
+    last = await sync_to_async(steps.delay)()
+    await sync_to_async(lambda: here.cancelled(TaskRun.of(last.parent)))()
+    with pytest.raises(TaskRevokedError):
+        await last.aget(timeout=5)
+
+
+@in_a_loop
+async def test_a_result_that_is_ignored_is_not_waited_for() -> None:
+    result = await tasks.effect.aapply_async(("/dev/null", "a"), ignore_result=True)
+    assert await result.aget(timeout=5) is None
 
 
 @in_a_loop
