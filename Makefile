@@ -38,7 +38,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ e2e: install $(HELM) ## Install, upgrade and roll back the chart on kubectl's cl
 
 e2e-autoscale: install $(HELM) ## Compare scaling by queue depth, by CPU and by LLEN on a cluster with KEDA (TASKS=2000)
 	@$(RUN) -m tests.e2e.cluster.autoscale
+
+e2e-mailing: install $(HELM) ## Mail 10,000 by a slow server, with one pod and with up to 8, on a cluster with KEDA (MAILS=10000)
+	@$(RUN) -m tests.e2e.cluster.mailing
 
 chaos: install $(HELM) ## Break pods, nodes and networks on a cluster with KEDA under load (SEED=, MINUTES=20, RATE=20)
 	@$(RUN) -m tests.fault_injection.cluster $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)

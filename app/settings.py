@@ -219,8 +219,8 @@ LANGUAGE_CODE = "en"
 # ---- The ledger -----------------------------------------------------------------------------------------------------
 # Seconds between two heartbeats of a worker, and of silence after which the worker counts as dead.
 TASKRUNS_HEARTBEAT = env.float("TASKRUNS_HEARTBEAT", default=5.0)
-TASKRUNS_CONTAINER = env.str("TASKRUNS_CONTAINER", default="")
 TASKRUNS_SILENCE = env.float("TASKRUNS_SILENCE", default=20.0)
+TASKRUNS_CONTAINER = env.str("TASKRUNS_CONTAINER", default="")
 # The grace period: seconds that running tasks have after SIGTERM. The pod's termination grace period less 5.
 TASKRUNS_GRACE = env.float("TASKRUNS_GRACE", default=25.0)
 # Maximum number of database connections of a worker with threads or greenlets. A prefork process has one.

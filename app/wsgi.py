@@ -13,14 +13,18 @@ _django = get_wsgi_application()
 _MAPPED = "::ffff:"
 
 
-def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Pass the request on to Django, with the client's IPv4 address as such.
+def client_address(address: str) -> str:
+    """Return a client's IPv4 address as such.
 
     A socket for both families shows ``10.1.2.3`` as ``::ffff:10.1.2.3``. Limits and logs know one name for a client.
     """
-    address = environ.get("REMOTE_ADDR", "")
-    if address.lower().startswith(_MAPPED) and "." in address:
-        environ["REMOTE_ADDR"] = address[len(_MAPPED) :]
+    return address[len(_MAPPED) :] if address.lower().startswith(_MAPPED) and "." in address else address
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Pass the request on to Django."""
+    if "REMOTE_ADDR" in environ:
+        environ["REMOTE_ADDR"] = client_address(environ["REMOTE_ADDR"])
     return _django(environ, start_response)
 
 

@@ -10,7 +10,8 @@ from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.db import transaction
 
 from pressroom.enqueue.wakeup import waker
-from pressroom.execution import end_hooks, settle
+from pressroom.execution import end_hooks
+from pressroom.execution.called_runs import cancel_run
 from pressroom.models import EndedRun, LiveRun, Status, TaskCall, TaskRun
 from pressroom.sql import history, runs
 
@@ -25,14 +26,10 @@ def run_cancel(*, run: TaskRun, user: Any) -> None:
     If other tasks replaced the run, they are cancelled. Raises NotPossible for a run that has ended.
     """
     with transaction.atomic():
-        cancelled = [_cancel(one) for one in (run.pk, *_in_place_of(run))]
+        cancelled = [cancel_run(one) for one in (run.pk, *_in_place_of(run))]
         if not any(cancelled):
             raise NotPossible("The task has already ended.")
         _record(user, run, CHANGE, "cancelled")
-
-
-def _cancel(run_id: uuid.UUID) -> bool:
-    return bool(settle.revoke_waiting(run_id) or runs.cancel_running(run_id))
 
 
 def _in_place_of(run: TaskRun) -> list[uuid.UUID]:

@@ -229,10 +229,11 @@ class LogoutEverywhereView(_AccountView):
 class AccountDeleteView(_AccountView):
     """Delete your account permanently.
 
-    This also deletes the account's posts with their covers and statistics, its reports with their files, all tokens
-    and sessions, and, if the address was confirmed, the subscription of that address. Task runs stay for the operators
-    of the site, without an owner. Orders stay, because accounting records must be kept, under a name that identifies
-    nobody. Only an admin can delete an account of the site's staff: such an account gets 403.
+    This also deletes the account's posts with their covers and statistics, the subscriptions to them, its reports with
+    their files, all tokens and sessions, and, if the address was confirmed, the subscriptions of that address. Task
+    runs stay for the operators of the site, without an owner. Orders stay, because accounting records must be kept,
+    under a name that identifies nobody. Only an admin can delete an account of the site's staff: such an account gets
+    403.
     """
 
     @extend_schema(request=PasswordSerializer, responses={204: None}, operation_id="auth_delete")

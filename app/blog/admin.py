@@ -11,6 +11,7 @@ from django.http import Http404, HttpRequest
 
 from app.blog import changes
 from app.blog.models import DailyViews, Delivery, Notification, Post, Subscriber, Subscription
+from app.blog.subscriptions.services import addresses_delete
 from pressroom.operations.read_only import ReadOnlyAdmin
 
 
@@ -61,6 +62,17 @@ class SubscriberAdmin(admin.ModelAdmin[Subscriber]):
     list_filter = ("active",)
     search_fields = ("email",)
     show_full_result_count = False
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        # The records of its mails go with an address, though nobody may delete one of them alone.
+        deleted, counts, _, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, set(), protected
+
+    def delete_model(self, request: HttpRequest, obj: Subscriber) -> None:
+        addresses_delete(Subscriber.objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Subscriber]) -> None:
+        addresses_delete(queryset)
 
 
 class StateFilter(admin.SimpleListFilter):

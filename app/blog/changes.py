@@ -64,7 +64,7 @@ def notification_restart(*, post_id: int) -> AsyncResult[Any] | None:
 
 
 def subscribe(*, author: Any, email: str) -> None:
-    """Ask an address by mail to confirm a subscription to the author. Raises TooManyMails, and ValidationError."""
+    """Ask an address by mail to confirm a subscription to the author. Raises ValidationError."""
     with transaction.atomic():
         subscription_id, asked_at = subscription_ask(author=author, email=email)
         send_confirmation_email.delay(subscription_id, asked_at.isoformat())

@@ -3,7 +3,7 @@
 from app.accounts.models import User
 from app.blog import search, services
 from app.blog.models import Post, audience
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 
 SUBSCRIBERS = 1_000
 POSTS = (

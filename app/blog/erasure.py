@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.blog.models import Post, Subscriber, Subscription
+from app.blog.models import Post, Subscription
+from app.blog.subscriptions.services import address_find, addresses_delete
 from app.blog.tasks import invalidate_caches, reindex_post
 
 
 def erase(user: Any) -> None:
     """Delete the user's data. Call this in a transaction. Tasks then update search index, caches and files."""
     posts = Post.objects.filter(author_id=user.pk)
-    published = list(posts.filter(status=Post.Status.PUBLISHED).values_list("pk", flat=True))
+    # Locked before anything of theirs is deleted, as in `services.post_delete`: a chunk of a mailing may be recording.
+    statuses = list(posts.select_for_update().order_by("pk").values_list("pk", "status"))
+    published = [pk for pk, status in statuses if status == Post.Status.PUBLISHED]
     posts.delete()
     for pk in published:
         reindex_post.delay(pk)
@@ -21,4 +24,4 @@ def erase(user: Any) -> None:
     Subscription.objects.filter(author_id=user.pk).delete()
     # An unverified address may belong to somebody else.
     if user.email_verified_at:
-        Subscriber.objects.filter(email__iexact=user.email).delete()
+        addresses_delete(address_find(user.email))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -43,6 +44,8 @@ ONE_CLICK = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 """RFC 8058: unsubscribe with one click, without a page."""
 NONE_TAKEN = 20
 """Number of mails in a row that were not accepted after which the fault may be the server's, not the addresses'."""
+LONGEST_STREAK = 45.0
+"""Seconds without an accepted mail after which that is assumed too. A slow server must not use up a task's time."""
 BATCH_SIZES = {SENDGRID: 1000, SES: 50}
 """Maximum batch size of the providers, by Django's EMAIL_BACKEND."""
 READ_AHEAD = 25
@@ -57,7 +60,7 @@ SIMPLE = re.compile(
 
 
 class NoneTaken(MailUnavailable):
-    """NONE_TAKEN mails in a row were not accepted. They were reported as put off."""
+    """NONE_TAKEN mails in a row, or those of LONGEST_STREAK, were not accepted. They were reported as put off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Generator
     believed = False
     # Outcomes that are not reported yet: what they mean depends on whether the server accepts the next mails.
     streak: list[Outcome] = []
+    since = time.monotonic()
     try:
         with closing(_sent(letter, batches)) as sent:
             for outcomes in sent:
@@ -129,10 +133,12 @@ def send_letter(letter: Letter, batches: Iterable[list[Recipient]]) -> Generator
                     believed = True
                     # Yield them together: a caller that stops here must know of every mail that was accepted.
                     yield streak
-                    streak = []
-                elif sum(not outcome.by_name for outcome in streak) >= NONE_TAKEN:
+                    streak, since = [], time.monotonic()
+                    continue
+                doubtful = sum(not outcome.by_name for outcome in streak)
+                if doubtful >= NONE_TAKEN or (doubtful and time.monotonic() - since >= LONGEST_STREAK):
                     yield [_in_doubt(outcome) for outcome in streak]
-                    raise NoneTaken(f"{NONE_TAKEN} mails or more in a row were not taken: {streak[-1].reason}")
+                    raise NoneTaken(f"Mails in a row that were not taken: {doubtful}. {streak[-1].reason}")
             if streak:
                 # This includes short lists: retrying a dead address is cheap, losing a good one to a bad relay is not.
                 yield streak if believed else [_in_doubt(outcome) for outcome in streak]
@@ -238,7 +244,7 @@ def _by_sendgrid(letter: Letter, people: list[Recipient], connection: BaseEmailB
         try:
             _post_to_sendgrid(letter, people, connection)
         except AnymailRequestsAPIError as error:
-            refused = _named_by_sendgrid(error)
+            refused = _named_by_sendgrid(error, len(people))
             if not refused:
                 raise
             outcomes += [Outcome(people[place], "refused", why, by_name=True) for place, why in refused.items()]
@@ -264,8 +270,8 @@ def _post_to_sendgrid(letter: Letter, people: list[Recipient], backend: Any) -> 
     backend.post_to_esp(payload, message)
 
 
-def _named_by_sendgrid(error: AnymailRequestsAPIError) -> dict[int, str]:
-    """Return the places of the recipients that the answer complains about, with its messages."""
+def _named_by_sendgrid(error: AnymailRequestsAPIError, count: int) -> dict[int, str]:
+    """Return the places, below ``count``, of the recipients that the answer complains about, with its messages."""
     if error.status_code != 400:
         return {}
     try:
@@ -274,6 +280,7 @@ def _named_by_sendgrid(error: AnymailRequestsAPIError) -> dict[int, str]:
             int(found[1]): str(complaint["message"])
             for complaint in complaints
             if (found := re.match(r"personalizations\.(\d+)\.to\b", str(complaint.get("field"))))
+            and int(found[1]) < count
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}

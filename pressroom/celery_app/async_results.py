@@ -9,7 +9,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from celery.exceptions import TimeoutError as CeleryTimeoutError
-from celery.result import AsyncResult, GroupResult
+from celery.result import AsyncResult, GroupResult, assert_will_not_block  # type: ignore[attr-defined]  # not in the stubs
 
 from pressroom.celery_app.uncommitted import refuse_uncommitted
 
@@ -27,9 +27,12 @@ class LedgerResult(_AsyncResult):  # type: ignore[misc]  # see _AsyncResult
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:  # noqa: ASYNC109 - as `get`
         """Return the result, as ``get()`` does, without blocking the event loop.
 
-        Raises what the task raised if ``propagate``; celery.exceptions.TimeoutError after ``timeout`` seconds;
-        RuntimeError if the call has yet to be committed, or in a task.
+        Raises what the task, or an earlier one of its chain, raised if ``propagate``; celery.exceptions.TimeoutError
+        after ``timeout`` seconds; RuntimeError if the call has yet to be committed, or in a task.
         """
+        if self.ignored:
+            return None
+        assert_will_not_block()
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = SHORTEST_POLL
         if not await sync_to_async(self.ready)():
@@ -37,6 +40,9 @@ class LedgerResult(_AsyncResult):  # type: ignore[misc]  # see _AsyncResult
             while not await sync_to_async(self.ready)():
                 if deadline is not None and time.monotonic() >= deadline:
                     raise CeleryTimeoutError("The operation timed out.")
+                if propagate and self.parent:
+                    # If an earlier step was cancelled, this one never runs.
+                    await sync_to_async(self._maybe_reraise_parent_error)()
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_POLL)
         return await sync_to_async(self.get)(propagate=propagate)

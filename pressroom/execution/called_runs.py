@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection
 
 from django.db import transaction
@@ -20,7 +21,19 @@ def cancel_called(celery_ids: Collection[str]) -> int:
     """
     with transaction.atomic():
         live = LiveRun.objects.filter(celery_id__in=list(celery_ids)).order_by("pk").values_list("pk", flat=True)
-        return sum(bool(settle.revoke_waiting(run_id) or runs.cancel_running(run_id)) for run_id in list(live))
+        return sum(map(cancel_run, list(live)))
+
+
+def cancel_run(run_id: uuid.UUID) -> bool:
+    """Cancel a run: a waiting one never starts, the process of a running one is killed within a heartbeat.
+
+    Returns False if the run has ended.
+    """
+    while not (settle.revoke_waiting(run_id) or runs.cancel_running(run_id)):
+        # Between the two looks, a running one may have come to wait: for a retry, or because it replaced itself.
+        if not LiveRun.objects.filter(pk=run_id).exists():
+            return False
+    return True
 
 
 def start_at_once(celery_id: str) -> bool:

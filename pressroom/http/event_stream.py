@@ -1,8 +1,8 @@
 """Server-Sent Events about a run: the stream sends the run's state whenever it changes, until the run ends.
 
-A stream occupies one of gunicorn's threads, so a process has at most EVENT_STREAMS of them open. A further stream sends
-the current state and ends at once. Its client reconnects after RECONNECT, which amounts to polling. An error status
-would instead make an EventSource stop for good.
+A stream occupies one of gunicorn's threads, so a process has at most TASKRUNS_EVENT_STREAMS of them open. A further
+stream sends the current state and ends at once. Its client reconnects after RECONNECT, which amounts to polling. An
+error status would instead make an EventSource stop for good.
 
 A stream queries Postgres every POLL seconds, outside any transaction, on the connection of its thread. Behind PgBouncer
 the server's connection is free between two queries.

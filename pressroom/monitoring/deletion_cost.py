@@ -14,6 +14,7 @@ import urllib.request
 from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote
 
 from django.db import DatabaseError, InterfaceError, connection
 
@@ -49,18 +50,26 @@ class DeletionCosts:
     def write(self, running: dict[str, int]) -> None:
         """Write the costs that differ from what was written last. ``running`` counts runs by Celery node name.
 
-        A node's name ends with the name of its pod: ``emails@press-worker-emails-5d9f-x2x``. Raises OSError.
+        A node's name ends with the name of its pod: ``emails@press-worker-emails-5d9f-x2x``. Raises OSError, but a
+        refusal (HTTPError) only after the other pods.
         """
+        refused = None
         costs = {name.rpartition("@")[2]: count for name, count in running.items()}
         self._written = {pod: cost for pod, cost in self._written.items() if pod in costs}
         for pod, cost in costs.items():
-            if self._written.get(pod) != cost:
+            if self._written.get(pod) == cost:
+                continue
+            try:
                 self._patch(pod, cost)
                 self._written[pod] = cost
+            except HTTPError as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     def _patch(self, pod: str, cost: int) -> None:
         request = urllib.request.Request(  # noqa: S310 - an option names the API
-            f"{self._pods}/{pod}",
+            f"{self._pods}/{quote(pod, safe='')}",
             method="PATCH",
             data=json.dumps({"metadata": {"annotations": {ANNOTATION: str(cost)}}}).encode(),
             headers={

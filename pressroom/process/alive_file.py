@@ -1,4 +1,4 @@
-"""``ALIVE_FILE``: the file that shows a supervisor whether a process without a port is alive and ready.
+"""``TASKRUNS_ALIVE_FILE``: the file that shows a supervisor whether a process without a port is alive and ready.
 
 The age of the file shows whether the process still runs, its text whether it has begun its work. A thread of its own
 writes the file, so an outage of Postgres or Redis does not make a process look dead.
@@ -22,7 +22,7 @@ EVERY = 5.0
 
 
 def start() -> None:
-    """Keep the file fresh from now on, as long as this process lives. Does nothing without ``ALIVE_FILE``."""
+    """Keep the file fresh from now on, as long as this process lives. Does nothing without ``TASKRUNS_ALIVE_FILE``."""
     if not settings.TASKRUNS_ALIVE_FILE:
         return
     path, pid = Path(settings.TASKRUNS_ALIVE_FILE), os.getpid()

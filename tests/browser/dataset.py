@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog import services as blog
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from app.integrations.tasks import call_external_api
 from pressroom import operator_actions
@@ -58,7 +58,7 @@ def make_dataset(stack: Stack) -> Dataset:
     root = User.objects.create_superuser("root", "root@example.com", PASSWORD)
     stack.relay()
     stack.worker("-Q", "default", "-n", "worker-default@%h", EXTERNAL_ALLOWED_NETWORKS="127.0.0.0/8")
-    stack.worker("-Q", "emails", "-n", "worker-emails@%h", SECRET_KEY=settings.SECRET_KEY)  # signs links in mails
+    stack.worker("-Q", "emails,bulk", "-n", "worker-emails@%h", SECRET_KEY=settings.SECRET_KEY)  # signs links in mails
     reports = stack.worker("-Q", "reports", "-n", "worker-reports@%h", "-c", "1")
     beat = ["celery", "-A", "app", "beat", "-l", "info", f"--pidfile={stack.folder / 'beat.pid'}"]
     stack.start([sys.executable, "-m", *beat], "beat: Starting...")

@@ -29,7 +29,7 @@ from tests.chart.tools import Refused, render
         ({"extraEnv": {"LOG-LEVEL": "INFO"}}, "LOG-LEVEL"),
         ({"development": {"enabled": "false"}}, "development/enabled"),
         # Impossible together.
-        ({"ledger": {"heartbeat": 5, "silence": 9}}, "less than two heartbeats"),
+        ({"ledger": {"heartbeat": 5, "silence": 10}}, "not more than two heartbeats"),
         ({"workers": {"default": {"mustFinish": True, "terminationGracePeriodSeconds": 200}}}, "below 310"),
         ({"web": {"replicas": 30}}, "database connections"),
         ({"autoscaling": {"provider": "keda"}, "worker": {"autoscaling": {"maxReplicas": 40}}}, "database connections"),

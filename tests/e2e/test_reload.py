@@ -74,8 +74,8 @@ def start(stack: Stack, name: str, code: Path) -> Process:
 
 def url(web: Process) -> str:
     """Where it listens now."""
-    found: str = re.findall(r"http://127\.0\.0\.1:\d+", web.output())[-1]
-    return found
+    port: str = re.findall(r"Listening at: http://\S+:(\d+)", web.output())[-1]
+    return f"http://127.0.0.1:{port}"
 
 
 def ends(process: Process) -> None:

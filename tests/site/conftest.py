@@ -17,7 +17,7 @@ from app.accounts.models import User
 from app.accounts.services import user_make_author
 from app.blog import services as blog
 from app.blog.models import Notification, Post
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from app.payments.services import order_create
 from app.reports import services as reports

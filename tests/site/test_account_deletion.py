@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog.models import Post, Subscriber, Subscription
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.erasure import erase
 from app.payments.models import Order
 from app.reports.models import Report

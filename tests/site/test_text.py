@@ -25,7 +25,7 @@ import pressroom
 from app.accounts.models import User
 from app.blog.mailing import chunk, planner
 from app.blog.models import NotificationChunk, Post
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.http.text_fields import refused_in
 
 NOT_CARRIED = [

@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from app.blog import covers
 from app.blog.models import Cover, Notification, NotificationChunk, Post
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import resize_cover
 from app.payments.models import Order
 from app.reports.models import Report, ReportSection

@@ -16,6 +16,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client, RequestFactory
 
 from app.http.health import HealthMiddleware
+from app.management.commands import migrate
 from pressroom.database import readiness
 from tests.support.waiting import until
 
@@ -107,10 +108,44 @@ def test_a_migration_steps_back_from_a_locked_table(patience: float) -> None:
             call_command("migrate", "taskruns", verbosity=0)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_an_index_that_is_built_concurrently_waits_for_older_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits behind it. What a migration without a transaction has done already could not be done again."""
+    limits = []
+
+    def operations(*args: Any, **options: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE INDEX CONCURRENTLY odd ON auth_group (name)")
+            cursor.execute("SHOW lock_timeout")
+            limits.append(cursor.fetchone()[0])
+
+    monkeypatch.setattr(migrate.DjangoCommand, "handle", operations)
+    parameters = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+    waits = """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock' AND now() - query_start > '0.5 s'
+    """
+    with psycopg.connect(**parameters) as other, psycopg.connect(**parameters, autocommit=True) as watch:
+        other.execute("INSERT INTO auth_group (name) VALUES ('old')")
+
+        def release() -> None:
+            until(lambda: watch.execute(waits).fetchone() == (1,), "it waits for longer than the limit")
+            other.rollback()
+
+        releases = threading.Thread(target=release)
+        releases.start()
+        call_command("migrate", lock_timeout=0.1, verbosity=0)
+        releases.join()
+    with connection.cursor() as cursor:
+        cursor.execute("RESET lock_timeout")
+        cursor.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'odd'::regclass")
+        assert cursor.fetchone() == (True,)
+        cursor.execute("DROP INDEX odd")
+    assert limits == ["100ms"]
+
+
 @pytest.mark.parametrize("skip_checks", [True, False])
 def test_a_migration_waits_for_its_database(monkeypatch: pytest.MonkeyPatch, db: None, skip_checks: bool) -> None:
-    from app.management.commands import migrate
-
     nowhere = connection.copy()
     nowhere.settings_dict = nowhere.settings_dict | {"PORT": 1}
     monkeypatch.setattr(migrate, "connections", {"default": nowhere})

@@ -18,6 +18,7 @@ from app.blog.models import Delivery, NotificationChunk, Post, audience
 from app.blog.subscriptions.refusals import record_refusals
 from app.mail.bulk import Letter, NoneTaken, Outcome, Recipient, batch_size, send_letter
 from app.mail.send import MailUnavailable
+from pressroom.text import carried
 
 PLACE = "-token-"
 """Placeholder for a reader's own token."""
@@ -129,10 +130,11 @@ def _record_deliveries(
         cursor.execute(
             """
             WITH said AS (SELECT * FROM unnest(%(ids)s::bigint[], %(reasons)s::text[]) AS said (id, reason)),
-            -- Leaves out subscribers who have been deleted, and locks the others against deletion until the commit.
+            -- Leaves out subscribers who have been deleted, and locks the others against deletion until the commit. The
+            -- post comes first, as in the erasure of an account, so that they cannot deadlock.
             there AS (
                 SELECT s.id, said.reason FROM said JOIN blog_subscriber s USING (id), blog_post p
-                WHERE p.id = %(post)s FOR KEY SHARE OF s, p
+                WHERE p.id = %(post)s FOR KEY SHARE OF p, s
             ),
             delivered AS (
                 INSERT INTO blog_delivery (post_id, subscriber_id, refused, at)
@@ -156,8 +158,7 @@ def _record_deliveries(
                 "first": chunk.first,
                 "task": chunk.task,
                 "ids": [outcome.recipient.id for outcome in final],
-                # Postgres cannot store NUL, which a mail server may send.
-                "reasons": [outcome.reason.replace("\x00", "") for outcome in final],
+                "reasons": [carried(outcome.reason) for outcome in final],
                 "put_off": len(outcomes) - len(final),
                 "position": outcomes[-1].recipient.id,
                 "asked": asked,

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from app.blog.models import MailOutage
 from app.mail.send import MailUnavailable
+from pressroom.text import carried
 
 FEW = 3
 """Attempts in a row without an accepted mail after which the others wait."""
@@ -91,8 +92,7 @@ def note_failure(admission: Admission, reason: str) -> float:
             WHERE o.failures < %(few)s OR o.paused_at <= %(began)s
             """,
             {
-                "id": ONLY, "reason": reason.replace("\x00", ""), "few": FEW, "longest": LONGEST_PAUSE,
-                "began": admission.at,
+                "id": ONLY, "reason": carried(reason), "few": FEW, "longest": LONGEST_PAUSE, "began": admission.at,
             },
         )  # fmt: skip
         cursor.execute(

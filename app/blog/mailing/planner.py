@@ -22,8 +22,8 @@ ROUNDS = 8
 CHUNK = 50
 """Subscribers in a chunk if mails go out one by one. A provider's chunk is one batch."""
 OPEN = 200
-"""Chunks of a mailing that are called at the same time at most. The rest is not planned yet, so another mailing waits
-behind these at most, and a cancellation has no more to cancel."""
+"""Chunks of a mailing that are called at the same time at most, together with those that failed. The rest is not
+planned yet, so another mailing waits behind these at most, and a cancellation has no more to cancel."""
 
 Status = NotificationChunk.Status
 
@@ -69,7 +69,8 @@ def mailing_plan(*, post_id: int, task: str, call: Callable[[int, int], str]) ->
     rows = chunks.values_list("status").annotate(Count("pk"), Sum("told"))
     by_status = {status: count for status, count, _ in rows}
     notification.told = sum(told for _, _, told in rows)
-    room = OPEN - by_status.get(Status.CALLED, 0)
+    # Failed ones take up room too, so that a fault of all chunks makes some hundred dead letters and not thousands.
+    room = OPEN - by_status.get(Status.CALLED, 0) - by_status.get(Status.FAILED, 0)
     again = list(chunks.filter(status=Status.WAITING).order_by("first")[: max(room, 0)])
     for chunk in again:
         chunk.status, chunk.task = Status.CALLED, call(chunk.first, chunk.last)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_serializer, extend_schema_view
-from rest_framework import exceptions, mixins, permissions, serializers, status, viewsets
+from rest_framework import mixins, permissions, serializers, status, viewsets
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -15,7 +15,7 @@ from rest_framework.throttling import BaseThrottle, ScopedRateThrottle
 
 from app.blog import changes
 from app.blog.models import Subscription, audience, counting
-from app.blog.subscriptions.services import TooManyMails, authors, folded
+from app.blog.subscriptions.services import authors, folded
 from app.http.pagination import NewestFirst
 from app.http.permissions import may
 from pressroom.http.idempotency import idempotent
@@ -137,16 +137,13 @@ class SubscriptionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Subscri
     def create(self, request: Request) -> Response:
         """Subscribe an address to an author's new posts.
 
-        The address gets a mail with a link, and counts once its owner has confirmed there. The answer does not reveal
-        whether the address is subscribed. An address gets one such mail in 24 hours for each author, and no more than
-        the site's limit for all authors together: beyond it the answer is 429.
+        The address gets a mail with a link, and counts once its owner has confirmed there. An address gets one such
+        mail in 24 hours for each author, and no more than the site's limit for all authors together. The answer reveals
+        nothing about an address: it is the same if the address is subscribed, or gets no mail because of these limits.
         """
         serializer = SubscribeSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        try:
-            changes.subscribe(**serializer.validated_data)
-        except TooManyMails as error:
-            raise exceptions.Throttled(wait=error.wait, detail="Too many mails to this address.") from error
+        changes.subscribe(**serializer.validated_data)
         return Response(ASKED, status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(responses=CountSerializer, summary="Count your subscribers", filters=False)

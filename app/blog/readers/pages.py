@@ -18,7 +18,6 @@ from app.blog.readers.author_pages import author_or_404
 from app.blog.subscriptions.form import SubscribeForm
 from app.blog.subscriptions.links import BadLink, confirmation_read
 from app.blog.subscriptions.services import (
-    TooManyMails,
     subscription_confirm,
     subscription_end,
     subscription_resume,
@@ -33,8 +32,7 @@ page = require_http_methods(["GET", "HEAD", "POST"])
 def subscribe(request: HttpRequest, username: str) -> HttpResponse:
     """Show and process the form to subscribe to an author.
 
-    As in the API, requests are limited by client and by mail address, and the answer does not reveal whether an address
-    is subscribed.
+    As in the API, requests are limited by client, mails by address, and the answer reveals nothing about an address.
     """
     author = author_or_404(username)
     form = SubscribeForm(request.POST if request.method == "POST" else None)
@@ -45,12 +43,8 @@ def subscribe(request: HttpRequest, username: str) -> HttpResponse:
             form.add_error("email", "Too many subscriptions from your network. Try again later.")
             status, wait = 429, throttle.wait() or 60
         elif form.is_valid():
-            try:
-                changes.subscribe(author=author, email=form.cleaned_data["email"])
-                return redirect("subscribed")
-            except TooManyMails as error:
-                form.add_error("email", str(error))
-                status, wait = 429, error.wait
+            changes.subscribe(author=author, email=form.cleaned_data["email"])
+            return redirect("subscribed")
         else:
             status = 400
     response = render(request, "blog/subscribe.html", {"author": author, "form": form}, status=status)

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet, Value
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Lower, Now
 from django.urls import reverse
 from django.utils import timezone
@@ -33,14 +33,6 @@ ASKED_AGAIN_AFTER = timedelta(hours=24)
 """An address gets one mail in this time with a link to confirm the subscription to an author."""
 UNCONFIRMED_FOR = timedelta(days=30)
 """After this time, an address that has never confirmed is deleted."""
-
-
-class TooManyMails(Exception):
-    """The address has been asked to confirm too often. ``wait`` is the number of seconds until it may be asked."""
-
-    def __init__(self, wait: float) -> None:
-        self.wait = wait
-        super().__init__("Too many mails to this address. Try again later.")
 
 
 def authors() -> QuerySet[Any]:
@@ -62,39 +54,46 @@ def folded(email: str) -> str:
     return email
 
 
+def address_find(email: str) -> QuerySet[Subscriber]:
+    """Return the address, whatever its case, as a queryset of one row or none. An index finds it."""
+    return Subscriber.objects.alias(folded=Lower("email")).filter(folded=Lower(Value(email)))
+
+
 def subscription_ask(*, author: Any, email: str) -> tuple[int, datetime]:
     """Note that somebody asks for the subscription of an address. Call this in a transaction.
 
     Returns the id of the subscription and the time of this request, for ``confirmation_send``. Known and unknown
-    addresses take the same statements. Raises TooManyMails.
+    addresses take the same statements, and so does an address that has been asked about too many authors: an error
+    would tell that somebody has asked before.
     """
     email = folded(email)
-    Subscriber.objects.bulk_create([Subscriber(email=email)], ignore_conflicts=True)
-    known = Subscriber.objects.alias(folded=Lower("email")).filter(folded=Lower(Value(email))).annotate(now=Now())
-    subscriber = known.select_for_update(no_key=True).get()
+    known = address_find(email).annotate(now=Now()).select_for_update(no_key=True)
+    subscriber = None
+    # Again if the address was deleted between the two statements.
+    while subscriber is None:
+        Subscriber.objects.bulk_create([Subscriber(email=email)], ignore_conflicts=True)
+        subscriber = known.first()
     now: datetime = subscriber.now
-    _check_mails(subscriber, author, now)
+    may_ask = _may_ask(subscriber, author, now)
     Subscription.objects.bulk_create([Subscription(author=author, subscriber=subscriber)], ignore_conflicts=True)
     subscription = Subscription.objects.filter(author=author, subscriber=subscriber)
     is_due = Q(asked_at__isnull=True) | Q(asked_at__lte=now - ASKED_AGAIN_AFTER)
-    subscription.filter(is_due).update(asked_at=now)
+    subscription.filter(is_due).update(asked_at=now if may_ask else F("asked_at"))
     return subscription.get().pk, now
 
 
-def _check_mails(subscriber: Subscriber, author: Any, now: datetime) -> None:
-    """Raise TooManyMails if the address has been asked about too many other authors."""
+def _may_ask(subscriber: Subscriber, author: Any, now: datetime) -> bool:
+    """Return whether the address may get a mail about the author: it has not been asked about too many others."""
     count, seconds = parse_rate(settings.LIMITS["subscription_mail"])
-    period = timedelta(seconds=seconds)
-    recent = subscriber.subscriptions.filter(asked_at__gt=now - period).exclude(author=author)
-    asked = recent.aggregate(count=Count("pk"), first=Min("asked_at"))
-    if asked["count"] >= count:
-        raise TooManyMails((asked["first"] + period - now).total_seconds())
+    recent = subscriber.subscriptions.filter(asked_at__gt=now - timedelta(seconds=seconds))
+    return recent.exclude(author=author).count() < count
 
 
 def confirmation_send(*, subscription_id: int, asked_at: datetime) -> bool:
     """Mail the link that confirms the subscription asked for at ``asked_at``. Raises what ``app.mail.send.send`` does.
 
-    Returns False without a mail if the address was asked less than 24 hours before, has confirmed, or is gone.
+    Returns False without a mail if the address was asked less than 24 hours before, was asked about too many authors,
+    has confirmed, or is gone.
     """
     asked = Subscription.objects.filter(pk=subscription_id, asked_at=asked_at, author__is_active=True)
     subscription = asked.select_related("author", "subscriber").first()
@@ -186,6 +185,18 @@ def _switch_on(subscriber_id: int) -> None:
     Subscriber.objects.filter(pk=subscriber_id).update(active=True, switched_off="", refusals=0)
 
 
+def addresses_delete(addresses: QuerySet[Subscriber], *, skip_locked: bool = False) -> None:
+    """Delete addresses with their subscriptions and the records of their mails.
+
+    Locks them first, against a mailing that is recording and against somebody who subscribes at this moment. With
+    ``skip_locked``, leaves out those that another transaction has locked.
+    """
+    with transaction.atomic():
+        locked = list(addresses.select_for_update(skip_locked=skip_locked).order_by("pk").values_list("pk", flat=True))
+        # The conditions once more: something may have happened before the lock.
+        addresses.filter(pk__in=locked).delete()
+
+
 def unconfirmed_cleanup(*, after: int = 0, seconds: float) -> int | None:
     """Delete what nobody confirmed in 30 days: subscriptions, then addresses with an id above ``after`` without any.
 
@@ -196,9 +207,13 @@ def unconfirmed_cleanup(*, after: int = 0, seconds: float) -> int | None:
     old = timezone.now() - UNCONFIRMED_FOR
     pending = Subscription.objects.filter(confirmed_at__isnull=True, created_at__lt=old)
     pending = pending.filter(Q(asked_at__isnull=True) | Q(asked_at__lt=old)).order_by("created_at")
-    while batch := list(pending.values_list("pk", flat=True)[:BATCH]):
-        # The conditions once more: somebody may ask again, or confirm, at this moment.
-        if not pending.filter(pk__in=batch).delete()[0] or time.monotonic() >= deadline:
+    while batch := list(pending.values_list("pk", "subscriber_id")[:BATCH]):
+        with transaction.atomic():
+            addresses = Subscriber.objects.filter(pk__in={address for _, address in batch})
+            # Somebody asks again, or confirms, at this moment, whose address is locked.
+            free = addresses.select_for_update(no_key=True, skip_locked=True).values_list("pk", flat=True)
+            deleted = pending.filter(pk__in=[pk for pk, _ in batch], subscriber__in=list(free)).delete()[0]
+        if not deleted or time.monotonic() >= deadline:
             return after
     unused = Subscriber.objects.filter(
         ~Exists(Subscription.objects.filter(subscriber=OuterRef("pk"))),
@@ -208,7 +223,7 @@ def unconfirmed_cleanup(*, after: int = 0, seconds: float) -> int | None:
     # By ranges of ids, so that a batch costs the same wherever the unused addresses are.
     last = Subscriber.objects.order_by("pk").values_list("pk", flat=True).last() or 0
     while after < last:
-        unused.filter(pk__gt=after, pk__lte=after + BATCH * 10).delete()
+        addresses_delete(unused.filter(pk__gt=after, pk__lte=after + BATCH * 10), skip_locked=True)
         after += BATCH * 10
         if time.monotonic() >= deadline:
             return after

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -12,6 +14,25 @@ from psycopg.errors import LockNotAvailable
 
 PAUSE = 1.0
 """Seconds between two tries."""
+SET_LIMIT = "SELECT set_config('lock_timeout', %s, false)"
+
+
+def _let_concurrent_wait(
+    limit: str, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    """Execute a statement, without the time-out (ms) if it says CONCURRENTLY.
+
+    While that waits for older transactions, nobody waits behind it. If it gave way, its migration, which has no
+    transaction, would leave half of itself and an invalid index behind, and could not be tried again.
+    """
+    if "CONCURRENTLY" not in str(sql):
+        return execute(sql, params, many, context)
+    cursor = context["cursor"].cursor
+    cursor.execute(SET_LIMIT, ["0"])
+    try:
+        return execute(sql, params, many, context)
+    finally:
+        cursor.execute(SET_LIMIT, [limit])
 
 
 class Command(DjangoCommand):
@@ -35,13 +56,14 @@ class Command(DjangoCommand):
         """Run the migrations. Raises CommandError if a table stays locked for longer than ``--wait``."""
         deadline = time.monotonic() + options["wait"]
         self._wait_for_database(options["database"], deadline)
+        connection = connections[options["database"]]
+        limit = f"{options['lock_timeout'] * 1000:.0f}"
         while True:
-            with connections[options["database"]].cursor() as cursor:
-                cursor.execute(
-                    "SELECT set_config('lock_timeout', %s, false)", [f"{options['lock_timeout'] * 1000:.0f}"]
-                )
+            with connection.cursor() as cursor:
+                cursor.execute(SET_LIMIT, [limit])
             try:
-                super().handle(*args, **options)
+                with connection.execute_wrapper(partial(_let_concurrent_wait, limit)):
+                    super().handle(*args, **options)
             except OperationalError as error:
                 if not isinstance(error.__cause__, LockNotAvailable):
                     raise

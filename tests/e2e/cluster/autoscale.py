@@ -36,7 +36,7 @@ PATIENCE = 900.0
 """Seconds for a burst on a scaler that may not scale at all."""
 EXTERNAL = "v1beta1.external.metrics.k8s.io"
 VALUES = [
-    "--set=worker.terminationGracePeriodSeconds=30", "--set=postgres.maxConnections=200",
+    "--set=worker.terminationGracePeriodSeconds=30", "--set=postgres.maxConnections=300",
     "--set=extraEnv.THROTTLE_REPORTS=100000/hour",
 ]  # fmt: skip
 

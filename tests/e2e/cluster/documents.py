@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,9 +54,13 @@ def operations(namespace: Namespace, tag: str, found: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for block in blocks():
             for command in filter(None, (here(one, namespace, Path(folder), tag) for one in block)):
+                begun = time.monotonic()
                 run("bash", "-euo", "pipefail", "-c", command)
                 count += 1
+                print(f"  {time.monotonic() - begun:6.1f} s  $ {command[:90]}", file=sys.stderr)
+            begun = time.monotonic()
             until(namespace.settled, f"all are ready after: {block[-1]}", timeout=900.0)
+            print(f"  {time.monotonic() - begun:6.1f} s  until all are ready", file=sys.stderr)
             text = "\n".join(block)
             if "pg_dump" in text:
                 before = posts(namespace)

@@ -21,8 +21,8 @@ UID = 1_000_670_000
 OPENSHIFT = {"openshift": True, "podSecurityContext": {"runAsUser": UID, "runAsGroup": 0, "fsGroup": UID}}
 INITDB = {"runAsUser": 999, "runAsGroup": 999, "fsGroup": 999}
 """Postgres's own: initdb looks its user up. The official image invents an entry for it, which not every image does."""
-HELD, DEADLINE = 130, 60
-"""Seconds for which a lock holds up the migration, and after which the first upgrade gives up."""
+HELD = 130
+"""Seconds for which a lock holds up the migration."""
 TICK = "pressroom.tasks.prune"
 
 
@@ -143,7 +143,7 @@ def ticks(namespace: Namespace) -> int:
 
 
 def long_migration(image: str, found: list[str]) -> None:
-    """One that takes longer than Kubernetes waits for a rollout: the deadline decides; schedules fire all the time."""
+    """One that a lock holds up for long: the rollout waits with it, and schedules fire all the time."""
     namespace = Namespace("pressroom-e2e-migration")
     short = ["--set=web.replicas=1,migrate.wait=30"]
     every = (
@@ -157,18 +157,10 @@ def long_migration(image: str, found: list[str]) -> None:
         until(lambda: ticks(namespace), "the schedule fires")
         with held(namespace, HELD):
             before, started = ticks(namespace), time.monotonic()
-            try:
-                install(namespace, *short, f"--set=progressDeadlineSeconds={DEADLINE}", image=image)
-            except Failed as error:
-                reason = str(error).strip().splitlines()[-1][:160]
-            else:
-                raise Failed(f"the migration was held up for {HELD} s, and a deadline of {DEADLINE} s did not matter")
-            found.append(f"with a deadline of {DEADLINE} s: {time.monotonic() - started:.0f} s, {reason}")
-            started = time.monotonic()
             install(namespace, *short, image=image)
-            found.append(f"with the chart's: {time.monotonic() - started:.0f} s to ready")
+            found.append(f"{time.monotonic() - started:.0f} s to ready")
             fired = ticks(namespace) - before
-        # Every other second in the time of both, and not fewer than half of it.
+        # Every other second, and not fewer than half of it.
         if fired < HELD // 4:
             raise Failed(f"a schedule of every 2 s fired {fired} times in more than {HELD} s")
         found.append(f"a schedule of every 2 s fired {fired} times meanwhile")

@@ -35,7 +35,7 @@ CALM = 8.0
 """Seconds without anything wrong, after which a fault is over: what it took away is not missed at once."""
 PATIENCE = 1800.0
 VALUES = [
-    *INSTALL, "--set=worker.terminationGracePeriodSeconds=30", "--set=postgres.maxConnections=200",
+    *INSTALL, "--set=worker.terminationGracePeriodSeconds=30", "--set=postgres.maxConnections=300",
     "--set=extraEnv.ORACLE_FOLDER=http://books.pressroom-chaos-outside.svc:8080",
 ]  # fmt: skip
 # So many that what waits is a fault's doing.

@@ -19,7 +19,7 @@ from django.db import transaction
 from app.blog import changes, services
 from app.blog.mailing import outage, planner
 from app.blog.models import Delivery, MailOutage, Notification, NotificationChunk, Post
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from pressroom import operator_actions
 from pressroom.models import LiveRun, Status, TaskRun

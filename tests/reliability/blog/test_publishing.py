@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from app.accounts.services import user_make_author
 from app.blog.models import Delivery
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from pressroom.models import Status, TaskRun
 from tests.support.probes.ledger import done
 from tests.support.processes import Process, Stack

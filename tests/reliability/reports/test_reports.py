@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog.models import Delivery, Post, Subscriber
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.files.models import StoredFile
 from app.reports.summaries import yesterday
 from app.reports.tasks import send_daily_summary

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.db.models.functions import Now
 
 from app.blog.models import MailOutage, Post
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from pressroom.models import LiveRun, TaskRun
 from tests.support.probes import here

@@ -1,6 +1,7 @@
 """What becomes of the subscribers of a site from before subscriptions belonged to an author."""
 
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection
@@ -14,8 +15,8 @@ pytestmark = pytest.mark.django_db
 
 def migrate() -> None:
     migration = import_module("app.blog.migrations.0007_subscribers_carried_over")
+    migration.carry_over(None, SimpleNamespace(connection=connection))
     with connection.cursor() as cursor:
-        cursor.execute(migration.CARRY_OVER)
         cursor.execute(migration.SAY_WHY)
 
 
@@ -38,3 +39,16 @@ def test_each_active_one_is_subscribed_to_each_author_and_its_old_links_still_wo
     assert {len(token) for token in tokens} == {64}
     assert Client().post(f"/unsubscribe/{kim.token}/").status_code == 200
     assert [one.subscriber for one in [*audience(published.author), *audience(other)]] == [lee, lee]
+
+
+def test_interrupted_it_goes_on_and_who_has_left_meanwhile_stays_away(
+    published: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.blog.migrations.0007_subscribers_carried_over.BATCH", 2)
+    kim, lee, max_ = (Subscriber.objects.create(email=f"{name}@example.com") for name in ("kim", "lee", "max"))
+    migrate()
+    Subscription.objects.filter(subscriber=lee).delete()
+    assert Client().post(f"/unsubscribe/{kim.token}/").status_code == 200
+    migrate()
+    assert [one.subscriber for one in audience(published.author).order_by("subscriber")] == [lee, max_]
+    assert Subscription.objects.count() == 3

@@ -20,8 +20,8 @@ from app.blog.mailing import outage, planner
 from app.blog.mailing.chunk import Left, chunk_send
 from app.blog.mailing.planner import ROUNDS, pause_before_round
 from app.blog.models import Delivery, MailOutage, Notification, NotificationChunk, Post, Subscriber
-from app.blog.subscriptions import subscriptions_add
-from app.mail import kept_connections
+from app.blog.subscriptions.services import subscriptions_add
+from app.mail import bulk, kept_connections
 from app.mail.url import email_settings
 from pressroom.models import LiveRun, Status, TaskRun
 from tests.support.loopback import Asked, HttpServer, Reply, SmtpServer, http_server, smtp_server
@@ -183,6 +183,21 @@ class TestBySmtp:
         assert is_done(run)
         assert Counter(smtp.recipients()) == Counter(address(*range(count)))
 
+    def test_a_server_that_is_slow_to_put_mails_off_does_not_use_up_the_time(
+        self, published: Post, smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bulk, "LONGEST_STREAK", 0.0)
+        subscribe(5)
+        smtp.replies = dict.fromkeys(address(0, 1, 2), "451 4.7.1 later")
+        start(published)
+        here.execute(TaskRun.objects.get())
+        here.execute(chunk_runs()[0])
+        assert MailOutage.objects.get().failures == 1
+        assert NotificationChunk.objects.get().put_off == 1
+        smtp.replies = {}
+        work_to_the_end()
+        assert Counter(smtp.recipients()) == Counter(address(*range(5)))
+
     def test_who_is_put_off_for_ever_counts_as_refused(self, published: Post, smtp: SmtpServer) -> None:
         subscribe(2)
         smtp.replies = dict.fromkeys(address(1), "451 4.7.1 greylisted")
@@ -226,6 +241,18 @@ class TestBySendGrid:
         assert is_done(run)
         assert mailed(sendgrid.asked[1:]) == Counter(address(*range(9)))
         assert Delivery.objects.exclude(refused="").get().subscriber.email == "nobody"
+
+    def test_odd_words_about_an_address_do_not_mail_the_others_again(
+        self, published: Post, sendgrid: HttpServer
+    ) -> None:
+        subscribe(3)
+        odd = {"errors": [{"field": "personalizations.1.to", "message": "no \ud83d\x00"}]}
+        sendgrid.answer = lambda asked: Reply(202) if sendgrid.asked else Reply(400, odd)
+        run = start(published)
+        work_to_the_end()
+        assert is_done(run)
+        assert mailed(sendgrid.asked[1:]) == Counter(address(0, 2))
+        assert Delivery.objects.exclude(refused="").get().refused == "no \ufffd\ufffd"
 
     def test_who_is_deleted_while_the_mail_is_under_way_costs_nothing(
         self, published: Post, sendgrid: HttpServer
@@ -300,6 +327,10 @@ class TestOutage:
         work_to_the_end()
         assert is_done(run)
         assert Counter(smtp.recipients()) == Counter(address(*range(200)))
+
+    def test_odd_words_of_a_server_are_kept_as_far_as_they_can_be(self) -> None:
+        outage.note_failure(outage.enter(), "no \ud83d\x00")
+        assert MailOutage.objects.get().reason == "no \ufffd\ufffd"
 
     def test_the_pauses_grow_to_ten_minutes(self) -> None:
         pauses = []

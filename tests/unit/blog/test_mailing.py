@@ -127,10 +127,11 @@ class TestSendGrid:
             Reply(500),
             Reply(401, {"errors": [{"message": "The provided authorization grant is invalid"}]}),
             Reply(400, {"errors": [{"message": "The from address does not match", "field": "from"}]}),
+            Reply(400, {"errors": [{"message": "no", "field": "personalizations.5000.to.0.email"}]}),
             Reply(400),
             HANG,
         ],
-        ids=["429", "500", "401", "400 of the sender", "400 without a word", "hang"],
+        ids=["429", "500", "401", "400 of the sender", "400 of nobody", "400 without a word", "hang"],
     )
     def test_what_was_taken_before_a_fault_is_told_before_it(
         self, server: HttpServer, settings: Any, fault: Reply

@@ -13,7 +13,7 @@ from app.blog import changes, notifications, services
 from app.blog.mailing import chunk, planner
 from app.blog.mailing.chunk import Left
 from app.blog.models import Delivery, Notification, NotificationChunk, Post, Subscriber, Subscription, audience
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import notify_chunk
 from pressroom import operator_actions
 from pressroom.execution import settle
@@ -342,6 +342,22 @@ class TestFailed:
         assert (notification.status, notification.told) == ("stopped", 25)
         assert notification.failure == "1 of 4 parts of the mailing failed."
         assert NotificationChunk.objects.get(status="failed").failure == "division by zero"
+
+    def test_a_fault_of_all_chunks_makes_few_dead_letters(
+        self, published: Post, monkeypatch: pytest.MonkeyPatch, small: None
+    ) -> None:
+        subscribe(95)
+        run = start(published)
+        with monkeypatch.context() as patch:
+            patch.setattr(chunk, "_letter", lambda post: 1 / 0)
+            work_to_the_end()
+        run.refresh_from_db()
+        assert run.status == Status.DEAD
+        assert TaskRun.objects.filter(name=CHUNK, status=Status.DEAD).count() == planner.OPEN
+        assert Notification.objects.get().failure == "4 of 4 parts of the mailing failed."
+        operator_actions.run_again(run=run, user=None)
+        work_to_the_end()
+        assert mailed() == everyone(95)
 
     def test_run_again_it_completes_the_mailing(self, one_dead_chunk: TaskRun) -> None:
         operator_actions.run_again(run=TaskRun.objects.get(name=CHUNK, status=Status.DEAD), user=None)

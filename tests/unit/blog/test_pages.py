@@ -8,8 +8,8 @@ import pytest
 from django.test import Client
 
 from app.blog.models import Post, Subscription
-from app.blog.subscriptions import subscriptions_add
 from app.blog.subscriptions.links import confirmation_token
+from app.blog.subscriptions.services import subscriptions_add
 
 pytestmark = pytest.mark.django_db
 

@@ -7,8 +7,8 @@ from django.db import connection, transaction
 
 from app.accounts.models import User
 from app.blog.models import Subscriber, audience
-from app.blog.subscriptions import subscriptions_add
 from app.blog.subscriptions.refusals import LIMIT, record_refusals
+from app.blog.subscriptions.services import subscriptions_add
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db

@@ -19,7 +19,7 @@ from rest_framework.test import APIClient
 from app.accounts.models import User
 from app.blog import services, statistics
 from app.blog.models import DailyViews, Delivery, Post, Subscriber, View
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import record_view, roll_up_views
 from pressroom.models import TaskRun
 from tests.support.waiting import until

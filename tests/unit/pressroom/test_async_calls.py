@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from celery import chord, current_app, group
+from celery import chain, chord, current_app, group
+from celery.exceptions import TaskRevokedError
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 from django.contrib.auth.models import Group
 from django.db import transaction
@@ -98,6 +99,21 @@ async def test_an_error_is_raised() -> None:
 
 
 @in_a_loop
+async def test_a_step_whose_predecessor_was_cancelled_is_not_waited_for() -> None:
+    steps = chain(tasks.effect.si("/dev/null", "first"), tasks.effect.si("/dev/null", "second"))
+    last = await sync_to_async(steps.delay)()
+    await sync_to_async(lambda: here.cancelled(TaskRun.of(last.parent)))()
+    with pytest.raises(TaskRevokedError):
+        await last.aget(timeout=5)
+
+
+@in_a_loop
+async def test_a_result_that_is_ignored_is_not_waited_for() -> None:
+    result = await tasks.effect.aapply_async(("/dev/null", "a"), ignore_result=True)
+    assert await result.aget(timeout=5) is None
+
+
+@in_a_loop
 async def test_groups_and_chords_are_awaited() -> None:
     calls = group(tasks.effect.s("/dev/null", str(number)) for number in range(3))
     assert await executed(await sync_to_async(calls.delay)()) == ["0", "1", "2"]
@@ -110,6 +126,26 @@ async def test_a_wait_ends_after_its_time() -> None:
     result = await tasks.effect.adelay("/dev/null", "a")
     with pytest.raises(CeleryTimeoutError):
         await result.aget(timeout=0.02)
+
+
+@in_a_loop
+async def test_a_result_of_eager_tasks_is_awaited_too() -> None:
+    """Tests of a site often set task_always_eager."""
+    calls = group(tasks.effect.s("/dev/null", str(number)) for number in range(3))
+    current_app.conf.task_always_eager = True
+    try:
+        result = await tasks.effect.adelay("/dev/null", "a")
+        assert (await result, await result.aget(timeout=0), result.get()) == ("a", "a", "a")
+        failed = await tasks.fail.adelay("gone")
+        with pytest.raises(KeyError, match="gone"):
+            await failed
+        assert isinstance(await failed.aget(propagate=False), KeyError)
+        assert await (await sync_to_async(calls.delay)()) == ["0", "1", "2"]
+        steps = tasks.effect.si("/dev/null", "first") | tasks.effect.si("/dev/null", "second")
+        last = await sync_to_async(steps.delay)()
+        assert (await last, await last.parent) == ("second", "first")
+    finally:
+        current_app.conf.task_always_eager = False
 
 
 def test_a_call_that_is_not_committed_is_not_waited_for() -> None:

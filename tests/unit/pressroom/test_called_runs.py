@@ -1,16 +1,25 @@
 """What a task does with the runs that it has called."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.db import connection, connections, transaction
 from django.db.models.functions import Now
 
 from pressroom.execution.called_runs import cancel_called, start_at_once
 from pressroom.models import LiveRun, Status, TaskRun
 from tests.support.notes import noted
 from tests.support.probes import here, tasks
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def is_a_lock_awaited() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+        return bool(cursor.fetchone()[0])
 
 
 class TestCancel:
@@ -25,6 +34,24 @@ class TestCancel:
         ]  # fmt: skip
         assert TaskRun.of(running).cancel_requested_at is not None
         assert noted(path) == ["succeeded", "cancelled"]
+
+    def test_a_run_that_comes_to_wait_at_this_moment_is_cancelled_too(self) -> None:
+        result = tasks.effect.delay("/dev/null", "x")
+        here.claimed(TaskRun.of(result))
+
+        def cancel() -> int:
+            try:
+                return cancel_called([result.id])
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(1) as thread:
+            with transaction.atomic():
+                LiveRun.objects.update(status=Status.QUEUED)
+                cancelling = thread.submit(cancel)
+                until(is_a_lock_awaited, "it waits for the row")
+            assert cancelling.result() == 1
+        assert TaskRun.of(result).status == Status.CANCELLED
 
     def test_of_none_is_none(self) -> None:
         assert cancel_called([]) == 0

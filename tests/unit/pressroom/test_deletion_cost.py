@@ -77,6 +77,20 @@ def test_a_cost_that_was_refused_is_written_again(api: Web, credentials: Path) -
     assert patched(api) == {"a": "1"}
 
 
+def test_one_that_is_refused_keeps_no_other_from_its_cost(api: Web, credentials: Path) -> None:
+    costs = DeletionCosts(api.url, credentials)
+    api.answer = lambda exchange, asked: exchange.reply(403 if asked.path.endswith("/a") else 200, b"{}")
+    with pytest.raises(HTTPError):
+        costs.write({"emails@a": 1, "emails@b": 2})
+    assert patched(api) == {"a": "1", "b": "2"}
+
+
+def test_a_worker_of_any_name_ends_nothing(api: Web, credentials: Path) -> None:
+    """It may run outside of Kubernetes."""
+    DeletionCosts(api.url, credentials).write({"emails@my machine/../x": 1, "worker": 0})
+    assert patched(api) == {"my%20machine%2F..%2Fx": "1", "worker": "0"}
+
+
 def test_the_cost_is_the_number_of_running_runs(db: None) -> None:
     now = timezone.now()
     alive, idle, dead = (

@@ -18,6 +18,7 @@ from django.test import override_settings
 from django.utils import timezone
 from kombu.exceptions import EncodeError
 
+from app.queues import BY_NAME
 from pressroom.django_tasks import LedgerBackend, celery_tasks
 from pressroom.django_tasks.framework import (
     InvalidTask,
@@ -290,7 +291,7 @@ class TestADeclaration:
     def test_with_an_undeclared_queue_is_refused_at_the_call_if_the_backend_takes_any(self, settings: Any) -> None:
         settings.TASKS = {"default": {"BACKEND": BACKEND, "QUEUES": []}}
         task = probes.give_back.using(queue_name="misspelt")
-        with pytest.raises(InvalidTask, match="TASKRUNS_QUEUES declares default, "):
+        with pytest.raises(InvalidTask, match=f"TASKRUNS_QUEUES declares {', '.join(BY_NAME)}."):
             task.enqueue(1)
 
     @pytest.mark.parametrize("change", [{"priority": 101}, {"priority": -101}, {"run_after": datetime(2030, 1, 1)}])  # noqa: DTZ001

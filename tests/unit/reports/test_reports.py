@@ -18,7 +18,7 @@ from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.blog.models import DailyViews, Delivery, Post, Subscriber, Subscription
-from app.blog.subscriptions import subscriptions_add
+from app.blog.subscriptions.services import subscriptions_add
 from app.files.models import StoredFile
 from app.files.storage import FileTooLarge
 from app.reports import services
