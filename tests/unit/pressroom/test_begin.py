@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -14,25 +17,24 @@ from django.test.utils import CaptureQueriesContext
 from psycopg import sql
 
 from pressroom.database.base import Cursor
+from pressroom.database.errors import is_no_answer
 from pressroom.models import TaskRun, Tick
 from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 INSERT = "INSERT INTO taskruns_tick (name, at) VALUES ('once', now())"
+EMPTY = ["", " \n", "-- nothing", ";"]
 STATEMENTS: dict[str, tuple[Any, Any]] = {
     "a query": ("SELECT 1 AS one", None),
-    "its values": ("SELECT %s::text, '%%', %(b)s".replace("%(b)s", "%s::int"), ["BEGIN; ", 5]),
+    "its values": ("SELECT %s::text, '%%', %s::int", ["BEGIN; ", 5]),
     "no rows": ("SELECT 1 WHERE false", None),
     "a write": (INSERT, None),
     "a write that returns": (f"{INSERT} RETURNING name", None),
     "bytes": (b"SELECT 1", None),
     "composed": (sql.SQL("SELECT {}").format(sql.Literal("a")), None),
-    "nothing": ("", None),
-    "white space": (" \n", None),
-    "a comment": ("-- nothing", None),
+    **{f"nothing, as {text!r}": (text, None) for text in EMPTY},
     "a comment first": ("-- a\n/* b */ SELECT 1", None),
-    "no statement, but its end": (";", None),
     "two": ("SELECT 1; SELECT 2", None),
     "a syntax error": ("SELEC 1", None),
     "a second syntax error": ("SELECT 1; SELEC 1", None),
@@ -74,20 +76,21 @@ def outcome(factory: Any, statement: Any, values: Any) -> list[Any]:
         server.add_notice_handler(lambda notice: seen.append(notice.message_primary))
         cursor = server.cursor()
         for query, parameters in ((statement, values), ("SHOW transaction_isolation", None)):
+            reached_postgres = True
             try:
                 cursor.execute(query, parameters)
                 for one in cursor.results():
-                    seen += [one.rowcount, one.statusmessage, one.description and one.description[0].name]
+                    # To a message without a statement Postgres has an answer of its own.
+                    tag = None if query in EMPTY else one.statusmessage
+                    seen += [one.rowcount, tag, one.description and one.description[0].name]
                     with suppress(psycopg.ProgrammingError):
                         seen.append(one.fetchall())
-                if query == "":
-                    # Postgres has an answer of its own to a message without a statement.
-                    seen[-3:] = []
                 cursor.set_result(0)
             except (psycopg.Error, UnicodeError) as error:
-                seen += [type(error), getattr(getattr(error, "diag", None), "message_primary", None)]
-            is_lost = server.closed
-            seen += [server.info.transaction_status, cursor._query and cursor._query.query, is_lost]
+                reached_postgres = getattr(error, "sqlstate", None) is not None
+                seen += [type(error), error.diag.message_primary if isinstance(error, psycopg.Error) else None]
+            if reached_postgres:
+                seen += [server.info.transaction_status, cursor._query and cursor._query.query]
             if server.info.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
                 # A COPY is left open.
                 break
@@ -258,6 +261,60 @@ def test_a_connection_lost_before_the_transaction_is_made_anew() -> None:
         end_session()
         in_transaction(*works)
     assert TaskRun.objects.count() == 2
+
+
+@pytest.fixture
+def commit_without_answer() -> Iterator[None]:
+    """A relay to Postgres between the two, which ends both connections instead of passing the answer to a COMMIT on."""
+    before = connection.settings_dict
+    address = (before["HOST"] or "127.0.0.1", int(before["PORT"]))
+
+    class Relay(socketserver.BaseRequestHandler):
+        is_cut = False
+
+        def handle(self) -> None:
+            with socket.create_connection(address) as server:
+                there = threading.Thread(target=self.copy, args=(self.request, server))
+                there.start()
+                self.copy(server, self.request)
+                there.join()
+
+        def copy(self, source: socket.socket, target: socket.socket) -> None:
+            with suppress(OSError):
+                while data := source.recv(65536):
+                    if source is self.request:
+                        self.is_cut |= b"COMMIT" in data
+                    elif self.is_cut:
+                        break
+                    target.sendall(data)
+            for end in (source, target):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    connection.close()
+    with Server(("127.0.0.1", 0), Relay) as relay:
+        thread = threading.Thread(target=relay.serve_forever)
+        thread.start()
+        connection.settings_dict = before | {"HOST": "127.0.0.1", "PORT": relay.server_address[1]}
+        yield
+        connection.close()
+        connection.settings_dict = before
+        relay.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_commit_whose_answer_is_lost_is_an_error_of_unknown_outcome(commit_without_answer: None, count: int) -> None:
+    called: list[int] = []
+    with pytest.raises(OperationalError) as caught:
+        in_transaction(ask, *[call] * count, lambda: transaction.on_commit(lambda: called.append(1)))
+    assert is_no_answer(caught.value)
+    assert not called
+    assert connection.get_autocommit()
+    assert TaskRun.objects.count() == count, "Postgres has committed it"
 
 
 @pytest.fixture(params=["RAISE serialization_failure", "PERFORM pg_terminate_backend(pg_backend_pid())"])
