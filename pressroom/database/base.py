@@ -105,7 +105,10 @@ class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
         try:
             return super().execute(f"{BEGIN}{query}", params, **options)
         except psycopg.Error:
-            if not self._was_unreadable or self.connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            if (
+                not self._was_unreadable
+                or self.connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE
+            ):
                 raise
         finally:
             self._begins = False
