@@ -90,8 +90,7 @@ def takes_several(connection: psycopg.Connection[Any]) -> bool:
 class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
     """Django's cursor. The first statement of a transaction takes BEGIN along, which saves a round trip.
 
-    It overrides private methods of psycopg's. Only psycopg's next minor version may change them, and the project
-    excludes that.
+    It overrides private methods of psycopg's. The project therefore allows only the minor version that it is tested with.
     """
 
     _begins = False
@@ -105,10 +104,7 @@ class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
         try:
             return super().execute(f"{BEGIN}{query}", params, **options)
         except psycopg.Error:
-            if (
-                not self._was_unreadable
-                or self.connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE
-            ):
+            if not self._was_unreadable or not self._is_idle():
                 raise
         finally:
             self._begins = False
@@ -122,11 +118,14 @@ class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
         connection = self.connection
         return (
             not connection.autocommit
-            and connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+            and self._is_idle()
             and isinstance(query, str)
             and connection.isolation_level is connection.read_only is connection.deferrable is None
             and takes_several(connection)
         )
+
+    def _is_idle(self) -> bool:
+        return bool(self.connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE)
 
     def _start_query(self, query: Any = None) -> Generator[Any, Any, None]:
         # Called for each statement. In autocommit psycopg sends no BEGIN of its own.
