@@ -18,6 +18,7 @@ import click
 import structlog
 from celery import signals
 from click.core import ParameterSource
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, resolve
 from django_structlog.middlewares import RequestMiddleware
@@ -164,12 +165,11 @@ def follow_tasks() -> None:
     logging.captureWarnings(True)
     receiver = CeleryReceiver()
     receiver.connect_worker_signals()
-    # Every call of a task pays for these two handlers. Ours reads two ids and sends no signal of its own.
+    # Every call of a task pays for these two handlers. Ours read two ids, and a level before they build a line.
     signals.before_task_publish.disconnect(receiver.receiver_before_task_publish)
     signals.before_task_publish.connect(_pass_ids_on, dispatch_uid="pressroom.logs")
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        # It writes a line at this level, and only after some work.
-        signals.after_task_publish.disconnect(receiver.receiver_after_task_publish)
+    signals.after_task_publish.disconnect(receiver.receiver_after_task_publish)
+    signals.after_task_publish.connect(_log_call, dispatch_uid="pressroom.logs")
     _receivers.append(receiver)  # Signals hold it only weakly.
     bind_extra_task_metadata.connect(_bind_name, dispatch_uid="pressroom.logs")
     signals.task_postrun.connect(_forget, dispatch_uid="pressroom.logs")
@@ -181,6 +181,11 @@ def _pass_ids_on(headers: dict[str, Any], **_: object) -> None:
     here = structlog.contextvars.get_contextvars()
     ids = {"request_id": here.get("request_id"), "parent_task_id": here.get("task_id", here.get("parent_task_id"))}
     headers["__django_structlog__"] = {name: value for name, value in ids.items() if value is not None}
+
+
+def _log_call(**sent: Any) -> None:
+    if logging.getLogger("django_structlog").isEnabledFor(settings.DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL):
+        _receivers[-1].receiver_after_task_publish(**sent)
 
 
 def _bind_name(task: Task[Any, Any], **_: object) -> None:

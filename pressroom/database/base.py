@@ -76,41 +76,56 @@ class Connection(psycopg.Connection[Any]):
 
 # The stubs do not have it.
 _Cursor: Any = base.Cursor
+BEGIN = "BEGIN; "
+
+
+def takes_several(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether a message may hold several statements. Those of server-side binding and pipelines hold one."""
+    return (
+        issubclass(connection.cursor_factory, psycopg.ClientCursor)
+        and connection.pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF
+    )
 
 
 class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
-    """Django's cursor. The first statement of a transaction takes BEGIN along, which saves a round trip."""
+    """Django's cursor. The first statement of a transaction takes BEGIN along, which saves a round trip.
+
+    It overrides private methods of psycopg's. The project therefore allows only the minor version that it is tested with.
+    """
 
     _begins = False
+    _was_unreadable = False
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """As psycopg's."""
         if not self._may_begin(query):
             return super().execute(query, params, **options)
-        self._begins = True
+        self._begins, self._was_unreadable = True, False
         try:
-            super().execute(f"BEGIN; {query}", params, **options)
-        except psycopg.errors.SyntaxError:
-            if self.connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            return super().execute(f"{BEGIN}{query}", params, **options)
+        except psycopg.Error:
+            if not self._was_unreadable or not self._is_idle():
                 raise
-            # Postgres has not read as far as BEGIN. The error belongs into a transaction, which it breaks.
-            self._begins = False
-            return super().execute(query, params, **options)
         finally:
             self._begins = False
-        # The first answer is that to BEGIN.
-        self.nextset()
-        return self
+            if self._query is not None:
+                # Django's log of queries reads it.
+                self._query.query = self._query.query.removeprefix(BEGIN.encode())
+        # The error of a statement that Postgres cannot read belongs into a transaction, which it breaks.
+        return super().execute(query, params, **options)
 
     def _may_begin(self, query: Any) -> bool:
         connection = self.connection
         return (
             not connection.autocommit
-            and connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+            and self._is_idle()
             and isinstance(query, str)
             and connection.isolation_level is connection.read_only is connection.deferrable is None
-            and connection.pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF
+            and takes_several(connection)
         )
+
+    def _is_idle(self) -> bool:
+        return bool(self.connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE)
 
     def _start_query(self, query: Any = None) -> Generator[Any, Any, None]:
         # Called for each statement. In autocommit psycopg sends no BEGIN of its own.
@@ -120,6 +135,16 @@ class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
             yield from super()._start_query(query)
         finally:
             connection._autocommit = was
+
+    def _check_results(self, results: list[Any]) -> None:
+        # Called with all answers to a message.
+        if self._begins and results:
+            # Postgres reads a message to its end before it does anything. If it cannot, it does not come to BEGIN.
+            self._was_unreadable = results[0].status == psycopg.pq.ExecStatus.FATAL_ERROR
+            if len(results) > 1:
+                # The answer to BEGIN. It is the only one if the statement is empty.
+                del results[0]
+        super()._check_results(results)
 
 
 # The stubs do not have its private members.
@@ -136,9 +161,9 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     asked_at = float("-inf")
     """When the last statement was sent, by the monotonic clock."""
     held: Callable[[bool], object] | None = None
-    """Writes what the open transaction holds back. Called before the next statement, and with True at the commit.
+    """Writes what the open transaction holds back. Called before the next statement and before the commit.
 
-    At the commit it may commit the transaction itself, in the same round trip.
+    With True it may commit the transaction itself, in the same round trip.
     """
     is_kept = False
     """True while code runs that does not own the open transaction. ``close()`` then does nothing."""
@@ -179,17 +204,27 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
 
     def _cursor(self, name: str | None = None) -> Any:
         self.write_held()
+        self._note_statement()
+        return super()._cursor(name)
+
+    def set_autocommit(self, autocommit: bool, *arguments: Any, **options: Any) -> None:
+        """As Django's."""
+        if not autocommit:
+            # A transaction begins. After that, it is too late for another connection.
+            self._note_statement()
+        super().set_autocommit(autocommit, *arguments, **options)
+
+    def _note_statement(self) -> None:
         now = time.monotonic()
         if now - self.asked_at > IDLE and self.autocommit:
             # Have Django check the connection as at the start of a request: it may have been closed meanwhile. Not in a
-            # transaction, of which nothing would be left on a new connection, nor in what is held until its commit.
+            # transaction, of which nothing would be left on a new connection, nor at its commit.
             self.health_check_done = False
         self.asked_at = now
-        return super()._cursor(name)
 
     def _commit(self) -> None:
         try:
-            self.write_held(and_commit=True)
+            self.write_held(and_commit=self.connection is not None and takes_several(self.connection))
         except BaseException:
             # Django itself rolls back only after errors of the database.
             try:

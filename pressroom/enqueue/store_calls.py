@@ -141,8 +141,8 @@ class LedgerAMQP(AMQP):
         if is_alone and isinstance(queue, Queue) and self.queues.get(queue.name) is queue:
             # The router has found it: nothing is left to look for.
             return str(queue.name)
-        queue = self.router.expand_destination(destination).get("queue", self.default_queue)
-        return queue.name
+        found: Queue = self.router.expand_destination(destination).get("queue", self.default_queue)
+        return found.name
 
     def _as_row(
         self, name: str, queue: str, headers: dict[str, Any], body: Any, properties: dict[str, Any]

@@ -18,6 +18,7 @@ from pressroom import context
 from pressroom.enqueue.envelope import HEADER
 from pressroom.execution import attempt
 from pressroom.execution.backlog import follow
+from pressroom.execution.eager_results import AwaitableEagerResult
 from pressroom.execution.end_hooks import End
 
 logger = logging.getLogger(__name__)
@@ -141,6 +142,10 @@ class LedgerTask(DjangoTask):  # type: ignore[type-arg]  # generic in the stubs 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task in this process, as Celery's does. The ledger notes when the body of a run has ended."""
         return super().__call__(*args, **kwargs)
+
+    def apply(self, *args: Any, **options: Any) -> Any:
+        """Run the task at once, as Celery's does. Returns its result, which async code may await."""
+        return AwaitableEagerResult.of(super().apply(*args, **options))
 
     async def adelay(self, *args: Any, **kwargs: Any) -> Any:
         """Call the task from async code, as ``delay()`` does: see `aapply_async`."""

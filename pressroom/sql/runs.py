@@ -101,11 +101,10 @@ def _shortened(text: str) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half} characters …\n{text[-half:]}"
 
 
-_INSERT_ONE = """
-    SELECT taskruns_insert_one_1(%s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s, %s, %s, %s, false)
-    """
-# One message for both statements, and one answer. If the first fails, Postgres does not come to the COMMIT.
-_INSERT_ONE_AND_COMMIT = f"{_INSERT_ONE.replace('false', 'true').rstrip()}; COMMIT"
+_CALL = "SELECT taskruns_insert_one_1(%s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s, %s, %s, %s, "
+_INSERT_ONE = f"{_CALL}false)"
+# One message for both statements. If the first fails, Postgres does not come to the COMMIT.
+_INSERT_ONE_AND_COMMIT = f"{_CALL}true); COMMIT"
 _INSERT_MANY = """
     SELECT * FROM taskruns_insert_2(
         %s::uuid[], %s::text[], %s::text[], %s::text[], %s::smallint[],
@@ -144,6 +143,8 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
 
 def insert_and_commit(message: Message) -> None:
     """Store one call without a limit and commit the open transaction in the same round trip.
+
+    Only for a message of several statements.
 
     Raises DuplicateTaskIdError, and commits nothing, if a live run already has the id.
     """

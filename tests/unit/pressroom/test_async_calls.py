@@ -128,6 +128,26 @@ async def test_a_wait_ends_after_its_time() -> None:
         await result.aget(timeout=0.02)
 
 
+@in_a_loop
+async def test_a_result_of_eager_tasks_is_awaited_too() -> None:
+    """Tests of a site often set task_always_eager."""
+    calls = group(tasks.effect.s("/dev/null", str(number)) for number in range(3))
+    current_app.conf.task_always_eager = True
+    try:
+        result = await tasks.effect.adelay("/dev/null", "a")
+        assert (await result, await result.aget(timeout=0), result.get()) == ("a", "a", "a")
+        failed = await tasks.fail.adelay("gone")
+        with pytest.raises(KeyError, match="gone"):
+            await failed
+        assert isinstance(await failed.aget(propagate=False), KeyError)
+        assert await (await sync_to_async(calls.delay)()) == ["0", "1", "2"]
+        steps = tasks.effect.si("/dev/null", "first") | tasks.effect.si("/dev/null", "second")
+        last = await sync_to_async(steps.delay)()
+        assert (await last, await last.parent) == ("second", "first")
+    finally:
+        current_app.conf.task_always_eager = False
+
+
 def test_a_call_that_is_not_committed_is_not_waited_for() -> None:
     async def call() -> None:
         await (await tasks.effect.adelay("/dev/null", "a"))
