@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -34,6 +34,10 @@ class NoProducer:
 
 NO_PRODUCER = NoProducer()
 DESTINATION = ("queue", "exchange", "routing_key")
+POSITIONAL = (
+    "args", "kwargs", "countdown", "eta", "task_id", "producer", "connection", "router", "result_cls", "expires",
+)  # fmt: skip
+"""Options of `send_task` that may be given without their names."""
 
 
 # The stubs cover half of this class, with other signatures.
@@ -110,32 +114,33 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """Send a task by name, as Celery's does, without a connection to the broker."""
+        options = dict(zip(POSITIONAL, args, strict=False)) | options
         arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
+        for option in ("eta", "expires"):
+            options |= arguments.within_reach(name, option, options)
         options["producer"] = options.get("producer") or NO_PRODUCER
         self.set_up_django()
         # `celery call` passes None for options that were not given. Without them the task's own queue applies.
         options = {key: value for key, value in options.items() if value is not None or key not in DESTINATION}
-        # The id is the fifth of the positional arguments.
-        options["has_new_id"] = len(args) < 5 and not options.get("task_id")
-        unique = self._unique_call(name, args, options)
+        options["has_new_id"] = not options.get("task_id")
+        unique = self._unique_call(name, options)
         if unique is None:
-            return super().send_task(name, *args, **options)
+            return super().send_task(name, **options)
         is_child = options.get("add_to_parent", True)
-        result = super().send_task(name, *args, **options | {"unique_call": unique, "add_to_parent": False})
+        result = super().send_task(name, **options | {"unique_call": unique, "add_to_parent": False})
         if unique.taken_by is not None:
             result = self.AsyncResult(unique.taken_by)
         if is_child and (parent := self.current_worker_task):
             parent.add_trail(result)
         return result
 
-    def _unique_call(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> UniqueCall | None:
+    def _unique_call(self, name: str, options: dict[str, Any]) -> UniqueCall | None:
         """Return what makes the call unique, or None. A call that was given its id is part of something: it is not."""
         unique, unique_by = options.pop("unique", None), options.pop("unique_by", None)
         task = self.tasks.get(name)
         if unique is None and getattr(task, "unique", None) is None:
             return None
-        positional = dict(zip(("args", "kwargs"), args, strict=False)) | options
-        call = unique_call(task, name, positional.get("args"), positional.get("kwargs"), unique, unique_by, options)
+        call = unique_call(task, name, options.get("args"), options.get("kwargs"), unique, unique_by, options)
         return call if options["has_new_id"] else None
 
     @contextmanager
