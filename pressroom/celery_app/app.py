@@ -33,6 +33,10 @@ class NoProducer:
 
 NO_PRODUCER = NoProducer()
 DESTINATION = ("queue", "exchange", "routing_key")
+POSITIONAL = (
+    "args", "kwargs", "countdown", "eta", "task_id", "producer", "connection", "router", "result_cls", "expires",
+)  # fmt: skip
+"""Options of `send_task` that may be given without their names."""
 
 
 # The stubs cover half of this class, with other signatures.
@@ -109,14 +113,16 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """Send a task by name, as Celery's does, without a connection to the broker."""
+        options = dict(zip(POSITIONAL, args, strict=False)) | options
         arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
+        for option in ("eta", "expires"):
+            options |= arguments.within_reach(name, option, options)
         options["producer"] = options.get("producer") or NO_PRODUCER
         self.set_up_django()
         # `celery call` passes None for options that were not given. Without them the task's own queue applies.
         options = {key: value for key, value in options.items() if value is not None or key not in DESTINATION}
-        # The id is the fifth of the positional arguments.
-        options["has_new_id"] = len(args) < 5 and not options.get("task_id")
-        return super().send_task(name, *args, **options)
+        options["has_new_id"] = not options.get("task_id")
+        return super().send_task(name, **options)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[NoProducer]:

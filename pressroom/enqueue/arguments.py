@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -182,6 +182,21 @@ def check_times(name: str, countdown: Any, eta: Any, expires: Any) -> None:
         moment(name, "expires", expires)
     if eta is not None:
         moment(name, "eta", eta)
+
+
+def within_reach(name: str, option: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the option as a day ago if it is a time before that: Celery fails to calculate with the earliest of times.
+
+    Otherwise returns nothing. Raises TypeError or ValueError.
+    """
+    given = options.get(option)
+    if not isinstance(given, str | datetime.datetime):
+        return {}
+    checked = moment(name, option, given)
+    parsed = parse_datetime(given) if isinstance(given, str) else given
+    # A time that is near is the same by its own clock.
+    is_near = checked and parsed and checked.replace(tzinfo=None) == parsed.replace(tzinfo=None)
+    return {} if is_near else {option: checked}
 
 
 def moment(name: str, option: str, value: Any) -> datetime.datetime | None:

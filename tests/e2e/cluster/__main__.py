@@ -363,7 +363,7 @@ def main(*names: str) -> int:
             if not os.environ.get("KEEP"):
                 made[0].delete()
         for name, (title, case) in CASES.items():
-            if name in names or not (names or name in ON_REQUEST):
+            if name in names or not names:
                 with steps.step(title) as found:
                     case(found)
     except Failed as error:
@@ -393,8 +393,5 @@ CASES: dict[str, tuple[str, Callable[[list[str]], None]]] = {
     "compose": ("docker compose up", composed),
 }
 """By name, what a step is called and does, after the life of a release (``release``)."""
-ON_REQUEST = {"migration"}
-"""Run only by name, because it has not passed yet."""
-
 if __name__ == "__main__":
     sys.exit(main(*sys.argv[1:]))

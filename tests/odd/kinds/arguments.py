@@ -81,8 +81,9 @@ class ArgumentList(Kind):
         take.apply_async(**({"args": value} if where == "args" else {"args": [case.call], "kwargs": value}))
 
     def expected(self, case: Case) -> Expected:
-        # Called with too few, with a name that is no text, or with a call that is a deep list: the task's own error.
-        return Expected(("succeeded", "dead"), f"TypeError|argument|dimensions|{LARGE}")
+        # Called with too few, with a name that is no text, or with a call that is a deep or mixed list: the task's own
+        # error.
+        return Expected(("succeeded", "dead"), f"TypeError|argument|dimensions|mixed types|{LARGE}")
 
 
 @kind

@@ -17,7 +17,7 @@ from django.utils import timezone
 from app.accounts.models import User
 from app.blog import changes
 from app.blog.models import Delivery, NotificationChunk, Post, Subscriber, Subscription
-from app.blog.subscriptions.services import subscription_ask, unconfirmed_cleanup
+from app.blog.subscriptions.services import subscription_ask, subscriptions_add, unconfirmed_cleanup
 from app.erasure import erase
 from tests.support.probes import here
 from tests.support.waiting import until
@@ -99,6 +99,21 @@ class TestWhileAChunkRecords:
         assert set(Delivery.objects.values_list("subscriber", flat=True)) <= {
             *Subscriber.objects.values_list("pk", flat=True)
         }
+
+
+class TestTwoErasures:
+    def test_of_authors_who_subscribe_to_each_other(self, published: Post, meanwhile: Any) -> None:
+        both = [published.author, confirmed_user("other")]
+        User.objects.filter(pk=published.author.pk).update(email_verified_at=timezone.now())
+        both[0].refresh_from_db()
+        for author, reader in (both, reversed(both)):
+            subscriptions_add(author=author, emails=[reader.email])
+        with held(Subscriber.objects.all()):
+            # Each has deleted the subscriptions to its author, or waits for the other one.
+            erasing = [meanwhile(lambda user=user: erase(user)) for user in both]
+        for one in erasing:
+            one.result()
+        assert not any(model.objects.exists() for model in (Subscriber, Subscription))
 
 
 class TestWhileSomebodySubscribes:

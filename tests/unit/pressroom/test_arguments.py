@@ -165,3 +165,21 @@ def test_odd_arguments_that_work_come_as_they_are(arguments: list[Any]) -> None:
 def test_what_is_long_past_is_due_at_once_and_a_day_old_at_most(options: dict[str, Any], seconds: float) -> None:
     run = TaskRun.of(tasks.effect.apply_async(["nowhere", "a"], **options))
     assert (run.run_at - run.created_at).total_seconds() == pytest.approx(seconds, abs=60)
+
+
+@pytest.mark.parametrize("given", ["datetime", "text"])
+def test_the_earliest_time_of_a_zone_is_long_past_too(given: str) -> None:
+    """Celery cannot subtract it from another time."""
+    from app.celery import app
+
+    earliest: Any = datetime.datetime.min.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=23)))
+    if given == "text":
+        earliest = earliest.isoformat()
+    by_name = tasks.effect.apply_async(["nowhere", "a"], eta=earliest, expires=earliest)
+    by_place = app.send_task(
+        "probe.effect", ["nowhere", "a"], {}, None, earliest, None, None, None, None, None, earliest
+    )
+    for run in map(TaskRun.of, (by_name, by_place)):
+        assert run.expires_at is not None
+        for at in (run.run_at, run.expires_at):
+            assert (at - run.created_at).total_seconds() == pytest.approx(-86_400, abs=60)
