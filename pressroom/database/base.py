@@ -90,7 +90,7 @@ def takes_several(connection: psycopg.Connection[Any]) -> bool:
 class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
     """Django's cursor. The first statement of a transaction takes BEGIN along, which saves a round trip.
 
-    It overrides private methods of psycopg's. The project therefore allows only the minor version that it is tested with.
+    It overrides private methods of psycopg's. The project therefore allows only the minor version that it tests with.
     """
 
     _begins = False
