@@ -24,5 +24,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     # Browsers request this for pages that name no icon, for example for JSON.
     path("favicon.ico", RedirectView.as_view(url=static("site/favicon.ico"))),
     path("api/tasks/", include("pressroom.http.urls")),
+    path("api/", include("pressroom.http.flow_api")),
     *(path("", include(urls)) for urls in parts("urls", settings.DOMAIN_APPS)),
 ]

@@ -1,4 +1,5 @@
-"""What people do with runs: cancel, run again, discard; and with queues and tasks: pause, resume.
+"""What people do with runs: cancel, run again, discard; and with queues and tasks: pause,
+resume, limit.
 
 The admin's log records each action with its user.
 """
@@ -14,12 +15,13 @@ from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.db import transaction
 
 from pressroom.conf import declared_queues
-from pressroom.enqueue.limits import has_limit, lane_of
+from pressroom.enqueue.limits import lane_of
 from pressroom.enqueue.wakeup import waker
 from pressroom.execution import end_hooks
 from pressroom.execution.called_runs import cancel_run
-from pressroom.models import EndedRun, LiveRun, Pause, Status, TaskCall, TaskRun
-from pressroom.sql import history, pauses, runs
+from pressroom.models import EndedRun, Limit, LiveRun, Pause, Status, Target, TaskCall, TaskRun
+from pressroom.queues import MOST, parsed_rate
+from pressroom.sql import history, limits, pauses, runs
 from pressroom.text import carried
 
 
@@ -65,9 +67,8 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
 
 
 def _lane_of(run: TaskRun) -> str | None:
-    task = current_app.tasks.get(run.name)
     try:
-        return lane_of(task, *run.arguments) if has_limit(task) else None
+        return lane_of(current_app.tasks.get(run.name), run.queue, *run.arguments)
     except Exception as error:  # the key is the task's own function
         raise NotPossible(f"The key of its limit cannot be found: {carried(error)}") from error
 
@@ -85,11 +86,11 @@ def run_discard(*, run: TaskRun, user: Any) -> None:
 def pause(*, kind: str, name: str, user: Any) -> Pause:
     """Pause a queue or a task: no run of it starts from now on. What runs goes on, and what is called is stored.
 
-    ``kind`` is a `Pause.Kind`. Raises NotPossible if there is no such queue or task, or if it is paused already.
+    ``kind`` is a `Target`. Raises NotPossible if there is no such queue or task, or if it is paused already.
     """
-    if kind == Pause.Kind.QUEUE:
+    if kind == Target.QUEUE:
         names: Any = declared_queues()
-    elif kind == Pause.Kind.TASK:
+    elif kind == Target.TASK:
         names = current_app.tasks
     else:
         raise NotPossible("Only a queue or a task can be paused.")
@@ -114,6 +115,36 @@ def resume(*, kind: str, name: str, user: Any) -> None:
         transaction.on_commit(waker.wake)
 
 
-def _record(user: Any, row: TaskRun | Pause, action: int, message: str) -> None:
+def limit_set(*, kind: str, name: str, concurrency: int | None, rate: str | None, user: Any) -> Limit:
+    """Put a limit in force in place of the code's: so many runs at once, and a rate such as ``"100/m"``.
+
+    None is no limit. It stays in force through deploys until `limit_reset`. Raises ValueError for what cannot be a
+    limit, and NotPossible if no code has a limit of this task or queue.
+    """
+    if concurrency is not None and not (type(concurrency) is int and 1 <= concurrency <= MOST):
+        raise ValueError(f"concurrency={concurrency!r:.100} is not a whole number from 1 to {MOST}")
+    count, period = (None, None) if rate is None else parsed_rate(rate)
+    kind, name = carried(kind), carried(name)
+    with transaction.atomic():
+        if not limits.set_limit(limits.Limit(kind, name, concurrency, count, period), getattr(user, "pk", None)):
+            raise NotPossible(f"The code has no limit of a {kind} {name}.")
+        limit = Limit.objects.get(kind=kind, name=name)
+        _record(user, limit, CHANGE, f"set to {limit.in_force}")
+        transaction.on_commit(waker.wake)
+    return limit
+
+
+def limit_reset(*, kind: str, name: str, user: Any) -> None:
+    """Put the code's limit in force again. Raises NotPossible if no operator has set another."""
+    kind, name = carried(kind), carried(name)
+    with transaction.atomic():
+        if not limits.reset_limit(kind, name):
+            raise NotPossible(f"The limit of the {kind} {name} is that of the code.")
+        limit = Limit.objects.get(kind=kind, name=name)
+        _record(user, limit, CHANGE, f"reset to {limit.in_force}")
+        transaction.on_commit(waker.wake)
+
+
+def _record(user: Any, row: TaskRun | Pause | Limit, action: int, message: str) -> None:
     if user is not None and user.pk is not None:
         LogEntry.objects.log_actions(user.pk, [row], action, change_message=message, single_object=True)

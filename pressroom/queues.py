@@ -7,6 +7,7 @@ Django.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 LONGEST_TIME_LIMIT = 1800
@@ -17,6 +18,30 @@ Pool = Literal["prefork", "threads", "gevent", "solo"]
 SOFT_LIMITS: frozenset[str] = frozenset({"prefork"})
 HARD_LIMITS: frozenset[str] = frozenset({"prefork", "gevent"})
 """The pools that can enforce a soft limit, and those that can enforce a hard one."""
+
+
+MOST = 1_000_000
+"""The largest limit of runs at once, and of starts in a period."""
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RATE = re.compile(r"(\d{1,7})/(\d{0,4})([smhd])")
+
+
+def parsed_rate(rate: str) -> tuple[int, float]:
+    """Return how many starts a rate allows in how many seconds: ``"100/m"`` is (100, 60.0), ``"5/10s"`` is (5, 10.0).
+
+    Raises ValueError.
+    """
+    match = _RATE.fullmatch(rate) if isinstance(rate, str) else None
+    if match is None or not 1 <= int(match[1]) <= MOST or (match[2] and not int(match[2])):
+        raise ValueError(f"rate={rate!r:.100} is not a number of starts in a time, such as '100/m' or '5/10s'")
+    return int(match[1]), float(int(match[2] or 1) * UNITS[match[3]])
+
+
+def rate_as_text(count: int, period: float) -> str:
+    """Return a rate as `parsed_rate` reads it."""
+    unit = next((unit for unit in "dhm" if not period % UNITS[unit]), "s")
+    number = int(period / UNITS[unit])
+    return f"{count}/{number if number > 1 else ''}{unit}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,6 +62,15 @@ class Queue:
     """Lost attempts (a worker died, no verdict) after which a run becomes a dead letter."""
     max_wait: int
     """Seconds that a due run may wait before an alert."""
+    most_at_once: int | None = None
+    """How many of its runs execute at once, over all workers. None for no limit but the slots."""
+    rate: str | None = None
+    """How many of its runs start in a time, over all workers: ``"100/m"``, ``"5/10s"``. None for no limit."""
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether its runs wait for a limit of the queue: see docs/flow-control.md."""
+        return self.most_at_once is not None or self.rate is not None
 
     def __post_init__(self) -> None:
         for name, limit, pools in (
@@ -56,3 +90,11 @@ class Queue:
             )
         if min(self.concurrency, self.max_attempts, self.max_wait) < 1:
             raise ValueError(f"queue {self.name!r}: concurrency, max_attempts and max_wait must be at least 1")
+        most = self.most_at_once
+        if most is not None and not (type(most) is int and 1 <= most <= MOST):
+            raise ValueError(f"queue {self.name!r}: most_at_once={most!r:.100} is not a whole number from 1 to {MOST}")
+        if self.rate is not None:
+            try:
+                parsed_rate(self.rate)
+            except ValueError as error:
+                raise ValueError(f"queue {self.name!r}: {error}") from error

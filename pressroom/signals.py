@@ -2,6 +2,12 @@
 
 from django.dispatch import Signal
 
+unique_call_repeated = Signal()
+"""A unique call found an earlier one and stored nothing.
+
+The calling process sends the signal in the caller's transaction, with the task's ``name`` and the ``celery_id`` of the
+earlier call.
+"""
 run_lost = Signal()
 """A run became a dead letter although its task raised nothing.
 

@@ -50,6 +50,15 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             ),
             Panel("Live workers", "short", ((_by("queue_name", "celery_active_worker_count"), QUEUE),)),
             Panel("Dead letters", "short", ((_by("queue_name", "pressroom_queue_dead"), QUEUE),)),
+            Panel(
+                "Not to start now",
+                "short",
+                (
+                    (_by("queue_name", "pressroom_queue_held_length"), f"{QUEUE} held by limits"),
+                    (_by("queue_name", "pressroom_queue_paused_length"), f"{QUEUE} paused"),
+                    (_by("queue_name", "pressroom_queue_later_length"), f"{QUEUE} later"),
+                ),
+            ),
         ),
     ),
     (

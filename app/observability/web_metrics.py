@@ -8,8 +8,11 @@ from functools import cache
 from http import HTTPMethod
 
 from django.contrib.admindocs.views import simplify_regex
+from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from pressroom.signals import unique_call_repeated
 
 REGISTRY = CollectorRegistry()
 ROUTE = ("method", "route")
@@ -18,10 +21,22 @@ DURATION = Histogram("pressroom_http_request_duration_seconds", "Time to the ans
 IN_FLIGHT = Gauge(
     "pressroom_http_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum", registry=REGISTRY
 )
+REPEATED = Counter(
+    "pressroom_unique_calls_repeated",
+    "Unique calls of web processes that found an earlier one and stored nothing.",
+    ["name"],
+    registry=REGISTRY,
+)
 # Turns a route into a template like /api/posts/<pk>/, even if the route is a regular expression.
 template = cache(simplify_regex)
 METHODS = frozenset(method.value for method in HTTPMethod)
 OTHER = "other"
+
+
+@receiver(unique_call_repeated)
+def count_repeated_call(name: str, **_: object) -> None:
+    """Count a unique call that was not stored. The names are those of tasks that the code calls."""
+    REPEATED.labels(name).inc()
 
 
 class MetricsMiddleware:

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from pressroom.enqueue.wakeup import waker
 from pressroom.process import kill_points
-from pressroom.sql import runs
+from pressroom.sql import calls, runs
 
 MOST = 500
 """Calls in one statement at most."""
@@ -30,7 +30,7 @@ class Batch:
     def __call__(self, and_commit: bool) -> None:
         """Store them. With ``and_commit`` the statement may commit the transaction, too."""
         if and_commit and len(self.rows) == 1 and self.rows[0].lane is None:
-            runs.insert_and_commit(self.rows[0])
+            calls.insert_and_commit(self.rows[0])
         else:
             _insert(self.rows)
 
@@ -56,11 +56,11 @@ def store(row: runs.Message, hold: bool) -> None:
 
 
 def store_unique(row: runs.Message, key: str, seconds: float | None) -> str:
-    """Store a unique call, as `pressroom.sql.runs.insert_unique` does. Returns the Celery id of the call with the key.
+    """Store a unique call, as `pressroom.sql.calls.insert_unique` does. Returns the Celery id of the call with the key.
 
     Waits for a transaction that makes the same call.
     """
-    first = runs.insert_unique(row, key, seconds)
+    first = calls.insert_unique(row, key, seconds)
     kill_points.reach("call.stored")
     if first == row.celery_id:
         after_commit(_committed)
@@ -76,7 +76,7 @@ def after_commit(call: Callable[[], None]) -> None:
 
 
 def _insert(rows: list[runs.Message]) -> None:
-    runs.insert(rows)
+    calls.insert(rows)
     kill_points.reach("call.stored")
 
 

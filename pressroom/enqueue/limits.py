@@ -1,37 +1,28 @@
-"""The limits of tasks: which lane a call waits in, and which limits the code has. See docs/flow-control.md."""
+"""Limits of tasks and queues: which lane a call waits in, and which limits the code has. See docs/flow-control.md."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from django.conf import settings
+
+from pressroom.conf import declared_queues
 from pressroom.enqueue.call_arguments import as_text, by_name, digest, has_parameter
+from pressroom.models import Target
+from pressroom.queues import MOST, parsed_rate
 from pressroom.sql import limits
 from pressroom.sql.limits import Limit
 
 logger = logging.getLogger(__name__)
 
 SEPARATOR = "\x1f"
-"""Between the name of the limit and the key in a lane. ``admit.sql`` and ``claim.sql`` know it, too."""
+"""Between the name of the task and the key in a lane. ``admit.sql`` and ``claim.sql`` know it, too."""
+OF_QUEUE = SEPARATOR
+"""The lane of a call whose task has no limit, in a queue that has one."""
 LONGEST_KEY = 200
 """Characters of a key that a lane shows. A longer one is replaced by its digest."""
-MOST = 1_000_000
-"""The largest concurrency or rate."""
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_RATE = re.compile(r"(\d{1,7})/(\d{0,4})([smhd])")
-
-
-def parsed_rate(rate: str) -> tuple[int, float]:
-    """Return how many starts a rate allows in how many seconds: ``"100/m"`` is (100, 60.0), ``"5/10s"`` is (5, 10.0).
-
-    Raises ValueError.
-    """
-    match = _RATE.fullmatch(rate) if isinstance(rate, str) else None
-    if match is None or not 1 <= int(match[1]) <= MOST or (match[2] and not int(match[2])):
-        raise ValueError(f"rate={rate!r:.100} is not a number of starts in a time, such as '100/m' or '5/10s'")
-    return int(match[1]), float(int(match[2] or 1) * UNITS[match[3]])
 
 
 def has_limit(task: Any) -> bool:
@@ -39,12 +30,16 @@ def has_limit(task: Any) -> bool:
     return getattr(task, "concurrency", None) is not None or getattr(task, "rate", None) is not None
 
 
-def lane_of(task: Any, args: Any, kwargs: Any) -> str | None:
-    """Return the lane in which a call waits, or None for a task without a limit.
+def lane_of(task: Any, queue: str, args: Any, kwargs: Any) -> str | None:
+    """Return the lane in which a call waits, or None if neither the task nor the queue has a limit.
 
     Raises what the task's ``key`` raises, and TypeError if the task does not take these arguments.
     """
     if not has_limit(task):
+        # Every call comes here. A loop is the quickest.
+        for one in settings.TASKRUNS_QUEUES:
+            if one.name == queue:
+                return OF_QUEUE if one.has_limit else None
         return None
     key = task.key
     if key is None:
@@ -55,19 +50,26 @@ def lane_of(task: Any, args: Any, kwargs: Any) -> str | None:
 
 
 def limits_of(tasks: Iterable[Any]) -> list[Limit]:
-    """Return the limits of the tasks that have one."""
-    found = []
-    for task in tasks:
-        if has_limit(task):
-            rate, period = parsed_rate(task.rate) if task.rate is not None else (None, None)
-            found.append(Limit(task.name, task.concurrency, rate, period))
-    return found
+    """Return the limits of the declared queues, and those of the tasks that have one."""
+    found = [
+        Limit(Target.QUEUE, queue.name, queue.most_at_once, *_rate(queue.rate))
+        for queue in declared_queues().values()
+        if queue.has_limit
+    ]
+    return [
+        *found,
+        *(Limit(Target.TASK, task.name, task.concurrency, *_rate(task.rate)) for task in tasks if has_limit(task)),
+    ]
+
+
+def _rate(rate: str | None) -> tuple[int | None, float | None]:
+    return (None, None) if rate is None else parsed_rate(rate)
 
 
 def sync(tasks: Iterable[Any]) -> None:
-    """Write the limits of the tasks that this process knows, so that the relay keeps to them."""
+    """Write the limits that this process's code has, so that the relay keeps to them."""
     if changed := limits.sync(limits_of(tasks)):
-        logger.info("%s limits of tasks are new or have changed", changed)
+        logger.info("%s limits are new or have changed", changed)
 
 
 def problems(task: Any) -> Iterator[str]:

@@ -147,6 +147,7 @@ class LedgerAMQP(AMQP):
     def _as_row(
         self, name: str, queue: str, headers: dict[str, Any], body: Any, properties: dict[str, Any]
     ) -> runs.Message:
+        task = self.app.tasks.get(name)
         relative = headers.pop(HEADER)
         # The times stay in the row: a worker would hold back or drop a message that carries them.
         headers[HEADER] = {"eta": headers["eta"]}
@@ -156,7 +157,7 @@ class LedgerAMQP(AMQP):
         headers |= {
             "eta": None,
             "expires": None,
-            "timelimit": time_limits(self.app.tasks.get(name), queue, headers["timelimit"]),
+            "timelimit": time_limits(task, queue, headers["timelimit"]),
         }
         texts = [arguments.encoded(name, part) for part in (headers, body, properties)]
         arguments.check_size(name, *texts)
@@ -174,7 +175,7 @@ class LedgerAMQP(AMQP):
             expires=None if relative["expires_in"] is not None else expires,
             expires_in=relative["expires_in"],
             owner_id=current_owner_id(),
-            lane=lane_of(self.app.tasks.get(name), body[0], body[1]),
+            lane=lane_of(task, queue, body[0], body[1]),
         )
 
     def _is_durable(self, row: runs.Message, headers: dict[str, Any]) -> bool:

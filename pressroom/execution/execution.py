@@ -17,7 +17,7 @@ from pressroom.database.errors import is_no_answer
 from pressroom.enqueue.wakeup import waker
 from pressroom.execution import end_hooks, settle
 from pressroom.execution.outcome import AttemptOutcome
-from pressroom.sql import ends, runs
+from pressroom.sql import calls, ends, runs
 
 logger = logging.getLogger(__name__)
 
@@ -208,10 +208,10 @@ class Execution:
     def _store_calls(self) -> None:
         try:
             if plain := [call for call in self._calls if call.unique is None]:
-                runs.insert(plain)
+                calls.insert(plain)
             for call in self._calls:
                 if call.unique is not None:
-                    runs.insert_unique(call, *call.unique)
+                    calls.insert_unique(call, *call.unique)
         except runs.DuplicateTaskIdError:
             # Keep the finish: the duplicate id is its caller's mistake, and a run with that id is live.
             logger.exception("%s[%s] called a task with the id of a live run", self.task.name, self.claim.run_id)

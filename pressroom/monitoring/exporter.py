@@ -155,7 +155,13 @@ class Exporter(Collector):
         if ledger is None:
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, "Postgres does not answer, so the depth is unknown.", path)
         figures = ledger.queues[name]
-        answer = {"depth": figures.depth, "due": figures.due, "paused": figures.paused, "running": figures.running}
+        answer = {
+            "depth": figures.depth,
+            "due": figures.due,
+            "paused": figures.paused,
+            "held": figures.held,
+            "running": figures.running,
+        }
         return HTTPStatus.OK, "application/json", json.dumps(answer).encode()
 
 
@@ -184,11 +190,17 @@ _OF_QUEUE: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] =
     ("pressroom_queue_depth", "Tasks due or running; none that wait for a pause. Scale on this.", lambda q: q.depth),
     ("pressroom_queue_paused_length", "Tasks due whose queue or task is paused.", lambda q: q.paused),
     ("pressroom_queue_held_length", "Tasks due that wait for a limit.", lambda q: q.held),
+    ("pressroom_queue_later_length", "Tasks due in the future.", lambda q: q.later),
     ("pressroom_queue_published", "Tasks published to Redis and not started.", lambda q: q.published),
     ("pressroom_queue_running", "Tasks that are running.", lambda q: q.running),
     ("pressroom_queue_dead", "Dead letters that are stored.", lambda q: q.dead),
     ("pressroom_queue_capped", "1 if a count of the queue stopped at 10,000.", lambda q: q.is_capped),
     ("pressroom_queue_oldest_due_age_seconds", "Seconds that the oldest due task has been due.", lambda q: q.oldest),
+    (
+        "pressroom_queue_held_age_seconds",
+        "Seconds that the oldest task that waits for a limit has been due.",
+        lambda q: q.held_oldest,
+    ),
     (
         "pressroom_relay_lag_seconds",
         "Seconds that the oldest due task has waited although the window had room for it.",
@@ -209,10 +221,10 @@ def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
         values = {queue: figure(figures) for queue, figures in ledger.queues.items()}
         yield _by_queue(name, text, {queue: value for queue, value in values.items() if value is not None})
     pauses = GaugeMetricFamily(
-        "pressroom_pause_age_seconds", "Seconds since the queue or task was paused.", labels=["kind", "name"]
+        "pressroom_pause_age_seconds", "Seconds since the queue or task was paused.", labels=["kind", "name", "by"]
     )
     for pause in ledger.pauses:
-        pauses.add_metric([pause.kind, pause.name], pause.age)
+        pauses.add_metric([pause.kind, pause.name, pause.by], pause.age)
     yield pauses
     by_host: dict[str, float] = {}
     for node, alive in ledger.workers.items():

@@ -7,9 +7,12 @@ indexes and stop at `CAP`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import redis
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -43,10 +46,14 @@ class QueueFigures:
     """Runs that are due and do not start because their queue or task is paused."""
     held: int
     """Runs that are due and wait for a limit. They are not among ``due``."""
+    later: int
+    """Runs that are due in the future."""
     running: int
     dead: int
     oldest: float
     """How long the oldest due run has been due; 0 if no run is due."""
+    held_oldest: float
+    """How long the oldest of the runs that wait for a limit has been due; 0 without one."""
     relay_lag: float
     """How long the oldest run that the relay could have published has been due; 0 without one."""
     mean_runtime: float | None
@@ -61,7 +68,7 @@ class QueueFigures:
 
     @property
     def is_capped(self) -> bool:
-        return max(self.due, self.paused, self.held, self.running, self.dead) >= CAP
+        return max(self.due, self.paused, self.held, self.later, self.running, self.dead) >= CAP
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class PauseFigures:
     kind: str
     """``queue`` or ``task``."""
     name: str
+    by: str
+    """The user who paused it; empty for a command or code."""
     age: float
     """Seconds since the pause."""
 
@@ -115,8 +124,11 @@ def _queues_sql() -> str:
     unpublished = f"{waiting} AND t.published_at IS NULL AND t.held IS NULL"
     return f"""
     SELECT q.name, CASE WHEN q.paused THEN 0 ELSE least(late.n + sent.n, {CAP}) END, sent.n,
-        least(paused.n + CASE WHEN q.paused THEN late.n ELSE 0 END, {CAP}), lanes.n, coalesce(running.n, 0), dead.n,
+        least(paused.n + lanes.paused + CASE WHEN q.paused THEN late.n + lanes.n ELSE 0 END, {CAP}),
+        CASE WHEN q.paused THEN 0 ELSE lanes.n END, least(late.later + coalesce(arrived.n, 0), {CAP}),
+        coalesce(running.n, 0), dead.n,
         CASE WHEN q.paused THEN 0 ELSE coalesce(extract(epoch FROM now() - least(late.oldest, sent.oldest)), 0) END,
+        CASE WHEN q.paused THEN 0 ELSE coalesce(extract(epoch FROM now() - lanes.oldest), 0) END,
         CASE WHEN sent.n < {WINDOW_LEAST} AND NOT q.paused THEN coalesce(extract(epoch FROM now() - late.ready), 0)
             ELSE 0 END,
         ended.mean, coalesce(alive.workers, 0), coalesce(alive.slots, 0)
@@ -131,8 +143,14 @@ def _queues_sql() -> str:
             SELECT (SELECT min(t.priority) FROM taskruns_liverun t WHERE {unpublished} AND t.priority > p.priority)
             FROM p WHERE p.priority IS NOT NULL
         )
-        SELECT sum(n)::int AS n, min(oldest) AS oldest, min(ready) AS ready FROM (
+        SELECT sum(n)::int AS n, min(oldest) AS oldest, min(ready) AS ready, coalesce(sum(later), 0)::int AS later
+        FROM (
             SELECT due.n, due.oldest, (
+                SELECT count(*) FROM (
+                    SELECT FROM taskruns_liverun t
+                    WHERE {unpublished} AND t.priority = p.priority AND t.run_at > now() LIMIT {CAP}
+                ) future
+            ) AS later, (
                 SELECT t.run_at FROM taskruns_liverun t
                 WHERE {unpublished} AND t.priority = p.priority AND t.run_at <= now()
                     AND t.losses < {SUSPECT_AFTER} AND (t.expires_at IS NULL OR t.expires_at > now())
@@ -158,9 +176,15 @@ def _queues_sql() -> str:
         ) paused
     ) paused
     CROSS JOIN LATERAL (
-        SELECT count(*) AS n FROM (
-            SELECT FROM taskruns_liverun t WHERE t.queue = q.name AND t.held = 2 LIMIT {CAP}
-        ) lanes
+        -- A run in a lane whose task is paused waits for the pause.
+        SELECT count(*) FILTER (WHERE NOT is_paused) AS n, min(run_at) FILTER (WHERE NOT is_paused) AS oldest,
+            count(*) FILTER (WHERE is_paused) AS paused
+        FROM (
+            SELECT t.run_at, EXISTS (
+                SELECT FROM taskruns_pause p WHERE p.kind = 'task' AND p.name = t.name
+            ) AS is_paused
+            FROM taskruns_liverun t WHERE t.queue = q.name AND t.held = 2 ORDER BY t.run_at LIMIT {CAP}
+        ) held
     ) lanes
     CROSS JOIN LATERAL (
         SELECT count(*) AS n FROM (
@@ -173,6 +197,11 @@ def _queues_sql() -> str:
             WHERE t.queue = q.name ORDER BY t.finished_at DESC LIMIT {LATEST}
         ) latest
     ) ended
+    LEFT JOIN (
+        SELECT queue, count(*) AS n FROM (
+            SELECT queue FROM taskruns_liverun WHERE held = 1 AND run_at > now() ORDER BY run_at LIMIT {CAP}
+        ) r GROUP BY queue
+    ) arrived ON arrived.queue = q.name
     LEFT JOIN (
         SELECT queue, count(*) AS n FROM (
             SELECT queue FROM taskruns_liverun WHERE status = 'running' ORDER BY worker_id LIMIT {CAP}
@@ -189,9 +218,9 @@ def _queues_sql() -> str:
 # One row with JSON parts, so that one statement reads everything.
 SQL = f"""
 SELECT
-    (SELECT json_agg(queues) FROM ({_queues_sql()}) AS queues (name, due, published, paused, held, running, dead,
-        oldest, relay_lag, mean_runtime, workers, slots)),
-    (SELECT json_agg(json_build_object('kind', kind, 'name', name,
+    (SELECT json_agg(queues) FROM ({_queues_sql()}) AS queues (name, due, published, paused, held, later,
+        running, dead, oldest, held_oldest, relay_lag, mean_runtime, workers, slots)),
+    (SELECT json_agg(json_build_object('kind', kind, 'name', name, 'by', by_id,
         'age', greatest(extract(epoch FROM clock_timestamp() - since), 0))) FROM taskruns_pause),
     (SELECT json_object_agg(name, alive) FROM (
         SELECT name, bool_or(dead_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(silence)s)) AS alive
@@ -214,11 +243,13 @@ def read_ledger() -> Ledger:
         )
         row = cursor.fetchone()
         late = lateness()
-    assert row is not None
-    queues, pauses, workers, ticks, broken, stray, connections, most = row
+        assert row is not None
+        queues, pauses, workers, ticks, broken, stray, connections, most = row
+        # The project may name its users by any column.
+        users = {user.pk: user.get_username() for user in _users(one["by"] for one in pauses or ())}
     return Ledger(
         queues={one.pop("name"): QueueFigures(**one) for one in queues},
-        pauses=[PauseFigures(**one) for one in pauses or ()],
+        pauses=[PauseFigures(**one | {"by": users.get(one["by"], "")}) for one in pauses or ()],
         workers=workers or {},
         tick_ages=ticks or {},
         lateness=late,
@@ -227,6 +258,11 @@ def read_ledger() -> Ledger:
         connections=connections,
         max_connections=most,
     )
+
+
+def _users(keys: Iterable[Any]) -> Iterable[Any]:
+    wanted = {key for key in keys if key is not None}
+    return get_user_model()._default_manager.filter(pk__in=wanted) if wanted else ()
 
 
 def lateness() -> dict[str, float]:

@@ -9,7 +9,7 @@ from django import forms
 from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
 from pressroom.models import Status
-from pressroom.operations.search import Wanted
+from pressroom.operations.search import STANDINGS, Wanted
 
 
 def moment(label: str) -> forms.DateTimeField:
@@ -33,7 +33,9 @@ class SearchForm(Paged):
     queue = forms.ChoiceField(
         required=False, choices=[("", "any"), *((queue.name, queue.name) for queue in declared_queues().values())]
     )
-    status = forms.ChoiceField(required=False, choices=[("", "any"), *((one.value, one.value) for one in Status)])
+    status = forms.ChoiceField(
+        required=False, choices=[("", "any"), *((one, one) for one in (*Status.values, *STANDINGS))]
+    )
     text = forms.CharField(label="Argument", max_length=200, required=False)
     key = forms.CharField(
         label="Id", max_length=200, required=False, help_text="id of the run, of Celery or of the request"

@@ -16,7 +16,9 @@ from typing import Any
 
 from django.db import connection
 
-from pressroom.models import LIVE, NOTABLE, Status, TaskRun
+from pressroom.models import LIVE, NOTABLE, Held, Status, TaskRun
+from pressroom.operations.held import HELD, LATER
+from pressroom.sql.runs import WAITING
 from pressroom.uuid7 import uuid7_at
 
 PAGE = 50
@@ -30,6 +32,7 @@ class Wanted:
     names: tuple[str, ...] = ()
     queue: str = ""
     status: str = ""
+    """A `Status`, or one of `STANDINGS`."""
     error_type: str = ""
     text: str = ""
     """Part of the arguments."""
@@ -52,10 +55,18 @@ class Page:
     """How far back the search has looked, if there may be more."""
 
 
-COLUMNS = """id, name, queue, status, attempt, created_at, started_at, cancel_requested_at, error_type,
+COLUMNS = """id, name, queue, status, attempt, created_at, run_at, started_at, cancel_requested_at, error_type,
     left(error, 300) AS error"""
-TABLES = {"taskruns_liverun": "NULL::timestamptz AS finished_at", "taskruns_endedrun": "finished_at"}
-"""Where runs are, and their time of end."""
+TABLES = {
+    "taskruns_liverun": "NULL::timestamptz AS finished_at, held",
+    "taskruns_endedrun": "finished_at, NULL::smallint AS held",
+}
+"""Where runs are, and the columns that only one of the tables has: the time of the end, and why a run may not start."""
+STANDINGS = {
+    LATER: f"status IN {WAITING} AND run_at > now()",
+    # What has a limit and has not reached its lane will be there in a moment.
+    HELD: f"status IN {WAITING} AND held IS NOT NULL AND (held = {Held.PAUSED:d} OR run_at <= now())",
+}
 LIVE_TABLE = "taskruns_liverun"
 
 
@@ -94,7 +105,8 @@ def find(wanted: Wanted, limit: int = PAGE) -> Page:
 
 
 def _tables(wanted: Wanted) -> list[str]:
-    return [table for table in TABLES if not wanted.status or (wanted.status in LIVE) == (table == LIVE_TABLE)]
+    is_live = wanted.status in LIVE or wanted.status in STANDINGS
+    return [table for table in TABLES if not wanted.status or is_live == (table == LIVE_TABLE)]
 
 
 class _Search:
@@ -134,10 +146,11 @@ def _filters(wanted: Wanted) -> tuple[list[str], list[Any]]:
     given: list[tuple[str, Any]] = [
         ("name = ANY(%s)", list(wanted.names)),
         ("queue = %s", wanted.queue),
-        ("status = %s", wanted.status),
+        ("status = %s", "" if wanted.status in STANDINGS else wanted.status),
         ("error_type = %s", wanted.error_type),
     ]
-    return _chosen(given)
+    filters, values = _chosen(given)
+    return [*filters, *([STANDINGS[wanted.status]] if wanted.status in STANDINGS else [])], values
 
 
 def _message_filters(wanted: Wanted) -> tuple[list[str], list[Any]]:
@@ -168,7 +181,10 @@ def _by_key(wanted: Wanted) -> list[TaskRun]:
         TaskRun.objects.raw(
             f"""
             SELECT t.*, left(c.body, 300) AS body_head
-            FROM (SELECT {COLUMNS}, finished_at FROM taskruns_taskrun WHERE id = %s OR celery_id = %s) t
+            FROM (
+                SELECT {COLUMNS}, finished_at, (SELECT l.held FROM taskruns_liverun l WHERE l.id = r.id) AS held
+                FROM taskruns_taskrun r WHERE id = %s OR celery_id = %s
+            ) t
             JOIN taskruns_taskcall c ON c.id = t.id ORDER BY t.id DESC LIMIT %s
             """,
             [key, wanted.key, PAGE],

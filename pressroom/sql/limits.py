@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.migrations import RunSQL
 
 FORGET = 600
 """Seconds after which a limit ends that no process's code has any more. In a rolling update both codes run."""
+LOCK = 482804169574
+"""The key of the lock with which the relay, in ``admit.sql``, and whoever changes a limit exclude each other."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit of the code: so many runs at once, or so many starts in a period, or both."""
+    """A limit: so many runs at once, or so many starts in a period, or both."""
 
+    kind: str
+    """``task`` or ``queue``."""
     name: str
-    """The task's name."""
     concurrency: int | None
     rate: int | None
     period: float | None
@@ -27,41 +31,96 @@ class Limit:
 def sync(limits: Sequence[Limit]) -> int:
     """Write the limits of this process's code, and end old ones. Returns how many were new or have changed.
 
-    A limit that has ended keeps its row: a lane without one waits until somebody knows its limit.
+    What an operator has set stays in force. A limit that has ended keeps its row: a lane without one waits until
+    somebody knows its limit.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         changed = 0
-        for limit in sorted(limits, key=lambda one: one.name):
+        for limit in sorted(limits, key=lambda one: (one.kind, one.name)):
             cursor.execute(
                 """
-                INSERT INTO taskruns_limit AS l (name, concurrency, rate, period, seen_at)
-                VALUES (%s, %s, %s, %s, clock_timestamp())
-                ON CONFLICT (name) DO UPDATE SET concurrency = excluded.concurrency, rate = excluded.rate,
-                    period = excluded.period, seen_at = excluded.seen_at
-                WHERE (l.concurrency, l.rate, l.period)
-                    IS DISTINCT FROM (excluded.concurrency, excluded.rate, excluded.period)
+                INSERT INTO taskruns_limit AS l (kind, name, concurrency, rate, period, code_concurrency, code_rate,
+                    code_period, seen_at)
+                SELECT n.*, n.concurrency, n.rate, n.period, clock_timestamp()
+                FROM (VALUES (%s, %s, %s::integer, %s::integer, %s::float8)) n (kind, name, concurrency, rate, period)
+                ON CONFLICT (kind, name) DO UPDATE SET seen_at = excluded.seen_at,
+                    code_concurrency = excluded.code_concurrency, code_rate = excluded.code_rate,
+                    code_period = excluded.code_period,
+                    concurrency = CASE WHEN l.set_at IS NULL THEN excluded.concurrency ELSE l.concurrency END,
+                    rate = CASE WHEN l.set_at IS NULL THEN excluded.rate ELSE l.rate END,
+                    period = CASE WHEN l.set_at IS NULL THEN excluded.period ELSE l.period END
+                WHERE (l.code_concurrency, l.code_rate, l.code_period)
+                    IS DISTINCT FROM (excluded.code_concurrency, excluded.code_rate, excluded.code_period)
                 """,
-                [limit.name, limit.concurrency, limit.rate, limit.period],
+                [limit.kind, limit.name, limit.concurrency, limit.rate, limit.period],
             )
             changed += cursor.rowcount
         cursor.execute(
             """
-            UPDATE taskruns_limit SET seen_at = clock_timestamp()
-            WHERE name = ANY(%s) AND seen_at < clock_timestamp() - make_interval(secs => %s)
+            UPDATE taskruns_limit l SET seen_at = clock_timestamp()
+            FROM unnest(%s::text[], %s::text[]) AS known (kind, name)
+            WHERE l.kind = known.kind AND l.name = known.name
+              AND l.seen_at < clock_timestamp() - make_interval(secs => %s)
             """,
-            [[limit.name for limit in limits], FORGET / 4],
+            [[limit.kind for limit in limits], [limit.name for limit in limits], FORGET / 4],
         )
         cursor.execute(
             """
-            UPDATE taskruns_limit SET concurrency = NULL, rate = NULL, period = NULL
+            UPDATE taskruns_limit SET code_concurrency = NULL, code_rate = NULL, code_period = NULL,
+                concurrency = CASE WHEN set_at IS NOT NULL THEN concurrency END,
+                rate = CASE WHEN set_at IS NOT NULL THEN rate END,
+                period = CASE WHEN set_at IS NOT NULL THEN period END
             WHERE seen_at < clock_timestamp() - make_interval(secs => %s)
-              AND (concurrency IS NOT NULL OR rate IS NOT NULL)
+              AND (code_concurrency IS NOT NULL OR code_rate IS NOT NULL)
             """,
             [FORGET],
         )
         if changed or cursor.rowcount:
-            cursor.execute("UPDATE taskruns_lane SET is_ready = true WHERE NOT is_ready")
+            _look_again(cursor)
     return changed
+
+
+def set_limit(limit: Limit, user_id: Any = None) -> bool:
+    """Put a limit in force in place of the code's. Returns False if no code has had one of this name.
+
+    Needs a transaction, which should end soon: the relay waits for it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE taskruns_limit SET concurrency = %s, rate = %s, period = %s, set_at = clock_timestamp(),
+                set_by_id = %s
+            WHERE kind = %s AND name = %s
+            """,
+            [limit.concurrency, limit.rate, limit.period, user_id, limit.kind, limit.name],
+        )
+        is_known = bool(cursor.rowcount)
+        if is_known:
+            _look_again(cursor)
+    return is_known
+
+
+def reset_limit(kind: str, name: str) -> bool:
+    """Put the code's limit in force again. Returns False if no operator has set one. Needs a transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE taskruns_limit SET concurrency = code_concurrency, rate = code_rate, period = code_period,
+                set_at = NULL, set_by_id = NULL
+            WHERE kind = %s AND name = %s AND set_at IS NOT NULL
+            """,
+            [kind, name],
+        )
+        was_set = bool(cursor.rowcount)
+        if was_set:
+            _look_again(cursor)
+    return was_set
+
+
+def _look_again(cursor: Any) -> None:
+    """Have the relay look at each lane. A relay at work may be closing one by the limit that it has read."""
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    cursor.execute("UPDATE taskruns_lane SET is_ready = true WHERE NOT is_ready")
 
 
 def forget_starts() -> int:

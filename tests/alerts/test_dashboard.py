@@ -26,7 +26,7 @@ from pressroom.monitoring.server import MetricsServer, metrics_of
 from tests.support.debian import PROGRAMS, binary
 from tests.support.waiting import until
 
-FIGURES = QueueFigures(1, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
+FIGURES = QueueFigures(1, 1, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0, 1.0, 1, 1)
 
 
 class Everything(Collector):

@@ -48,10 +48,10 @@ def ours() -> dict[str, tuple[str, set[str]]]:
     worker.count_failure(task, "KeyError")
     worker.runtime.labels(*task).observe(1)
     worker.wait.labels(*task).observe(1)
-    queue = QueueFigures(1, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0, 1, 1)
+    queue = QueueFigures(1, 1, 1, 1, 1, 1, 1, 1.0, 1.0, 1.0, 1.0, 1, 1)
     ledger = Ledger(
         {"emails": queue},
-        [PauseFigures("queue", "emails", 1.0)],
+        [PauseFigures("queue", "emails", "anna", 1.0)],
         {"emails@host": True},
         {"relay": 1.0},
         {"prune": 0.0},

@@ -41,7 +41,7 @@ def test_a_pause_under_load(stack: Stack, effects: str, kind: str, name: str) ->
     called = TaskRun.objects.filter(created_at__gt=since + 3 * LATEST)
     until(lambda: called.count() > 50, "some were called long after the pause")
     if kind == "task":
-        other = tasks.insert.delay("nowhere", "x")
+        other = tasks.insert.delay(f"{effects}.other", "x")
         other.get(timeout=60)
     stopping.set()
     caller.join()

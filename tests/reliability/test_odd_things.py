@@ -16,7 +16,7 @@ from django.contrib.auth.models import Group
 from pressroom.enqueue.broker import prefixed
 from pressroom.enqueue.ownership import owned_by
 from pressroom.models import Status, TaskRun, Undeliverable
-from pressroom.sql import runs
+from pressroom.sql import calls, runs
 from tests.support.notes import noted
 from tests.support.probes import odd, tasks
 from tests.support.probes.ledger import done
@@ -84,7 +84,7 @@ def store(name: str, body: str, **headers: Any) -> uuid.UUID:
         "taskrun": {"eta": None}, **headers,
     }  # fmt: skip
     properties = json.dumps({"correlation_id": celery_id, "reply_to": "", "priority": 0})
-    return runs.insert([runs.Message(celery_id, name, "default", 0, json.dumps(told), body, properties)])[0]
+    return calls.insert([runs.Message(celery_id, name, "default", 0, json.dumps(told), body, properties)])[0]
 
 
 EMBED = '{"callbacks": null, "errbacks": [{"task": "odd.errback", "args": [%s], "kwargs": {}, "options": {}, \

@@ -23,8 +23,10 @@ from app.payments.services import order_create
 from app.reports import services as reports
 from app.reports.periods import Period
 from app.reports.tasks import build_report
+from pressroom import operator_actions
 from pressroom.enqueue.ownership import owned_by
-from pressroom.models import TaskRun
+from pressroom.models import Limit, TaskRun
+from pressroom.sql import limits
 from tests.support.probes import here
 from tests.unit.conftest import (  # noqa: F401 - fixtures
     anonymous,
@@ -96,9 +98,13 @@ def site(db: None, settings: Any) -> Site:
         waiting = TaskRun.objects.get(pk=report(writer, "activity").task)
     dead = TaskRun.objects.get(pk=made[0].task)
     here.failed(dead)
+    pause = operator_actions.pause(kind="queue", name="reports", user=None)
+    limits.sync([limits.Limit("task", "probe.effect", 2, None, None)])
+    limit = Limit.objects.get(name="probe.effect")
     site.ids = {
         "draft": drafted.pk, "published": published.pk, "order": order.pk, "failed_report": made[0].pk,
         "subscribers_report": made[1].pk, "ordered_run": waiting.pk, "sites_run": mails.pk, "dead_run": dead.pk,
+        "pause": pause.pk, "limit": limit.pk,
     }  # fmt: skip
     return site
 

@@ -95,7 +95,7 @@ def test_to_act_on_runs_is_for_who_may_operate(site: Site, action: str, run: str
         assert (answer.status_code, acted) == (302 if may or role not in STAFF else 403, may), role
 
 
-@pytest.mark.parametrize(("kind", "name"), [("queue", "emails"), ("task", "probe.effect")])
+@pytest.mark.parametrize(("kind", "name"), [("queue", "emails"), ("task", "app.blog.tasks.reindex_post")])
 def test_to_pause_and_resume_is_for_who_may_operate(site: Site, kind: str, name: str) -> None:
     for role in ROLES:
         may = role in ("operator", "superuser")

@@ -44,4 +44,5 @@ def _row(fields: dict[str, Any]) -> LiveRun | EndedRun:
         fields = {name: value for name, value in fields.items() if name not in ("finished_at", "children")}
         return LiveRun(**fields)
     ended = fields.get("finished_at") or timezone.now()
+    fields = {name: value for name, value in fields.items() if name not in ("held", "lane", "unique_key")}
     return EndedRun(**fields | {"finished_at": ended})

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from pressroom.monitoring.queue_stats import CAP
+from pressroom.operations import held
 
 register = template.Library()
 
@@ -83,7 +84,7 @@ def _plain(value: Any) -> str:
 MARKS = {
     "queued": "○", "running": "▶", "retrying": "↻", "succeeded": "✓", "dead": "✕", "cancelled": "⊘", "expired": "⌛",
     "replaced": "⇄", "alive": "✓", "silent": "?", "draining": "▽", "drained": "■", "lost": "✕", "paused": "⏸",
-    "late": "!", "on time": "✓", "broken": "✕",
+    "late": "!", "later": "◷", "held": "‖", "on time": "✓", "broken": "✕",
 }  # fmt: skip
 
 
@@ -94,6 +95,12 @@ def state(name: str) -> str:
         '<span class="ops-state ops-{}"><span aria-hidden="true">{}</span> {}</span>',
         name.replace(" ", "-"), MARKS.get(name, "·"), name,
     )  # fmt: skip
+
+
+@register.filter
+def standing(run: Any) -> str:
+    """Return the status of a run of a list, or what says more: whether it is due later, held or paused."""
+    return held.standing(run)
 
 
 @register.simple_tag

@@ -1,6 +1,8 @@
-"""The action that pauses and resumes queues and tasks. The overview shows what is paused."""
+"""The actions that pause, resume and limit queues and tasks. The overview shows what is paused, and the limits."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from django.contrib import messages
 from django.core.exceptions import BadRequest
@@ -12,22 +14,48 @@ from pressroom import operator_actions
 from pressroom.operations.pages import action
 from pressroom.text import carried
 
-ACTIONS = {"pause": (operator_actions.pause, "is paused"), "resume": (operator_actions.resume, "is resumed")}
+
+def _pause(request: HttpRequest, kind: str, name: str) -> str:
+    operator_actions.pause(kind=kind, name=name, user=request.user)
+    return f"The {kind} {name} is paused."
+
+
+def _resume(request: HttpRequest, kind: str, name: str) -> str:
+    operator_actions.resume(kind=kind, name=name, user=request.user)
+    return f"The {kind} {name} is resumed."
+
+
+def _limit(request: HttpRequest, kind: str, name: str) -> str:
+    number, rate = (carried(request.POST.get(field, "")).strip() for field in ("concurrency", "rate"))
+    if number and not (number.isascii() and number.isdecimal() and len(number) < 10):
+        raise ValueError(f"{number[:100]!r} is not a number of runs at once.")
+    limit = operator_actions.limit_set(
+        kind=kind, name=name, concurrency=int(number) if number else None, rate=rate or None, user=request.user
+    )
+    return f"The limit of the {kind} {name} is set: {limit.in_force}."
+
+
+def _reset(request: HttpRequest, kind: str, name: str) -> str:
+    operator_actions.limit_reset(kind=kind, name=name, user=request.user)
+    return f"The limit of the {kind} {name} is that of the code again."
+
+
+ACTIONS: dict[str, Callable[[HttpRequest, str, str], str]] = {
+    "pause": _pause, "resume": _resume, "limit": _limit, "reset": _reset,
+}  # fmt: skip
 
 
 @action
 @require_POST
 def act(request: HttpRequest) -> HttpResponse:
-    """Pause or resume a queue or a task, and return to the overview."""
+    """Do the action with a queue or a task, and return to the overview."""
     try:
-        service, done = ACTIONS[request.POST.get("action", "")]
+        do = ACTIONS[request.POST.get("action", "")]
     except KeyError:
         raise BadRequest("Unknown action.") from None
     kind, name = (carried(request.POST.get(field, "")) for field in ("kind", "name"))
     try:
-        service(kind=kind, name=name, user=request.user)
-    except operator_actions.NotPossible as error:
+        messages.success(request, do(request, kind, name))
+    except (operator_actions.NotPossible, ValueError) as error:
         messages.error(request, str(error))
-    else:
-        messages.success(request, f"The {kind} {name} {done}.")
     return redirect("operations:overview")

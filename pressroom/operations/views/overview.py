@@ -8,7 +8,7 @@ from django.views.decorators.http import require_safe
 
 from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
-from pressroom.models import Pause, Undeliverable
+from pressroom.models import Limit, Pause, Target, Undeliverable
 from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.operations import charts, figures
 from pressroom.operations.pages import page, recorded, render
@@ -33,11 +33,14 @@ def overview(request: HttpRequest) -> HttpResponse:
                 "queue": declared[name],
                 "now": now,
                 "is_late": now.oldest > declared[name].max_wait,
-                "pause": paused.get((Pause.Kind.QUEUE, name)),
+                "pause": paused.get((Target.QUEUE, name)),
             }
             for name, now in ledger.queues.items()
         ],
-        paused_tasks=[pause for pause in paused.values() if pause.kind == Pause.Kind.TASK],
+        paused_tasks=[pause for pause in paused.values() if pause.kind == Target.TASK],
+        limits=Limit.objects.select_related("set_by")
+        .exclude(concurrency=None, rate=None, code_concurrency=None, code_rate=None, set_at=None)
+        .order_by("kind", "name"),
         task_names=[task.name for task in our_tasks()],
         ticks=sorted(ledger.tick_ages.items()),
         hour=hour,

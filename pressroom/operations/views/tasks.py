@@ -6,13 +6,15 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from pressroom.checks import our_tasks
-from pressroom.models import LIVE, Status, TaskRun
+from pressroom.models import LIVE, WAITING, Status, TaskRun
 from pressroom.monitoring.queue_stats import CAP
 from pressroom.operations.family import family
 from pressroom.operations.forms import SearchForm
+from pressroom.operations.held import waits_for
 from pressroom.operations.pages import page, recorded, render
 from pressroom.operations.search import Page, find
 from pressroom.operations.shown import arguments_of, headers_of, request_id
@@ -57,6 +59,8 @@ def task(request: HttpRequest, pk: UUID) -> HttpResponse:
         traceback=_cut(run.traceback),
         attempts=list(run.attempts.all()[:CAP]),
         family=family(run),
+        waits_for=waits_for(run),
+        is_later=run.status in WAITING and run.run_at > timezone.now(),
         again=TaskRun.objects.filter(retry_of=run.pk).order_by("-id").first(),
         log=recorded(object_id=str(run.pk))[:20],
         can_cancel=run.status in LIVE,

@@ -2,8 +2,9 @@
 -- docs/decisions/0028-flow-control.md.
 --
 -- `names` are queues and `windows` how many published and unclaimed runs each may have: no more are admitted than the
--- relay can publish. `stopped` are the paused tasks. A lane is the limit's name and a key, with chr(31) between them. A run
--- occupies a place while it is live and not held. If another relay admits at the moment, does nothing.
+-- relay can publish. `stopped` are the paused tasks. A lane is the task's name and a key, with chr(31) between them; the
+-- name is empty if only the queue has a limit. A run occupies a place while it is live and not held. If another relay
+-- admits at the moment, does nothing.
 CREATE OR REPLACE FUNCTION taskruns_admit_1(names text[], windows integer[], stopped text[]) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -42,11 +43,34 @@ BEGIN
     UPDATE taskruns_lane l SET is_ready = true WHERE NOT l.is_ready AND l.ready_at <= statement_timestamp();
     FOR one IN
         SELECT q.name, q.places - (SELECT count(*) FROM taskruns_liverun t WHERE t.queue = q.name
-               AND t.status IN ('queued','retrying') AND t.published_at IS NOT NULL) AS places
+               AND t.status IN ('queued','retrying') AND t.published_at IS NOT NULL) AS places,
+            m.name AS known, m.concurrency, m.rate, m.period
         FROM unnest(names, windows) AS q (name, places)
+        LEFT JOIN taskruns_limit m ON m.kind = 'queue' AND m.name = q.name
         WHERE NOT EXISTS (SELECT FROM taskruns_pause p WHERE p.kind = 'queue' AND p.name = q.name)
     LOOP
         room := one.places;
+        -- The limit of the queue itself: first its places, then its starts.
+        IF one.concurrency IS NOT NULL AND room > 0 THEN
+            SELECT count(*) INTO taken FROM (
+                SELECT FROM taskruns_liverun t
+                WHERE t.queue = one.name AND t.lane IS NOT NULL AND t.held IS NULL LIMIT one.concurrency
+            ) places;
+            room := least(room, one.concurrency - taken);
+        END IF;
+        IF one.rate IS NOT NULL AND room > 0 THEN
+            SELECT count(*) INTO taken FROM (
+                SELECT FROM taskruns_liverun t
+                WHERE t.queue = one.name AND t.lane IS NOT NULL AND t.held IS NULL AND t.status <> 'running'
+                LIMIT one.rate
+            ) admitted;
+            SELECT taken + count(*) INTO taken FROM (
+                SELECT FROM taskruns_start s
+                WHERE s.lane = E'\x1f' || one.name AND s.at > clock_timestamp() - make_interval(secs => one.period)
+                LIMIT one.rate
+            ) starts;
+            room := least(room, one.rate - taken);
+        END IF;
         WHILE room > 0 LOOP
             progress := 0;
             -- With fewer lanes than places each may have more than one in a round.
@@ -55,8 +79,10 @@ BEGIN
             ) ready;
             fair := greatest(1, room / greatest(fair, 1));
             FOR its IN
-                SELECT l.lane, m.name AS known, m.concurrency, m.rate, m.period
-                FROM taskruns_lane l LEFT JOIN taskruns_limit m ON m.name = split_part(l.lane, E'\x1f', 1)
+                SELECT l.lane, CASE WHEN l.lane = E'\x1f' THEN one.known ELSE m.name END AS known,
+                    m.concurrency, m.rate, m.period
+                FROM taskruns_lane l
+                LEFT JOIN taskruns_limit m ON m.kind = 'task' AND m.name = split_part(l.lane, E'\x1f', 1)
                 WHERE l.queue = one.name AND l.is_ready ORDER BY l.served_at LIMIT room
             LOOP
                 free := least(fair, room);
@@ -67,6 +93,23 @@ BEGIN
                     free := 0;
                     ready := false;
                     again := clock_timestamp() + interval '0.5 s';
+                END IF;
+                IF split_part(its.lane, E'\x1f', 1) = ANY(stopped) THEN
+                    free := 0;
+                    ready := false;
+                    again := clock_timestamp() + interval '0.5 s';
+                END IF;
+                IF its.lane = E'\x1f' AND stopped <> '{}' THEN
+                    -- This lane has runs of several tasks. Set the paused ones aside, so that each is met once.
+                    UPDATE taskruns_liverun t SET held = 3
+                    FROM (
+                        SELECT t.id FROM (
+                            SELECT t.id, t.name FROM taskruns_liverun t
+                            WHERE t.queue = one.name AND t.lane = its.lane AND t.held = 2
+                            ORDER BY t.priority, t.run_at LIMIT 2000
+                        ) head JOIN taskruns_liverun t ON t.id = head.id
+                        WHERE head.name = ANY(stopped) AND t.held = 2 FOR UPDATE OF t SKIP LOCKED
+                    ) met WHERE t.id = met.id;
                 END IF;
                 IF its.concurrency IS NOT NULL AND free > 0 THEN
                     SELECT count(*) INTO taken FROM (

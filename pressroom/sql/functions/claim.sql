@@ -12,6 +12,7 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off S
 #variable_conflict use_column
 DECLARE
     began timestamptz;
+    its_queue text;
 BEGIN
     -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -26,8 +27,8 @@ BEGIN
            AND t.attempt = coalesce(attempts, t.attempt) AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
            OR t.status = 'running' AND t.claim = token)
     RETURNING t.attempt, t.owner_id::bigint, t.expires_at, extract(epoch FROM t.started_at - t.run_at)::float8, t.lane,
-        t.started_at
-    INTO attempt, owner_id, expires_at, waited, lane, began;
+        t.started_at, t.queue
+    INTO attempt, owner_id, expires_at, waited, lane, began, its_queue;
     IF NOT FOUND THEN
         RETURN;
     END IF;
@@ -35,7 +36,9 @@ BEGIN
         -- Its place was counted: a crash of Postgres must not give it to another run.
         PERFORM set_config('synchronous_commit', 'on', true);
         INSERT INTO taskruns_start (lane, at)
-        SELECT lane, began FROM taskruns_limit l WHERE l.name = split_part(lane, E'\x1f', 1) AND l.rate IS NOT NULL;
+        SELECT CASE WHEN l.kind = 'task' THEN lane ELSE E'\x1f' || its_queue END, began FROM taskruns_limit l
+        WHERE l.rate IS NOT NULL AND (l.kind = 'task' AND l.name = split_part(lane, E'\x1f', 1)
+            OR l.kind = 'queue' AND l.name = its_queue);
     END IF;
     RETURN NEXT;
 END $$;

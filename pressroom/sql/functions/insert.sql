@@ -1,4 +1,4 @@
--- Stores calls: a live run and its message each, in the order given. Called by pressroom.sql.runs.insert.
+-- Stores calls: a live run and its message each, in the order given. Called by pressroom.sql.calls.insert.
 --
 -- Each parameter is an array with one element per call. `etas` and `expiries` are absolute times; where an element is
 -- null, `countdowns` or `expire_in` counts in seconds from now. A call with a lane waits until the relay admits

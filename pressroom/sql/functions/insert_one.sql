@@ -1,4 +1,4 @@
--- Stores one call: a live run and its message. Called by pressroom.sql.runs.insert.
+-- Stores one call: a live run and its message. Called by pressroom.sql.calls.insert.
 --
 -- `eta` and `expires` are absolute times; where one is null, `countdown` or `expire_in` counts in seconds from now.
 -- Returns whether the call was stored: it is not if its Celery id belongs to a live run. With `must` that is an error,

@@ -1,4 +1,4 @@
--- Stores a unique call, unless another one has its key. Called by pressroom.sql.runs.insert_unique.
+-- Stores a unique call, unless another one has its key. Called by pressroom.sql.calls.insert_unique.
 --
 -- `key` is unique among the live runs, or, with `period`, for as many seconds from now. The other parameters are those of
 -- insert.sql. Returns the Celery id of the call that has the key: this one, or an earlier one, and then nothing is

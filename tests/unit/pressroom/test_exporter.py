@@ -103,7 +103,7 @@ def test_a_run_is_counted_where_it_stands(exporter: Exporter) -> None:
     assert read_ledger().queues["default"].depth == 0
 
     status, _, body = exporter.route("/queues/emails", "")
-    assert (status, json.loads(body)) == (200, {"depth": 8, "due": 7, "paused": 0, "running": 1})
+    assert (status, json.loads(body)) == (200, {"depth": 8, "due": 7, "paused": 0, "held": 0, "running": 1})
 
 
 def test_the_oldest_due_task_and_the_relays_lag(exporter: Exporter) -> None:

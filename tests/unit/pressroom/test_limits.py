@@ -267,9 +267,9 @@ def test_a_unique_call_waits_for_its_limit_too() -> None:
 
 def test_a_lower_limit_stops_the_next_and_a_limit_that_is_gone_holds_nobody() -> None:
     six = called(*[1] * 6)
-    limits.sync([limits.Limit("probe.limited", 4, None, None)])
+    limits.sync([limits.Limit("task", "probe.limited", 4, None, None)])
     assert publish() == six[:4]
-    limits.sync([limits.Limit("probe.limited", 1, None, None)])
+    limits.sync([limits.Limit("task", "probe.limited", 1, None, None)])
     for one in six[:3]:
         end_by_success(claim(one))
         assert not publish()
@@ -281,7 +281,7 @@ def test_a_lower_limit_stops_the_next_and_a_limit_that_is_gone_holds_nobody() ->
 
 
 def test_code_of_two_releases_keeps_both_limits() -> None:
-    limits.sync([limits.Limit("probe.new", 1, None, None)])
+    limits.sync([limits.Limit("task", "probe.new", 1, None, None)])
     limits.sync(limit_options.limits_of([limited]))
     assert Limit.objects.filter(name__in=["probe.new", "probe.limited"]).count() == 2
 

@@ -251,7 +251,7 @@ class TestFigures:
             assert cells[name] == ["0", "–", "0", "0", "0", "0"]
 
     def test_the_overview_tells_what_is_paused_and_resumes_it(self, operator: Client) -> None:
-        call()
+        change_run(call().pk, run_at=timezone.now() - datetime.timedelta(minutes=1))
         for kind, name in (("queue", "default"), ("task", "probe.effect")):
             operator.post("/admin/operations/flow/act/", {"action": "pause", "kind": kind, "name": name})
         page = operator.get("/admin/operations/").content.decode()

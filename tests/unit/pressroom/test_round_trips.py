@@ -14,7 +14,7 @@ from psycopg import IsolationLevel
 from app.blog.models import Post
 from pressroom.enqueue import buffer
 from pressroom.models import TaskRun, Tick
-from pressroom.sql import runs
+from pressroom.sql import calls, runs
 from pressroom.sql.runs import DuplicateTaskIdError
 from tests.support.probes import tasks
 
@@ -78,7 +78,7 @@ def test_a_call_adds_none_to_a_transaction() -> None:
 
 
 def test_many_calls_add_one_to_a_transaction() -> None:
-    assert messages(in_transaction(ask, lambda: call(5))) == ["BEGIN SELECT 1", "taskruns_insert_1", "COMMIT"]
+    assert messages(in_transaction(ask, lambda: call(5))) == ["BEGIN SELECT 1", "taskruns_insert_2", "COMMIT"]
 
 
 def test_a_transaction_without_statements_is_none() -> None:
@@ -170,7 +170,7 @@ def write_and_store(message: runs.Message) -> None:
 
 
 def test_an_id_that_is_live_undoes_the_transaction() -> None:
-    runs.insert([message_of("taken")])
+    calls.insert([message_of("taken")])
     with pytest.raises(DuplicateTaskIdError):
         write_and_store(message_of("taken"))
     assert not Tick.objects.exists()

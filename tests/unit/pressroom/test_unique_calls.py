@@ -20,6 +20,7 @@ from django.utils import timezone
 from app.celery import app
 from pressroom import checks, retention
 from pressroom.models import LiveRun, TaskCall, TaskRun, UniqueCall
+from pressroom.signals import unique_call_repeated
 from pressroom.sql import lost_attempts, runs
 from tests.support.probes import here, tasks
 from tests.support.processes import Process
@@ -40,6 +41,23 @@ def test_a_second_call_is_the_first(unique: Any) -> None:
     assert first.id == second.id != other.id
     assert TaskRun.of(second) == TaskRun.of(first)
     assert LiveRun.objects.count() == TaskCall.objects.count() == 2
+
+
+@MODES
+def test_a_signal_says_so_once_for_each_repeat(unique: Any) -> None:
+    told: list[tuple[str, str]] = []
+
+    def tell(name: str, celery_id: str, **_: object) -> None:
+        told.append((name, celery_id))
+
+    unique_call_repeated.connect(tell)
+    try:
+        first = call(unique=unique)
+        call(unique=unique)
+        call("y", unique=unique)
+    finally:
+        unique_call_repeated.disconnect(tell)
+    assert told == [("probe.effect", first.id)]
 
 
 @MODES
@@ -306,6 +324,11 @@ def test_what_is_past_is_pruned() -> None:
     assert UniqueCall.objects.count() == 1
 
 
+@shared_task(name="probe.checked")
+def checked(account_id: int) -> None:
+    """Does nothing."""
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -318,9 +341,9 @@ def test_what_is_past_is_pruned() -> None:
 def test_the_check_at_start(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], text: str) -> None:
     assert not [*checks.task_unique_calls()]
     for name in ("unique", "unique_by"):
-        monkeypatch.setattr(by_account, name, None)
+        monkeypatch.setattr(checked, name, None)
     for name, value in options.items():
-        monkeypatch.setattr(by_account, name, value)
+        monkeypatch.setattr(checked, name, value)
     [found] = checks.task_unique_calls()
     assert (found.id, found.is_serious()) == ("pressroom.E098", True)
     assert text in found.msg

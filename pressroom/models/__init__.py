@@ -15,6 +15,14 @@ from django.db.models import Q
 from django.utils.functional import cached_property
 
 from pressroom.conf import SUSPECT_AFTER
+from pressroom.models.flow_control import FreedPlace as FreedPlace
+from pressroom.models.flow_control import Held as Held
+from pressroom.models.flow_control import Lane as Lane
+from pressroom.models.flow_control import Limit as Limit
+from pressroom.models.flow_control import Pause as Pause
+from pressroom.models.flow_control import Start as Start
+from pressroom.models.flow_control import Target as Target
+from pressroom.models.flow_control import UniqueCall as UniqueCall
 from pressroom.uuid7 import uuid7
 
 if TYPE_CHECKING:
@@ -154,22 +162,13 @@ class _Run(models.Model):
         return args, kwargs
 
 
-class Held(models.IntegerChoices):
-    """Why a waiting run may not start: docs/decisions/0028. A run that may start when it is due has null."""
-
-    ARRIVED = 1, "arrived"
-    """It has a limit, and the relay has not put it into its lane yet."""
-    IN_LANE = 2, "waits for a place"
-    """It waits in its lane for a place under its limit."""
-    PAUSED = 3, "paused"
-    """Its queue or its task is paused."""
-
-
 class LiveRun(_Run):
     """A run that has not ended. This is the queue: small, and written often."""
 
     held = models.SmallIntegerField(null=True, choices=Held, help_text="Why it may not start, if it may not.")
-    lane = models.TextField(null=True, help_text="Of a run with a limit: the limit's name, chr(31) and the call's key.")
+    lane = models.TextField(
+        null=True, help_text="Where it waits for a limit: the task's name if the task has one, chr(31), the call's key."
+    )
     unique_key = models.TextField(null=True, help_text="Of a unique call, as long as others are not stored for it.")
 
     finished_at = None
@@ -188,7 +187,9 @@ class LiveRun(_Run):
             models.Index(
                 fields=["queue", "lane", "priority", "run_at"], name="liverun_lane", condition=Q(held=Held.IN_LANE)
             ),
+            models.Index(fields=["queue", "run_at"], name="liverun_held", condition=Q(held=Held.IN_LANE)),
             models.Index(fields=["lane"], name="liverun_place", condition=Q(lane__isnull=False, held=None)),
+            models.Index(fields=["queue"], name="liverun_queue_place", condition=Q(lane__isnull=False, held=None)),
             models.Index(
                 fields=["queue", "priority", "run_at"],
                 name="liverun_published",
@@ -316,96 +317,6 @@ class ChordPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.celery_id} of {self.group_id}: {self.state}"
-
-
-class Limit(models.Model):
-    """A limit of the code, as the relay last read it."""
-
-    name = models.TextField(primary_key=True, help_text="The task's.")
-    concurrency = models.PositiveIntegerField(null=True, help_text="Runs at once.")
-    rate = models.PositiveIntegerField(null=True, help_text="Starts in a period.")
-    period = models.FloatField(null=True, help_text="Seconds.")
-    seen_at = models.DateTimeField(help_text="When code that has it was last seen, to some minutes.")
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class Lane(models.Model):
-    """The runs of a queue that wait for the same limit and key. It exists as long as any wait."""
-
-    lane = models.TextField()
-    queue = models.TextField()
-    served_at = models.DateTimeField(help_text="When a run of it was last admitted.")
-    is_ready = models.BooleanField(help_text="Whether there may be a place for its first run.")
-    ready_at = models.DateTimeField(null=True, help_text="When there may be one again; null: when a place is freed.")
-
-    class Meta:
-        indexes = [
-            models.Index(fields=["queue", "served_at"], name="lane_next", condition=Q(is_ready=True)),
-            models.Index(fields=["ready_at"], name="lane_later", condition=Q(is_ready=False, ready_at__isnull=False)),
-        ]
-        constraints = [models.UniqueConstraint(fields=["lane", "queue"], name="lane_once")]
-
-    def __str__(self) -> str:
-        return self.lane.replace("\x1f", ": ")
-
-
-class Start(models.Model):
-    """A start of a run in a lane whose limit has a rate."""
-
-    lane = models.TextField()
-    at = models.DateTimeField(db_index=True)
-
-    class Meta:
-        indexes = [models.Index(fields=["lane", "at"], name="start_lane")]
-
-    def __str__(self) -> str:
-        return f"{self.lane} at {self.at}"
-
-
-class FreedPlace(models.Model):
-    """A place that was freed in a lane since the relay last looked."""
-
-    lane = models.TextField()
-
-    def __str__(self) -> str:
-        return self.lane
-
-
-class UniqueCall(models.Model):
-    """A call that is unique for a number of seconds, which its run may not live for."""
-
-    key = models.TextField(primary_key=True)
-    celery_id = models.TextField()
-    ends_at = models.DateTimeField(db_index=True)
-
-    def __str__(self) -> str:
-        return self.key
-
-
-class Pause(models.Model):
-    """A queue or a task that is paused: no run of it starts until the row is deleted."""
-
-    class Kind(models.TextChoices):
-        """What is paused."""
-
-        QUEUE = "queue", "queue"
-        TASK = "task", "task"
-
-    kind = models.TextField(choices=Kind)
-    name = models.TextField()
-    since = models.DateTimeField()
-    by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False,
-        db_constraint=False, help_text="Who paused it; null for a command or code.",
-    )  # fmt: skip
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["kind", "name"], name="pause_once")]
-
-    def __str__(self) -> str:
-        return f"the {self.kind} {self.name}"
 
 
 class Undeliverable(models.Model):
