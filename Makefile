@@ -38,7 +38,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: limits limits-mutations help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -116,6 +116,14 @@ reliability-stock: install ## Run the same calls and faults with stock Celery, w
 
 reliability-mutations: install ## Run the same test with each guard switched off in turn, which it must notice
 	@$(ORACLE) mutations
+
+LIMITS = $(RUN) -m tests.fault_injection.limits $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+limits: install ## Kill workers under limits for 50 keys; no limit may be exceeded, no call lost (SEED=, MINUTES=5)
+	@$(LIMITS) ours
+
+limits-mutations: install ## Run it briefly with each guard of the limits switched off, which it must notice
+	@$(LIMITS) mutations
 
 celery-suite: install ## Run Celery's integration suite with stock Celery and Pressroom; docs/celery.md explains differences
 	@$(RUN) -m tests.celery_suite $(ARGS)

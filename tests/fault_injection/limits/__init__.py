@@ -1,0 +1,1 @@
+"""Limits while workers are killed, judged from outside: ``make limits``."""
