@@ -74,6 +74,79 @@ class Connection(psycopg.Connection[Any]):
             raise
 
 
+# The stubs do not have it.
+_Cursor: Any = base.Cursor
+BEGIN = "BEGIN; "
+
+
+def takes_several(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether a message may hold several statements. Those of server-side binding and pipelines hold one."""
+    return (
+        issubclass(connection.cursor_factory, psycopg.ClientCursor)
+        and connection.pgconn.pipeline_status == psycopg.pq.PipelineStatus.OFF
+    )
+
+
+class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
+    """Django's cursor. The first statement of a transaction takes BEGIN along, which saves a round trip.
+
+    It overrides private methods of psycopg's. The project therefore allows only the minor version that it tests with.
+    """
+
+    _begins = False
+    _was_unreadable = False
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """As psycopg's."""
+        if not self._may_begin(query):
+            return super().execute(query, params, **options)
+        self._begins, self._was_unreadable = True, False
+        try:
+            return super().execute(f"{BEGIN}{query}", params, **options)
+        except psycopg.Error:
+            if not self._was_unreadable or not self._is_idle():
+                raise
+        finally:
+            self._begins = False
+            if self._query is not None:
+                # Django's log of queries reads it.
+                self._query.query = self._query.query.removeprefix(BEGIN.encode())
+        # The error of a statement that Postgres cannot read belongs into a transaction, which it breaks.
+        return super().execute(query, params, **options)
+
+    def _may_begin(self, query: Any) -> bool:
+        connection = self.connection
+        return (
+            not connection.autocommit
+            and self._is_idle()
+            and isinstance(query, str)
+            and connection.isolation_level is connection.read_only is connection.deferrable is None
+            and takes_several(connection)
+        )
+
+    def _is_idle(self) -> bool:
+        return bool(self.connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE)
+
+    def _start_query(self, query: Any = None) -> Generator[Any, Any, None]:
+        # Called for each statement. In autocommit psycopg sends no BEGIN of its own.
+        connection = self.connection
+        was, connection._autocommit = connection._autocommit, connection._autocommit or self._begins
+        try:
+            yield from super()._start_query(query)
+        finally:
+            connection._autocommit = was
+
+    def _check_results(self, results: list[Any]) -> None:
+        # Called with all answers to a message.
+        if self._begins and results:
+            # Postgres reads a message to its end before it does anything. If it cannot, it does not come to BEGIN.
+            self._was_unreadable = results[0].status == psycopg.pq.ExecStatus.FATAL_ERROR
+            if len(results) > 1:
+                # The answer to BEGIN. It is the only one if the statement is empty.
+                del results[0]
+        super()._check_results(results)
+
+
 # The stubs do not have its private members.
 _DatabaseWrapper: Any = base.DatabaseWrapper
 
@@ -87,10 +160,19 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     """When the server last did not answer, by the monotonic clock."""
     asked_at = float("-inf")
     """When the last statement was sent, by the monotonic clock."""
-    held: Callable[[], object] | None = None
-    """Writes what the open transaction holds back. Called before the next statement and before the commit."""
+    held: Callable[[bool], object] | None = None
+    """Writes what the open transaction holds back. Called before the next statement and before the commit.
+
+    With True it may commit the transaction itself, in the same round trip.
+    """
     is_kept = False
     """True while code runs that does not own the open transaction. ``close()`` then does nothing."""
+
+    def get_connection_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = super().get_connection_params()
+        if params["cursor_factory"] is base.Cursor:
+            params["cursor_factory"] = Cursor
+        return params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if self.limit is None:
@@ -114,24 +196,35 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
             return False
         return True
 
-    def write_held(self) -> None:
+    def write_held(self, and_commit: bool = False) -> None:
         """Write what is held back."""
         if self.held is not None:
             held, self.held = self.held, None
-            held()
+            held(and_commit)
 
     def _cursor(self, name: str | None = None) -> Any:
         self.write_held()
+        self._note_statement()
+        return super()._cursor(name)
+
+    def set_autocommit(self, autocommit: bool, *arguments: Any, **options: Any) -> None:
+        """As Django's."""
+        if not autocommit:
+            # A transaction begins. After that, it is too late for another connection.
+            self._note_statement()
+        super().set_autocommit(autocommit, *arguments, **options)
+
+    def _note_statement(self) -> None:
         now = time.monotonic()
-        if now - self.asked_at > IDLE and not self.in_atomic_block:
-            # Have Django check the connection as at the start of a request: it may have been closed meanwhile.
+        if now - self.asked_at > IDLE and self.autocommit:
+            # Have Django check the connection as at the start of a request: it may have been closed meanwhile. Not in a
+            # transaction, of which nothing would be left on a new connection, nor at its commit.
             self.health_check_done = False
         self.asked_at = now
-        return super()._cursor(name)
 
     def _commit(self) -> None:
         try:
-            self.write_held()
+            self.write_held(and_commit=self.connection is not None and takes_several(self.connection))
         except BaseException:
             # Django itself rolls back only after errors of the database.
             try:
@@ -139,6 +232,7 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
             except Error:
                 self.close()
             raise
+        # Does nothing if the transaction is committed by now.
         super()._commit()
 
     def _savepoint_rollback(self, sid: str) -> None:

@@ -46,7 +46,7 @@ class Guard:
         _connection.write_held()
         _connection.held = self._save
 
-    def _save(self) -> None:
+    def _save(self, and_commit: bool) -> None:
         self._savepoint = transaction.savepoint()
 
     def leave(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import NoneType
 from typing import Any
 
@@ -12,15 +13,15 @@ UNKNOWN = "..."
 """Shown of arguments that cannot be shown: their own methods raise errors."""
 
 
-def argument_repr(values: Any, most: int, levels: int) -> str:
-    """Return ``saferepr`` of arguments, of at most about ``most`` characters and ``levels`` levels.
+def argument_repr(values: Any, most: int, levels: Callable[[], int]) -> str:
+    """Return ``saferepr`` of arguments, of at most about ``most`` characters and ``levels()`` levels.
 
     What the methods of an argument raise does not reach the caller: encoding says whether the argument can be sent.
     """
     if not values:
         return repr(values)
     try:
-        return flat_repr(values, most) or saferepr(values, most, maxlevels=levels)
+        return flat_repr(values, most) or saferepr(values, most, maxlevels=levels())
     except Exception:  # noqa: BLE001 - users' objects may raise anything
         return UNKNOWN
 

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.dateparse import parse_datetime
 from kombu.exceptions import EncodeError
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import JSONEncoder, loads
 
 from pressroom.enqueue.envelope import HEADER
 from pressroom.text import MOST_DEPTH, carried, is_carried, is_deeper_than
@@ -28,6 +28,8 @@ FARTHEST = 100 * 365 * DAY
 """Seconds from now until the latest time at which a task may be due or expire."""
 IDS = ("id", "root_id", "parent_id", "group", "shadow", "task")
 """Celery's headers that a caller may choose. Each is a text or None."""
+_ENCODER = JSONEncoder()
+"""As kombu's ``dumps`` makes for each value anew."""
 
 
 def encoded(name: str, value: Any) -> str:
@@ -37,7 +39,7 @@ def encoded(name: str, value: Any) -> str:
     JSON form (such as a model instance), is nested too deeply, is too large or could not be read again.
     """
     try:
-        text = str(dumps(value))
+        text = _ENCODER.encode(value)
         if '"__type__"' in text:
             # kombu would try to make an object of it when a worker reads it.
             loads(text)

@@ -27,8 +27,12 @@ class Batch:
     def __init__(self) -> None:
         self.rows: list[runs.Message] = []
 
-    def __call__(self) -> None:
-        _insert(self.rows)
+    def __call__(self, and_commit: bool) -> None:
+        """Store them. With ``and_commit`` the statement may commit the transaction, too."""
+        if and_commit and len(self.rows) == 1:
+            runs.insert_and_commit(self.rows[0])
+        else:
+            _insert(self.rows)
 
 
 def store(row: runs.Message, hold: bool) -> None:

@@ -58,10 +58,9 @@ class LedgerAMQP(AMQP):
         """As Celery's, but keep ``countdown`` and ``expires`` as seconds: they count by the database's clock."""
         arguments.check_times(name, countdown, eta, expires)
         arguments.check_stamps(name, options)
-        levels = self.app.conf.task_repr_maxlevels
         for option, values in (("argsrepr", args or ()), ("kwargsrepr", kwargs or {})):
             if options.get(option) is None:
-                options[option] = argument_repr(values, self.argsrepr_maxsize, levels)
+                options[option] = argument_repr(values, self.argsrepr_maxsize, self._repr_levels)
         message = super().as_task_v2(
             task_id, name, args, kwargs, countdown, eta, group_id, group_index, expires, *rest, **options
         )
@@ -70,6 +69,10 @@ class LedgerAMQP(AMQP):
             "expires_in": expires if isinstance(expires, int | float) else None,
         }
         return message
+
+    def _repr_levels(self) -> int:
+        levels: int = self.app.conf.task_repr_maxlevels
+        return levels
 
     def TaskConsumer(self, channel: Any, *arguments: Any, **options: Any) -> Any:  # noqa: N802 - Celery's name
         """As Celery's, but a worker consumes without acknowledgement: the row, not Redis, records unfinished work.
@@ -128,8 +131,13 @@ class LedgerAMQP(AMQP):
 
     def _queue_name(self, **destination: Any) -> str:
         """Return the queue's name. Raises UndeclaredQueue, an ImproperlyConfigured, if it is not declared."""
-        queue: Queue = self.router.expand_destination(destination).get("queue", self.default_queue)
-        return queue.name
+        queue = destination.get("queue")
+        is_alone = destination.get("exchange") is destination.get("routing_key") is None
+        if is_alone and isinstance(queue, Queue) and self.queues.get(queue.name) is queue:
+            # The router has found it: nothing is left to look for.
+            return str(queue.name)
+        found: Queue = self.router.expand_destination(destination).get("queue", self.default_queue)
+        return found.name
 
     def _as_row(
         self, name: str, queue: str, headers: dict[str, Any], body: Any, properties: dict[str, Any]

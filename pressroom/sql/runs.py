@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from django.db import connection
+from django.db import IntegrityError, connection
+from psycopg.errors import UniqueViolation
 
 from pressroom.conf import declared_queues
 from pressroom.text import carried
@@ -90,12 +91,10 @@ def _shortened(text: str) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half} characters …\n{text[-half:]}"
 
 
-_INSERT_ONE = """
-    SELECT * FROM taskruns_insert_1(
-        ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::smallint[],
-        ARRAY[%s]::bigint[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::text[], ARRAY[%s]::timestamptz[],
-        ARRAY[%s]::float8[], ARRAY[%s]::timestamptz[], ARRAY[%s]::float8[])
-    """
+_CALL = "SELECT taskruns_insert_one_1(%s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s, %s, %s, %s, "
+_INSERT_ONE = f"{_CALL}false)"
+# One message for both statements. If the first fails, Postgres does not come to the COMMIT.
+_INSERT_ONE_AND_COMMIT = f"{_CALL}true); COMMIT"
 _INSERT_MANY = """
     SELECT * FROM taskruns_insert_1(
         %s::uuid[], %s::text[], %s::text[], %s::text[], %s::smallint[],
@@ -114,23 +113,43 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
     Raises DuplicateTaskIdError if a live run already has one of the ids. The other calls of the batch stay stored.
     """
     ids = [uuid7() for _ in messages]
-    rows = [
-        (run_id, m.celery_id, m.name, m.queue, m.priority, m.owner_id, m.headers, m.body, m.properties, m.eta,
-         float(m.countdown or 0), m.expires, None if m.expires_in is None else float(m.expires_in))
-        for run_id, m in zip(ids, messages, strict=True)
-    ]  # fmt: skip
+    rows = [_as_parameters(run_id, message) for run_id, message in zip(ids, messages, strict=True)]
     with connection.cursor() as cursor:
         if len(rows) == 1:
             cursor.execute(_INSERT_ONE, rows[0])
+            stored = set(ids) if cursor.fetchall()[0][0] else set()
         else:
             columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
             columns[_JSON_COLUMNS] = [_SEPARATOR.join(column) for column in columns[_JSON_COLUMNS]]
             cursor.execute(_INSERT_MANY, columns)
-        stored = {row[0] for row in cursor.fetchall()}
+            stored = {row[0] for row in cursor.fetchall()}
     refused = [m.celery_id for run_id, m in zip(ids, messages, strict=True) if run_id not in stored]
     if refused:
         raise DuplicateTaskIdError(f"a live run already has the task id: {', '.join(refused)}")
     return ids
+
+
+def insert_and_commit(message: Message) -> None:
+    """Store one call and commit the open transaction in the same round trip. Only for a message of several statements.
+
+    Raises DuplicateTaskIdError, and commits nothing, if a live run already has the id.
+    """
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT_ONE_AND_COMMIT, _as_parameters(uuid7(), message))
+    except IntegrityError as error:
+        cause = error.__cause__
+        # COMMIT also checks the deferred constraints of what the caller wrote.
+        if isinstance(cause, UniqueViolation) and cause.diag.constraint_name == "liverun_celery_id":
+            raise DuplicateTaskIdError(f"a live run already has the task id: {message.celery_id}") from error
+        raise
+
+
+def _as_parameters(run_id: uuid.UUID, m: Message) -> tuple[Any, ...]:
+    return (
+        run_id, m.celery_id, m.name, m.queue, m.priority, m.owner_id, m.headers, m.body, m.properties, m.eta,
+        float(m.countdown or 0), m.expires, None if m.expires_in is None else float(m.expires_in),
+    )  # fmt: skip
 
 
 def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | None = None) -> Claim | None:

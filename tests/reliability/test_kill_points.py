@@ -20,7 +20,8 @@ CALL = """
 from django.db import transaction
 from tests.support.probes import tasks
 with transaction.atomic():
-    tasks.effect.delay({effects!r}, "called")
+    for _ in range({count}):
+        tasks.effect.delay({effects!r}, "called")
 """
 
 
@@ -57,13 +58,15 @@ def worker_killed_at(stack: Stack, point: str, held: str, child_only: bool = Fal
 # ---- The caller ------------------------------------------------------------------------------------------------------
 
 
-def caller_killed_at(stack: Stack, point: str, held: str, effects: str) -> None:
-    command = [sys.executable, "-m", "tests.support.probes.holds", "shell", "-v0", "-c", CALL.format(effects=effects)]
+def caller_killed_at(stack: Stack, point: str, held: str, effects: str, count: int = 1) -> None:
+    code = CALL.format(effects=effects, count=count)
+    command = [sys.executable, "-m", "tests.support.probes.holds", "shell", "-v0", "-c", code]
     kill_held(stack.start(command, "", **hold_at(point, held)), held)
 
 
 def test_caller_killed_between_insert_and_commit(stack: Stack, effects: str, held: str) -> None:
-    caller_killed_at(stack, "call.stored", held, effects)
+    # A single call is stored and committed by one message, so there is nothing between.
+    caller_killed_at(stack, "call.stored", held, effects, count=2)
     stack.relay()
     stack.worker()
     # Another one, called after it, is done: so would it be.

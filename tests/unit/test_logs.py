@@ -16,6 +16,7 @@ from rest_framework.test import APIClient
 from app.checks import external_services as checks
 from app.observability.logs import FORMATS, LEVELS, logging_config
 from pressroom.models import TaskRun
+from tests.support.probes import tasks
 from tests.unit.test_checks import ids
 
 
@@ -104,6 +105,22 @@ def test_the_id_stands_in_the_row_of_what_a_request_starts(as_author: APIClient)
     as_author.post("/start/3/", headers={"X-Request-ID": "from-the-edge"})
     carried = [json.loads(run.headers)["__django_structlog__"] for run in TaskRun.objects.all()]
     assert carried == [{"request_id": "from-the-edge"}] * 3
+
+
+@pytest.mark.django_db
+def test_a_call_is_a_line_at_debug_although_that_level_came_later(lines: Any) -> None:
+    """As by ``celery worker -l debug``."""
+    tasks.effect.delay("nowhere", "a")
+    assert "task_enqueued" not in {line["event"] for line in lines()}
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.DEBUG)
+    try:
+        result = tasks.effect.delay("nowhere", "b")
+    finally:
+        root.setLevel(level)
+    [line] = [line for line in lines() if line["event"] == "task_enqueued"]
+    assert (line["child_task_id"], line["child_task_name"]) == (result.id, "probe.effect")
 
 
 @pytest.mark.parametrize(("name", "good", "expected"), [("LOG_FORMAT", FORMATS, "E050"), ("LOG_LEVEL", LEVELS, "E051")])
