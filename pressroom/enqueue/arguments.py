@@ -98,7 +98,8 @@ def added_headers(name: str, headers: dict[str, Any], given: Any) -> dict[str, A
     for header, value in added.items():
         if not isinstance(header, str):
             raise TypeError(f"{name}: the name of a header must be text, not {header!r}")
-        if header in headers and headers[header] != value:
+        # As JSON, because users' objects may raise anything when they are compared.
+        if header in headers and encoded(name, headers[header]) != encoded(name, value):
             raise ValueError(f"{name}: the header {header!r} belongs to Celery and cannot be set")
     return added
 

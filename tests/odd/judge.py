@@ -25,6 +25,17 @@ SELECT id::text, celery_id, name, queue, status, error_type, error, attempt, los
 FROM taskruns_taskrun
 """
 LIVE = ("queued", "retrying", "running")
+MEANWHILE = """
+SELECT coalesce(string_agg(told, '; '), 'nothing ran') FROM (
+    SELECT format('%%s × %%s, %%s s at most, attempt %%s, losses %%s', count(*), left(name, 40),
+        round(max(extract(epoch FROM coalesce(finished_at, clock_timestamp()) - started_at)), 1), max(attempt),
+        max(losses)) AS told
+    FROM taskruns_taskrun
+    WHERE started_at < to_timestamp(%(end)s) AND coalesce(finished_at, clock_timestamp()) > to_timestamp(%(begin)s)
+    GROUP BY name ORDER BY max(coalesce(finished_at, clock_timestamp()) - started_at) DESC LIMIT 5
+) AS longest
+"""
+"""What ran between two times."""
 
 
 @dataclasses.dataclass
@@ -74,6 +85,7 @@ def judge(stack: Stack, cases: list[Case], ended: bool) -> Verdict:
         for call, part, at in connection.execute("SELECT call, part, at FROM odd_effect ORDER BY at").fetchall():
             effects[call, part].append(at)
         schedules = _schedules(connection)
+        _judge_plain(verdict, book.plain(), effects, connection)
     by_id: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_id[run.celery_id].append(run)
@@ -91,7 +103,6 @@ def judge(stack: Stack, cases: list[Case], ended: bool) -> Verdict:
             logs = stack.lines_about(*(run.run_id for run in mine), *filter(None, (i[:36] for i in record.ids)))
             verdict.findings.append("\n    ".join([f"{case}", text, *map(str, mine[:4]), *logs]))
     _judge_live(stack, verdict, [run for run in runs if run.status in LIVE and run.run_id not in odd_live], ended)
-    _judge_plain(verdict, book.plain(), effects)
     _judge_schedules(verdict, effects, schedules)
     return verdict
 
@@ -152,7 +163,8 @@ def _judge_live(stack: Stack, verdict: Verdict, live: list[Run], ended: bool) ->
     """Runs that the odd calls' tasks made."""
     by_name: dict[str, list[Run]] = defaultdict(list)
     for run in live:
-        if not run.waits_for_later and not (run.name == "odd.plain" and run.is_new):
+        # Beat may still have called what has just been switched off.
+        if not run.waits_for_later and not run.is_new:
             by_name[run.name].append(run)
     for name, runs in by_name.items():
         logs = stack.lines_about(runs[0].run_id, runs[0].celery_id[:36] or runs[0].run_id)
@@ -162,7 +174,9 @@ def _judge_live(stack: Stack, verdict: Verdict, live: list[Run], ended: bool) ->
         verdict.findings.append(f"it does not come to an end; messages in Redis: {stack.waiting()}")
 
 
-def _judge_plain(verdict: Verdict, plain: list[Plain], effects: dict[tuple[str, str], list[float]]) -> None:
+def _judge_plain(
+    verdict: Verdict, plain: list[Plain], effects: dict[tuple[str, str], list[float]], connection: psycopg.Connection
+) -> None:
     """Each done once; and none began much later than those that had no odd ones beside them."""
     verdict.plain = len(plain)
     late: list[tuple[float, Plain]] = []
@@ -191,8 +205,9 @@ def _judge_plain(verdict: Verdict, plain: list[Plain], effects: dict[tuple[str, 
     allowed = LONGEST_DELAY + 3 * usual
     too_late = sorted((pair for pair in late if pair[0] > allowed), key=lambda pair: -pair[0])
     if too_late:
-        first = "; ".join(
-            f"{wait:.1f} s {entry.call} {entry.part} on {entry.queue}, called at {entry.at:.1f}"
+        first = "".join(
+            f"\n    {wait:.1f} s {entry.call} {entry.part} on {entry.queue}, called at {entry.at:.1f}; meanwhile "
+            + connection.execute(MEANWHILE, {"begin": entry.at, "end": entry.at + wait}).fetchall()[0][0]
             for wait, entry in too_late[:8]
         )
         verdict.findings.append(

@@ -81,9 +81,9 @@ class ArgumentList(Kind):
         take.apply_async(**({"args": value} if where == "args" else {"args": [case.call], "kwargs": value}))
 
     def expected(self, case: Case) -> Expected:
-        # Called with too few, with a name that is no text, or with a call that is a deep or mixed list: the task's own
-        # error.
-        return Expected(("succeeded", "dead"), f"TypeError|argument|dimensions|mixed types|{LARGE}")
+        # Called with too few, with a name that is no text, or with a call that psycopg cannot bind, such as a list of
+        # mixed types: the task's own error.
+        return Expected(("succeeded", "dead"), f"TypeError|argument|dimensions|cannot (adapt|dump)|{LARGE}")
 
 
 @kind

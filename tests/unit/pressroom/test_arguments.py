@@ -34,6 +34,15 @@ def circular() -> Any:
     return value
 
 
+class Incomparable:
+    """As a lazy text whose function fails."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    __hash__ = None  # type: ignore[assignment]  # as of what defines __eq__ alone
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -100,6 +109,7 @@ def test_arguments_that_no_worker_could_read(arguments: list[Any]) -> None:
         {"headers": {"id": "another"}},
         {"headers": {"task": "another"}},
         {"headers": {"timelimit": "long"}},
+        {"headers": {"timelimit": Incomparable()}},
         {"headers": {5: "number"}},
         {"headers": "text"},
         {"headers": {"deep": nested(500)}},
