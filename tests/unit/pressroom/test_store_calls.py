@@ -449,7 +449,8 @@ class TestTakeDue:
                 cursor.execute(f"SET LOCAL enable_{way} = off")
             cursor.execute(
                 f"EXPLAIN SELECT id FROM taskruns_liverun WHERE queue = 'default' AND status IN {runs.WAITING} "
-                "AND published_at IS NULL AND held IS NULL AND run_at <= clock_timestamp() ORDER BY priority, run_at LIMIT 5"
+                "AND published_at IS NULL AND held IS NULL AND run_at <= clock_timestamp() "
+                "ORDER BY priority, run_at LIMIT 5"
             )
             plan = "\n".join(row[0] for row in cursor.fetchall())
         assert "liverun_due" in plan
