@@ -11,6 +11,7 @@ from celery.worker.consumer import Consumer
 
 from pressroom.celery_app import undeliverable
 from pressroom.database.deferred_writes import write_now_or_later
+from pressroom.database.redis import is_away
 from pressroom.enqueue.envelope import run_named_in
 from pressroom.execution import settle
 from pressroom.text import carried
@@ -36,9 +37,13 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
         def on_task_received(message: Any) -> None:
             try:
                 handle(message)
-            except (*self.connection_errors, *ENDS_WORKER):
+            except ENDS_WORKER:
                 raise
             except BaseException as error:
+                # To kombu every KeyError and OSError is the connection's. Celery would connect anew, and the messages
+                # behind this one that it has already read would be late.
+                if is_away(error):
+                    raise
                 logger.exception("a message could not be read")
                 self._set_aside(message, f"cannot be read: {error!r}")
 
