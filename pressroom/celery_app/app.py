@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -33,10 +34,8 @@ class NoProducer:
 
 NO_PRODUCER = NoProducer()
 DESTINATION = ("queue", "exchange", "routing_key")
-POSITIONAL = (
-    "args", "kwargs", "countdown", "eta", "task_id", "producer", "connection", "router", "result_cls", "expires",
-)  # fmt: skip
-"""Options of `send_task` that may be given without their names."""
+POSITIONAL = tuple(inspect.signature(Celery.send_task).parameters)[2:-1]
+"""Options of `send_task` that may be given without their names: all but ``**options``, after ``self`` and the name."""
 
 
 # The stubs cover half of this class, with other signatures.
@@ -113,7 +112,12 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """Send a task by name, as Celery's does, without a connection to the broker."""
-        options = dict(zip(POSITIONAL, args, strict=False)) | options
+        if len(args) > len(POSITIONAL):
+            raise TypeError(f"{name}: send_task takes {len(POSITIONAL)} options without their names, not {len(args)}")
+        given = dict(zip(POSITIONAL, args, strict=False))
+        if twice := given.keys() & options:
+            raise TypeError(f"{name}: send_task got {', '.join(sorted(twice))} twice")
+        options |= given
         arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
         for option in ("eta", "expires"):
             options |= arguments.within_reach(name, option, options)

@@ -6,6 +6,7 @@ They refuse what is sure to fail later in Postgres, in Redis or in a worker, and
 from __future__ import annotations
 
 import datetime
+import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,7 +30,7 @@ FARTHEST = 100 * 365 * DAY
 IDS = ("id", "root_id", "parent_id", "group", "shadow", "task")
 """Celery's headers that a caller may choose. Each is a text or None."""
 _ENCODER = JSONEncoder()
-"""As kombu's ``dumps`` makes for each value anew."""
+"""The encoder that kombu's ``dumps`` would make for each value."""
 
 
 def encoded(name: str, value: Any) -> str:
@@ -98,8 +99,8 @@ def added_headers(name: str, headers: dict[str, Any], given: Any) -> dict[str, A
     for header, value in added.items():
         if not isinstance(header, str):
             raise TypeError(f"{name}: the name of a header must be text, not {header!r}")
-        # As JSON, because users' objects may raise anything when they are compared.
-        if header in headers and encoded(name, headers[header]) != encoded(name, value):
+        # As they come from JSON, because users' objects may raise anything when they are compared.
+        if header in headers and json.loads(encoded(name, headers[header])) != json.loads(encoded(name, value)):
             raise ValueError(f"{name}: the header {header!r} belongs to Celery and cannot be set")
     return added
 

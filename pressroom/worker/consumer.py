@@ -8,6 +8,7 @@ from typing import Any
 
 from celery.exceptions import NotRegistered
 from celery.worker.consumer import Consumer
+from redis import RedisError
 
 from pressroom.celery_app import undeliverable
 from pressroom.database.deferred_writes import write_now_or_later
@@ -40,9 +41,9 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
             except ENDS_WORKER:
                 raise
             except BaseException as error:
-                # To kombu every KeyError and OSError is the connection's. Celery would connect anew, and the messages
-                # behind this one that it has already read would be late.
-                if is_away(error):
+                # Celery connects anew when the connection is gone. To kombu every KeyError and OSError means that: the
+                # message would be lost, and those behind it that Celery has already read would be late.
+                if isinstance(error, RedisError) and is_away(error):
                     raise
                 logger.exception("a message could not be read")
                 self._set_aside(message, f"cannot be read: {error!r}")

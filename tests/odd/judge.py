@@ -230,7 +230,7 @@ def _late_run(stack: Stack, connection: psycopg.Connection, begin: float, end: f
     between = {"begin": begin, "end": end}
     [(meanwhile,)] = connection.execute(MEANWHILE, between).fetchall()
     lines = [line for (run_id,) in connection.execute(LATE_RUN, between) for line in stack.lines_about(run_id)]
-    return "\n        ".join([f"meanwhile {meanwhile}", *lines])
+    return "\n        ".join([f"meanwhile {meanwhile}", *(f"probably {line}" for line in lines)])
 
 
 def _schedules(connection: psycopg.Connection) -> dict[str, Any]:

@@ -17,7 +17,12 @@ from django.utils import timezone
 from app.accounts.models import User
 from app.blog import changes
 from app.blog.models import Delivery, NotificationChunk, Post, Subscriber, Subscription
-from app.blog.subscriptions.services import subscription_ask, subscriptions_add, unconfirmed_cleanup
+from app.blog.subscriptions.services import (
+    subscription_ask,
+    subscription_end,
+    subscriptions_add,
+    unconfirmed_cleanup,
+)
 from app.erasure import erase
 from tests.support.probes import here
 from tests.support.waiting import until
@@ -114,6 +119,21 @@ class TestTwoErasures:
         for one in erasing:
             one.result()
         assert not any(model.objects.exists() for model in (Subscriber, Subscription))
+
+
+class TestAnErasure:
+    def test_of_an_author_who_ends_her_own_subscription_to_herself(self, published: Post, meanwhile: Any) -> None:
+        User.objects.filter(pk=published.author.pk).update(email_verified_at=timezone.now())
+        author = User.objects.get(pk=published.author.pk)
+        subscriptions_add(author=author, emails=[author.email])
+        token = Subscriber.objects.get().token
+        with held(Subscription.objects.all()):
+            # It has locked the address, or waits for a lock before that.
+            ending = meanwhile(lambda: subscription_end(token=token))
+            erasing = meanwhile(lambda: erase(author))
+        assert ending.result()
+        erasing.result()
+        assert not Subscriber.objects.exists()
 
 
 class TestWhileSomebodySubscribes:
