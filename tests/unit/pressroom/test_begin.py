@@ -212,21 +212,21 @@ def test_a_transaction_in_a_pipeline(new_connection: None) -> None:
     assert TaskRun.objects.count() == 1
 
 
-@pytest.fixture(params=[{"server_side_binding": True}, {"pool": {"min_size": 0, "max_size": 1}}], ids=["bound", "pool"])
-def options(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture
+def bound() -> Iterator[None]:
+    """Bind parameters on the server."""
     connection.close()
     before = connection.settings_dict
-    connection.settings_dict = before | {"OPTIONS": before["OPTIONS"] | request.param, "CONN_MAX_AGE": 0}
+    connection.settings_dict = before | {"OPTIONS": before["OPTIONS"] | {"server_side_binding": True}}
     # Django keeps what it read of the settings.
     vars(connection.features).pop("uses_server_side_binding", None)
     yield
-    connection.close()
-    connection.close_pool()
     connection.settings_dict = before
     vars(connection.features).pop("uses_server_side_binding", None)
+    connection.close()
 
 
-def test_with_server_side_binding_or_a_pool(options: None) -> None:
+def test_with_server_side_binding(bound: None) -> None:
     in_transaction(call)
     in_transaction(ask, call)
     in_transaction(ask, call, call)
