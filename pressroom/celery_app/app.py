@@ -118,9 +118,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         if twice := given.keys() & options:
             raise TypeError(f"{name}: send_task got {', '.join(sorted(twice))} twice")
         options |= given
-        arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
-        for option in ("eta", "expires"):
-            options |= arguments.within_reach(name, option, options)
+        options |= arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
         options["producer"] = options.get("producer") or NO_PRODUCER
         self.set_up_django()
         # `celery call` passes None for options that were not given. Without them the task's own queue applies.

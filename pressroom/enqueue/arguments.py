@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -174,31 +174,20 @@ def check_seconds(name: str, option: str, seconds: Any) -> None:
         raise ValueError(f"{name}: {option}={seconds!r} is not a number of seconds within a hundred years")
 
 
-def check_times(name: str, countdown: Any, eta: Any, expires: Any) -> None:
-    """Check the times of a call before Celery calculates with them. Raises TypeError or ValueError."""
+def check_times(name: str, countdown: Any, eta: Any, expires: Any) -> dict[str, datetime.datetime]:
+    """Check the times of a call before Celery calculates with them. Raises TypeError or ValueError.
+
+    Returns ``eta`` and ``expires``, if more than a day ago, as a day ago: Celery cannot calculate with the earliest of
+    times.
+    """
     if countdown is not None:
         check_seconds(name, "countdown", countdown)
     if isinstance(expires, int | float):
         check_seconds(name, "expires", expires)
-    elif expires is not None:
-        moment(name, "expires", expires)
-    if eta is not None:
-        moment(name, "eta", eta)
-
-
-def within_reach(name: str, option: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the option as a day ago if it is a time before that: Celery fails to calculate with the earliest of times.
-
-    Otherwise returns nothing. Raises TypeError or ValueError.
-    """
-    given = options.get(option)
-    if not isinstance(given, str | datetime.datetime):
-        return {}
-    checked = moment(name, option, given)
-    parsed = parse_datetime(given) if isinstance(given, str) else given
-    # A time that is near is the same by its own clock.
-    is_near = checked and parsed and checked.replace(tzinfo=None) == parsed.replace(tzinfo=None)
-    return {} if is_near else {option: checked}
+        expires = None
+    moments = {option: _moment(name, option, value) for option, value in (("expires", expires), ("eta", eta))
+               if value is not None}  # fmt: skip
+    return {option: at for option, (at, is_past) in moments.items() if is_past}
 
 
 def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
@@ -206,9 +195,12 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
 
     A time more than a day ago becomes a day ago. Raises TypeError or ValueError.
     """
-    if value is None:
-        return None
-    given = value
+    return None if value is None else _moment(name, option, value)[0]
+
+
+def _moment(name: str, option: str, given: Any) -> tuple[datetime.datetime, bool]:
+    """Return `moment`'s time, and whether it stands for one before it."""
+    value = given
     if isinstance(value, str):
         value = parse_datetime(value)
     if not isinstance(value, datetime.datetime):
@@ -223,7 +215,7 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
         seconds = math.inf if value.year > now.year else -math.inf
     if seconds > FARTHEST:
         raise ValueError(f"{name}: {option}={given!r} is more than a hundred years away")
-    return value if seconds > -DAY else now - datetime.timedelta(seconds=DAY)
+    return (value, False) if seconds > -DAY else (now - datetime.timedelta(seconds=DAY), True)
 
 
 def _is_number(value: Any) -> bool:

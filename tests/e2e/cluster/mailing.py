@@ -1,6 +1,6 @@
 """``make e2e-mailing``: a post mailed by a slow SMTP server, by one pod and by as many as KEDA starts.
 
-The mail server prints every recipient: from that is told who was missed or mailed twice.
+The mail server prints every recipient. The test counts who was missed or mailed twice.
 """
 
 from __future__ import annotations
@@ -98,12 +98,11 @@ def mailing(namespace: Namespace, author: str, found: list[str]) -> float:
     """Mail a post, and wait until the queue is back to one pod. Returns the mailing's seconds."""
     with watching(namespace, QUEUE) as watched:
         run = publish(namespace, author)
-        called = watched.samples[-1].at
+        called = until(lambda: watched.samples, "the queue is watched")[-1].at
         # The depth costs nothing to ask, because it is watched anyway.
-        until(lambda: watched.samples and not watched.samples[-1].depth and seconds_of(namespace, run),
-              "the post is mailed", timeout=LONGEST)  # fmt: skip
-        seconds = seconds_of(namespace, run)
-        assert seconds is not None
+        seconds: float = until(
+            lambda: not watched.samples[-1].depth and seconds_of(namespace, run), "the post is mailed", timeout=LONGEST
+        )
         until(lambda: watched.samples[-1].replicas == 1, "one pod again", timeout=900.0)
     got = Counter(line for line in namespace.kubectl("logs", "pod/mail").splitlines() if line.startswith(f"{author}-"))
     missed, twice = MAILS - len(got), sum(count - 1 for count in got.values())

@@ -171,30 +171,31 @@ def test_other_properties_of_transactions_stay(new_connection: None, name: str, 
         assert ask(f"SHOW transaction_{name}") == "on"
 
 
-def test_a_transaction_without_a_block() -> None:
+@pytest.fixture
+def without_autocommit() -> Iterator[None]:
     transaction.set_autocommit(False)
-    try:
+    yield
+    transaction.rollback()
+    transaction.set_autocommit(True)
+
+
+def test_a_transaction_without_a_block(without_autocommit: None) -> None:
+    call()
+    transaction.rollback()
+    assert not TaskRun.objects.exists()
+    call()
+    transaction.commit()
+    with transaction.atomic():
         call()
-        transaction.rollback()
-        assert not TaskRun.objects.exists()
-        call()
-        transaction.commit()
-        with transaction.atomic():
-            call()
-        transaction.rollback()
-    finally:
-        transaction.set_autocommit(True)
+    transaction.rollback()
     assert TaskRun.objects.count() == 1
 
 
-def test_a_block_in_a_transaction_without_one_stores_its_call_at_the_commit() -> None:
-    transaction.set_autocommit(False)
-    try:
-        with transaction.atomic():
-            call()
-        transaction.commit()
-    finally:
-        transaction.set_autocommit(True)
+def test_a_block_in_a_transaction_without_one_stores_its_call_at_the_commit(without_autocommit: None) -> None:
+    with transaction.atomic():
+        call()
+    transaction.commit()
+    transaction.rollback()
     assert TaskRun.objects.count() == 1
 
 
