@@ -17,7 +17,10 @@ ADVISORY_LOCK = 0x65726173
 
 
 def erase(user: Any) -> None:
-    """Delete the user's account and data. The order of the apps does not matter: each sees the original user."""
+    """Delete the user's account and data. The order of the apps does not matter: each sees the original user.
+
+    While another account is erased, this waits, in a request as long as for any other lock.
+    """
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])

@@ -177,9 +177,11 @@ def follow_tasks() -> None:
     signals.setup_logging.connect(_set_level, dispatch_uid="pressroom.logs")
 
 
-def _pass_ids_on(headers: dict[str, Any], **_: object) -> None:
+def _pass_ids_on(headers: dict[str, Any], properties: dict[str, Any] | None = None, **_: object) -> None:
     here = structlog.contextvars.get_contextvars()
     ids = {"request_id": here.get("request_id"), "parent_task_id": here.get("task_id", here.get("parent_task_id"))}
+    # The receiver keeps it for the line of the call, which the same thread writes next.
+    _receivers[-1]._priority = (properties or {}).get("priority")
     headers["__django_structlog__"] = {name: value for name, value in ids.items() if value is not None}
 
 

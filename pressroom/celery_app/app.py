@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -35,10 +36,8 @@ class NoProducer:
 
 NO_PRODUCER = NoProducer()
 DESTINATION = ("queue", "exchange", "routing_key")
-POSITIONAL = (
-    "args", "kwargs", "countdown", "eta", "task_id", "producer", "connection", "router", "result_cls", "expires",
-)  # fmt: skip
-"""Options of `send_task` that may be given without their names."""
+POSITIONAL = tuple(inspect.signature(Celery.send_task).parameters)[2:-1]
+"""Options of `send_task` that may be given without their names: all but ``**options``, after ``self`` and the name."""
 
 
 # The stubs cover half of this class, with other signatures.
@@ -115,10 +114,13 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
 
     def send_task(self, name: str, *args: Any, **options: Any) -> Any:
         """Send a task by name, as Celery's does, without a connection to the broker."""
-        options = dict(zip(POSITIONAL, args, strict=False)) | options
-        arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
-        for option in ("eta", "expires"):
-            options |= arguments.within_reach(name, option, options)
+        if len(args) > len(POSITIONAL):
+            raise TypeError(f"{name}: send_task takes {len(POSITIONAL)} options without their names, not {len(args)}")
+        given = dict(zip(POSITIONAL, args, strict=False))
+        if twice := given.keys() & options:
+            raise TypeError(f"{name}: send_task got {', '.join(sorted(twice))} twice")
+        options |= given
+        options |= arguments.check_times(name, options.get("countdown"), options.get("eta"), options.get("expires"))
         options["producer"] = options.get("producer") or NO_PRODUCER
         self.set_up_django()
         # `celery call` passes None for options that were not given. Without them the task's own queue applies.

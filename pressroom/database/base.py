@@ -90,28 +90,28 @@ def takes_several(connection: psycopg.Connection[Any]) -> bool:
 class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
     """Django's cursor. The first statement of a transaction takes BEGIN along, which saves a round trip.
 
-    It overrides private methods of psycopg's. The project therefore allows only the minor version that it tests with.
+    It overrides private methods of psycopg's. The project therefore allows psycopg 3.3 only.
     """
 
     _begins = False
-    _was_unreadable = False
+    _begin_failed = False
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """As psycopg's."""
         if not self._may_begin(query):
             return super().execute(query, params, **options)
-        self._begins, self._was_unreadable = True, False
+        self._begins, self._begin_failed = True, False
         try:
             return super().execute(f"{BEGIN}{query}", params, **options)
-        except psycopg.Error:
-            if not self._was_unreadable or not self._is_idle():
+        except psycopg.Error as error:
+            if isinstance(error, psycopg.errors.QueryCanceled) or not (self._begin_failed and self._is_idle()):
                 raise
         finally:
             self._begins = False
             if self._query is not None:
                 # Django's log of queries reads it.
                 self._query.query = self._query.query.removeprefix(BEGIN.encode())
-        # The error of a statement that Postgres cannot read belongs into a transaction, which it breaks.
+        # Postgres could not read the statement. The error has to happen in a transaction, because it breaks that.
         return super().execute(query, params, **options)
 
     def _may_begin(self, query: Any) -> bool:
@@ -140,7 +140,7 @@ class Cursor(_Cursor):  # type: ignore[misc]  # see _Cursor
         # Called with all answers to a message.
         if self._begins and results:
             # Postgres reads a message to its end before it does anything. If it cannot, it does not come to BEGIN.
-            self._was_unreadable = results[0].status == psycopg.pq.ExecStatus.FATAL_ERROR
+            self._begin_failed = results[0].status == psycopg.pq.ExecStatus.FATAL_ERROR
             if len(results) > 1:
                 # The answer to BEGIN. It is the only one if the statement is empty.
                 del results[0]

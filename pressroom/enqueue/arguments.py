@@ -6,8 +6,9 @@ They refuse what is sure to fail later in Postgres, in Redis or in a worker, and
 from __future__ import annotations
 
 import datetime
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -29,7 +30,7 @@ FARTHEST = 100 * 365 * DAY
 IDS = ("id", "root_id", "parent_id", "group", "shadow", "task")
 """Celery's headers that a caller may choose. Each is a text or None."""
 _ENCODER = JSONEncoder()
-"""As kombu's ``dumps`` makes for each value anew."""
+"""The encoder that kombu's ``dumps`` would make for each value."""
 
 
 def encoded(name: str, value: Any) -> str:
@@ -98,8 +99,8 @@ def added_headers(name: str, headers: dict[str, Any], given: Any) -> dict[str, A
     for header, value in added.items():
         if not isinstance(header, str):
             raise TypeError(f"{name}: the name of a header must be text, not {header!r}")
-        # As JSON, because users' objects may raise anything when they are compared.
-        if header in headers and encoded(name, headers[header]) != encoded(name, value):
+        # As they come from JSON, because users' objects may raise anything when they are compared.
+        if header in headers and json.loads(encoded(name, headers[header])) != json.loads(encoded(name, value)):
             raise ValueError(f"{name}: the header {header!r} belongs to Celery and cannot be set")
     return added
 
@@ -173,31 +174,20 @@ def check_seconds(name: str, option: str, seconds: Any) -> None:
         raise ValueError(f"{name}: {option}={seconds!r} is not a number of seconds within a hundred years")
 
 
-def check_times(name: str, countdown: Any, eta: Any, expires: Any) -> None:
-    """Check the times of a call before Celery calculates with them. Raises TypeError or ValueError."""
+def check_times(name: str, countdown: Any, eta: Any, expires: Any) -> dict[str, datetime.datetime]:
+    """Check the times of a call before Celery calculates with them. Raises TypeError or ValueError.
+
+    Returns ``eta`` and ``expires``, if more than a day ago, as a day ago: Celery cannot calculate with the earliest of
+    times.
+    """
     if countdown is not None:
         check_seconds(name, "countdown", countdown)
     if isinstance(expires, int | float):
         check_seconds(name, "expires", expires)
-    elif expires is not None:
-        moment(name, "expires", expires)
-    if eta is not None:
-        moment(name, "eta", eta)
-
-
-def within_reach(name: str, option: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the option as a day ago if it is a time before that: Celery fails to calculate with the earliest of times.
-
-    Otherwise returns nothing. Raises TypeError or ValueError.
-    """
-    given = options.get(option)
-    if not isinstance(given, str | datetime.datetime):
-        return {}
-    checked = moment(name, option, given)
-    parsed = parse_datetime(given) if isinstance(given, str) else given
-    # A time that is near is the same by its own clock.
-    is_near = checked and parsed and checked.replace(tzinfo=None) == parsed.replace(tzinfo=None)
-    return {} if is_near else {option: checked}
+        expires = None
+    moments = {option: _moment(name, option, value) for option, value in (("expires", expires), ("eta", eta))
+               if value is not None}  # fmt: skip
+    return {option: at for option, (at, is_past) in moments.items() if is_past}
 
 
 def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
@@ -205,9 +195,12 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
 
     A time more than a day ago becomes a day ago. Raises TypeError or ValueError.
     """
-    if value is None:
-        return None
-    given = value
+    return None if value is None else _moment(name, option, value)[0]
+
+
+def _moment(name: str, option: str, given: Any) -> tuple[datetime.datetime, bool]:
+    """Return `moment`'s time, and whether it stands for one before it."""
+    value = given
     if isinstance(value, str):
         value = parse_datetime(value)
     if not isinstance(value, datetime.datetime):
@@ -222,7 +215,7 @@ def moment(name: str, option: str, value: Any) -> datetime.datetime | None:
         seconds = math.inf if value.year > now.year else -math.inf
     if seconds > FARTHEST:
         raise ValueError(f"{name}: {option}={given!r} is more than a hundred years away")
-    return value if seconds > -DAY else now - datetime.timedelta(seconds=DAY)
+    return (value, False) if seconds > -DAY else (now - datetime.timedelta(seconds=DAY), True)
 
 
 def _is_number(value: Any) -> bool:

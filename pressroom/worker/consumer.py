@@ -8,9 +8,11 @@ from typing import Any
 
 from celery.exceptions import NotRegistered
 from celery.worker.consumer import Consumer
+from redis import RedisError
 
 from pressroom.celery_app import undeliverable
 from pressroom.database.deferred_writes import write_now_or_later
+from pressroom.database.redis import is_away
 from pressroom.enqueue.envelope import run_named_in
 from pressroom.execution import settle
 from pressroom.text import carried
@@ -36,9 +38,13 @@ class LedgerConsumer(_Consumer):  # type: ignore[misc]  # see _Consumer
         def on_task_received(message: Any) -> None:
             try:
                 handle(message)
-            except (*self.connection_errors, *ENDS_WORKER):
+            except ENDS_WORKER:
                 raise
             except BaseException as error:
+                # Celery connects anew when the connection is gone. To kombu every KeyError and OSError means that: the
+                # message would be lost, and those behind it that Celery has already read would be late.
+                if isinstance(error, RedisError) and is_away(error):
+                    raise
                 logger.exception("a message could not be read")
                 self._set_aside(message, f"cannot be read: {error!r}")
 

@@ -123,8 +123,8 @@ class Session:
         for caller in self.callers:
             self.wait(caller, "done", during)
 
-    def settle(self, bound: float) -> bool:
-        """Until nothing is left that could run now."""
+    def settle(self, bound: float, age: float = 3.0) -> bool:
+        """Until nothing is left that could run now and was called at least ``age`` seconds ago."""
         deadline = time.monotonic() + bound
         with self.stack.connect() as connection:
             while time.monotonic() < deadline:
@@ -133,8 +133,9 @@ class Session:
                     """
                     SELECT count(*) FROM taskruns_taskrun WHERE status IN ('queued', 'retrying', 'running')
                       AND run_at < clock_timestamp() + interval '60 s' AND name <> 'odd.plain'
-                      AND created_at < clock_timestamp() - interval '3 s'
-                    """
+                      AND created_at < clock_timestamp() - make_interval(secs => %s)
+                    """,
+                    [age],
                 ).fetchone()
                 assert left is not None
                 if not left[0] and not sum(self.stack.waiting().values()):
@@ -155,7 +156,7 @@ class Session:
                 self.say(f"{min(begin + ROUND, len(self.cases))} of {len(self.cases)} odd calls made")
         self.say("that was the last call")
         self._stop_schedules()
-        if not self.settle(settling):
+        if not self.settle(settling, age=0.0):
             return False
         self.alone("last")
         return self.settle(15.0)

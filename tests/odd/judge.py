@@ -6,6 +6,8 @@ import dataclasses
 import re
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -36,6 +38,13 @@ SELECT coalesce(string_agg(told, '; '), 'nothing ran') FROM (
 ) AS longest
 """
 """What ran between two times."""
+LATE_RUN = """
+SELECT id::text FROM taskruns_taskrun
+WHERE name = 'odd.plain' AND created_at < to_timestamp(%(begin)s) + interval '0.5 s'
+    AND started_at BETWEEN to_timestamp(%(end)s) - interval '1 s' AND to_timestamp(%(end)s)
+ORDER BY started_at - created_at DESC LIMIT 1
+"""
+"""The run of a plain call between the two times."""
 
 
 @dataclasses.dataclass
@@ -85,7 +94,7 @@ def judge(stack: Stack, cases: list[Case], ended: bool) -> Verdict:
         for call, part, at in connection.execute("SELECT call, part, at FROM odd_effect ORDER BY at").fetchall():
             effects[call, part].append(at)
         schedules = _schedules(connection)
-        _judge_plain(verdict, book.plain(), effects, connection)
+        _judge_plain(verdict, book.plain(), effects, partial(_late_run, stack, connection))
     by_id: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_id[run.celery_id].append(run)
@@ -175,7 +184,7 @@ def _judge_live(stack: Stack, verdict: Verdict, live: list[Run], ended: bool) ->
 
 
 def _judge_plain(
-    verdict: Verdict, plain: list[Plain], effects: dict[tuple[str, str], list[float]], connection: psycopg.Connection
+    verdict: Verdict, plain: list[Plain], effects: dict[tuple[str, str], list[float]], late_run: Callable[..., str]
 ) -> None:
     """Each done once; and none began much later than those that had no odd ones beside them."""
     verdict.plain = len(plain)
@@ -206,14 +215,22 @@ def _judge_plain(
     too_late = sorted((pair for pair in late if pair[0] > allowed), key=lambda pair: -pair[0])
     if too_late:
         first = "".join(
-            f"\n    {wait:.1f} s {entry.call} {entry.part} on {entry.queue}, called at {entry.at:.1f}; meanwhile "
-            + connection.execute(MEANWHILE, {"begin": entry.at, "end": entry.at + wait}).fetchall()[0][0]
+            f"\n    {wait:.1f} s {entry.call} {entry.part} on {entry.queue}, called at {entry.at:.1f}; "
+            + late_run(entry.at, entry.at + wait)
             for wait, entry in too_late[:8]
         )
         verdict.findings.append(
             f"{len(too_late)} plain calls began more than {allowed:.1f} s after they were called, without odd ones it "
             f"takes at most {usual:.2f} s: {first}"
         )
+
+
+def _late_run(stack: Stack, connection: psycopg.Connection, begin: float, end: float) -> str:
+    """What the ledger and the logs tell of a plain call that came late."""
+    between = {"begin": begin, "end": end}
+    [(meanwhile,)] = connection.execute(MEANWHILE, between).fetchall()
+    lines = [line for (run_id,) in connection.execute(LATE_RUN, between) for line in stack.lines_about(run_id)]
+    return "\n        ".join([f"meanwhile {meanwhile}", *(f"probably {line}" for line in lines)])
 
 
 def _schedules(connection: psycopg.Connection) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def test_an_index_that_is_built_concurrently_waits_for_older_transactions(monkey
     waits = """
         SELECT count(*) FROM pg_stat_activity
         WHERE query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock' AND now() - query_start > '0.5 s'
+            AND datname = current_database()
     """
     with psycopg.connect(**parameters) as other, psycopg.connect(**parameters, autocommit=True) as watch:
         other.execute("INSERT INTO auth_group (name) VALUES ('old')")

@@ -1,9 +1,9 @@
 -- Stores one call: a live run and its message. Called by pressroom.sql.calls.insert.
 --
 -- `eta` and `expires` are absolute times; where one is null, `countdown` or `expire_in` counts in seconds from now.
--- Returns whether the call was stored: it is not if its Celery id belongs to a live run. With `must` that is an error,
--- for a statement that commits, too. Neither INSERT reads a table, so no plan of theirs can be a bad one. The function
--- therefore needs no settings.
+-- Returns whether the call was stored: it is not if its Celery id belongs to a live run. With `must` it raises an error
+-- instead, so that a COMMIT in the same message is not reached. Neither INSERT reads a table, so each has only one plan,
+-- and the function needs no settings.
 CREATE OR REPLACE FUNCTION taskruns_insert_one_1(
     the_id uuid, the_celery_id text, the_name text, the_queue text, the_priority smallint, the_owner bigint,
     the_headers text, the_body text, the_properties text, eta timestamptz, countdown float8,

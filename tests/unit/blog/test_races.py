@@ -17,7 +17,12 @@ from django.utils import timezone
 from app.accounts.models import User
 from app.blog import changes
 from app.blog.models import Delivery, NotificationChunk, Post, Subscriber, Subscription
-from app.blog.subscriptions.services import subscription_ask, subscriptions_add, unconfirmed_cleanup
+from app.blog.subscriptions.services import (
+    subscription_ask,
+    subscription_end,
+    subscriptions_add,
+    unconfirmed_cleanup,
+)
 from app.erasure import erase
 from tests.support.probes import here
 from tests.support.waiting import until
@@ -101,19 +106,38 @@ class TestWhileAChunkRecords:
         }
 
 
-class TestTwoErasures:
-    def test_of_authors_who_subscribe_to_each_other(self, published: Post, meanwhile: Any) -> None:
-        both = [published.author, confirmed_user("other")]
+class TestAnErasure:
+    @pytest.fixture
+    def author(self, published: Post) -> User:
         User.objects.filter(pk=published.author.pk).update(email_verified_at=timezone.now())
-        both[0].refresh_from_db()
-        for author, reader in (both, reversed(both)):
-            subscriptions_add(author=author, emails=[reader.email])
-        with held(Subscriber.objects.all()):
-            # Each has deleted the subscriptions to its author, or waits for the other one.
+        return User.objects.get(pk=published.author.pk)
+
+    def test_of_two_authors_who_subscribe_to_each_other(self, author: User, meanwhile: Any) -> None:
+        both = [author, confirmed_user("other")]
+        Post.objects.create(author=both[1], title="b", body="b", slug="b", status=Post.Status.PUBLISHED)
+        for one, reader in (both, reversed(both)):
+            subscriptions_add(author=one, emails=[reader.email])
+        third = Subscriber.objects.create(email="third@example.com")
+        for post in Post.objects.all():
+            Delivery.objects.create(post=post, subscriber=third)
+        with held(Delivery.objects.all()):
+            # Each has deleted the subscription of its own address, or waits for the other one.
             erasing = [meanwhile(lambda user=user: erase(user)) for user in both]
         for one in erasing:
             one.result()
-        assert not any(model.objects.exists() for model in (Subscriber, Subscription))
+        assert list(Subscriber.objects.all()) == [third]
+        assert not Subscription.objects.exists()
+
+    def test_of_an_author_who_ends_her_own_subscription_to_herself(self, author: User, meanwhile: Any) -> None:
+        subscriptions_add(author=author, emails=[author.email])
+        token = Subscriber.objects.get().token
+        with held(Subscription.objects.all()):
+            # It has locked the address, or waits for a lock before that.
+            ending = meanwhile(lambda: subscription_end(token=token))
+            erasing = meanwhile(lambda: erase(author))
+        assert ending.result()
+        erasing.result()
+        assert not Subscriber.objects.exists()
 
 
 class TestWhileSomebodySubscribes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import uuid
 from typing import Any
@@ -13,7 +14,7 @@ from django.db import transaction
 from kombu.exceptions import EncodeError
 
 from pressroom.enqueue.arguments import LONGEST_ID
-from pressroom.models import TaskRun
+from pressroom.models import TaskCall, TaskRun
 from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -193,3 +194,18 @@ def test_the_earliest_time_of_a_zone_is_long_past_too(given: str) -> None:
         assert run.expires_at is not None
         for at in (run.run_at, run.expires_at):
             assert (at - run.created_at).total_seconds() == pytest.approx(-86_400, abs=60)
+
+
+def test_options_of_send_task_may_be_given_by_their_places() -> None:
+    from app.celery import app
+
+    told = tasks.effect.si("nowhere", "told")
+    before_link = [None] * 9
+    app.send_task("probe.effect", ["nowhere", "a"], {}, *before_link, told)
+    _, _, embed = json.loads(TaskCall.objects.get().body)
+    assert [one["args"] for one in embed["callbacks"]] == [["nowhere", "told"]]
+    with pytest.raises(TypeError, match="args twice"):
+        app.send_task("probe.effect", ["nowhere", "a"], args=["nowhere", "b"])
+    with pytest.raises(TypeError, match="without their names"):
+        app.send_task("probe.effect", *[None] * 50)
+    assert TaskRun.objects.count() == 1

@@ -171,30 +171,31 @@ def test_other_properties_of_transactions_stay(new_connection: None, name: str, 
         assert ask(f"SHOW transaction_{name}") == "on"
 
 
-def test_a_transaction_without_a_block() -> None:
+@pytest.fixture
+def without_autocommit() -> Iterator[None]:
     transaction.set_autocommit(False)
-    try:
+    yield
+    transaction.rollback()
+    transaction.set_autocommit(True)
+
+
+def test_a_transaction_without_a_block(without_autocommit: None) -> None:
+    call()
+    transaction.rollback()
+    assert not TaskRun.objects.exists()
+    call()
+    transaction.commit()
+    with transaction.atomic():
         call()
-        transaction.rollback()
-        assert not TaskRun.objects.exists()
-        call()
-        transaction.commit()
-        with transaction.atomic():
-            call()
-        transaction.rollback()
-    finally:
-        transaction.set_autocommit(True)
+    transaction.rollback()
     assert TaskRun.objects.count() == 1
 
 
-def test_a_block_in_a_transaction_without_one_stores_its_call_at_the_commit() -> None:
-    transaction.set_autocommit(False)
-    try:
-        with transaction.atomic():
-            call()
-        transaction.commit()
-    finally:
-        transaction.set_autocommit(True)
+def test_a_block_in_a_transaction_without_one_stores_its_call_at_the_commit(without_autocommit: None) -> None:
+    with transaction.atomic():
+        call()
+    transaction.commit()
+    transaction.rollback()
     assert TaskRun.objects.count() == 1
 
 
@@ -212,21 +213,21 @@ def test_a_transaction_in_a_pipeline(new_connection: None) -> None:
     assert TaskRun.objects.count() == 1
 
 
-@pytest.fixture(params=[{"server_side_binding": True}, {"pool": {"min_size": 0, "max_size": 1}}], ids=["bound", "pool"])
-def options(request: pytest.FixtureRequest) -> Iterator[None]:
+@pytest.fixture
+def bound() -> Iterator[None]:
+    """Bind parameters on the server."""
     connection.close()
     before = connection.settings_dict
-    connection.settings_dict = before | {"OPTIONS": before["OPTIONS"] | request.param, "CONN_MAX_AGE": 0}
+    connection.settings_dict = before | {"OPTIONS": before["OPTIONS"] | {"server_side_binding": True}}
     # Django keeps what it read of the settings.
     vars(connection.features).pop("uses_server_side_binding", None)
     yield
-    connection.close()
-    connection.close_pool()
     connection.settings_dict = before
     vars(connection.features).pop("uses_server_side_binding", None)
+    connection.close()
 
 
-def test_with_server_side_binding_or_a_pool(options: None) -> None:
+def test_with_server_side_binding(bound: None) -> None:
     in_transaction(call)
     in_transaction(ask, call)
     in_transaction(ask, call, call)

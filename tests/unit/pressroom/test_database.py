@@ -19,11 +19,13 @@ from pressroom.database.errors import is_no_answer
 from tests.support.waiting import until
 
 SLEEP = "SELECT pg_sleep(3)"
+SLEEPING = "FROM pg_stat_activity WHERE query = %s AND datname = current_database()"
+"""Other processes run the same tests at the same server, each in a database of its own."""
 
 
 def sleepers(connection: DatabaseWrapper) -> int:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE query = %s AND state = 'active'", [SLEEP])
+        cursor.execute(f"SELECT count(*) {SLEEPING} AND state = 'active'", [SLEEP])
         return int(cursor.fetchone()[0])
 
 
@@ -38,7 +40,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, db: None) -> Iterator[DatabaseWra
     own.settings_dict = connections["default"].settings_dict
     monkeypatch.undo()
     with own.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = %s", [SLEEP])
+        cursor.execute(f"SELECT pg_terminate_backend(pid) {SLEEPING}", [SLEEP])
     until(lambda: not sleepers(own), "nobody is left in the database")
     own.close()
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import IntegrityError, InternalError, OperationalError, ProgrammingError, connection, transaction
 from psycopg import IsolationLevel
 
-from app.blog.models import Post
 from pressroom.enqueue import buffer
 from pressroom.models import TaskRun, Tick
 from pressroom.sql import calls, runs
@@ -179,11 +179,11 @@ def test_an_id_that_is_live_undoes_the_transaction() -> None:
 
 def test_a_constraint_that_the_commit_checks_undoes_the_call() -> None:
     def break_constraint() -> Any:
-        return Post.objects.create(author_id=-1, title="a", body="b", slug="c")
+        return LogEntry.objects.create(user_id=-1, object_repr="a", action_flag=1)
 
     with pytest.raises(IntegrityError):
         in_transaction(break_constraint, call)()
-    assert not Post.objects.exists()
+    assert not LogEntry.objects.exists()
     assert not TaskRun.objects.exists()
     call()
     assert TaskRun.objects.count() == 1
