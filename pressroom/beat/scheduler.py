@@ -50,6 +50,8 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
     Entry = LedgerEntry
     producer = NO_PRODUCER
     ticker = Ticker("beat")
+    _last_timestamp: datetime.datetime | None
+    """When somebody last changed a schedule, as of the last look."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.marks = Marks()
