@@ -24,7 +24,7 @@ from django.urls import Resolver404, resolve
 from django_structlog.middlewares import RequestMiddleware
 
 from pressroom import tracing
-from pressroom.text import carried
+from pressroom.text import carried, carried_json
 
 if TYPE_CHECKING:
     from celery import Task
@@ -36,6 +36,8 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 SECRET_PARTS = ("token",)
 """Names of URL parts whose value grants a right to everybody who knows it."""
+NO_VALUES = ("exc_info", "stack_info", "_record", "_from_structlog")
+"""Keys of structlog's own in an event."""
 PERSONAL = re.compile(
     r"(?<![\w.+-])[\w.+-]++(?=@[\w-]+(\.[\w-]+)+)"  # the local part of an e-mail address, the password in a URL
     r"|(?<=://)[^\s/@:]*+:[^\s/@]++(?=@)"  # user name and password in a URL with any host
@@ -54,6 +56,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         _add_trace,
+        _as_json,
     ]
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -116,6 +119,11 @@ def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         name: PERSONAL.sub("***", carried(value)) if isinstance(value, str) or name == "exception" else value
         for name, value in event.items()
     }
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Make every value one that JSON can hold. The text of a task's own object may raise an error."""
+    return {name: value if name in NO_VALUES else carried_json(value) for name, value in event.items()}
 
 
 # ---- Requests --------------------------------------------------------------------------------------------------------

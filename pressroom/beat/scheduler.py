@@ -50,13 +50,19 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
     Entry = LedgerEntry
     producer = NO_PRODUCER
     ticker = Ticker("beat")
+    _last_timestamp: datetime.datetime | None
+    """When somebody last changed a schedule, as of the last look."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.marks = Marks()
         self._warned = ""
         self._read_at = float("-inf")
+        self._code_tried_at = float("-inf")
+        """When the code's schedules were last stored, by the monotonic clock, as above."""
         self._has_looked = False
         """Whether this tick has looked for changes."""
+        self._is_outdated = False
+        """Whether a row turned out to have changed since it was read."""
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -79,6 +85,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
     def take_over_code(self, only_broken: bool = False) -> None:
         """Store the code's schedules, and set aside those that cannot be stored."""
+        self._code_tried_at = time.monotonic()
         try:
             found = code_schedules(self.app)
         except ValueError as error:
@@ -126,7 +133,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         if self._has_looked or (time.monotonic() < self._read_at + LONGEST_ROUND and self._has_due()):
             return False
         self._has_looked = True
-        return bool(super().schedule_changed())
+        return bool(super().schedule_changed()) or self._is_outdated
 
     def _has_due(self) -> bool:
         return bool(self._heap) and self._heap[0].time <= self._when(self._heap[0].entry, 0)
@@ -136,8 +143,14 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
 
         Crontabs of other hours are included, because a run that was missed while beat was away is due at any hour.
         """
+        self._has_looked, self._is_outdated = True, False
+        if self._last_timestamp is None:
+            # The library would take the time of the first look, and miss what changes before it.
+            self._last_timestamp = self.Changes.last_change() or datetime.datetime.min.replace(tzinfo=datetime.UTC)
         self.marks.read()
-        self.take_over_code(only_broken=True)
+        if time.monotonic() >= self._code_tried_at + SCHEDULE_SYNC_MAX_INTERVAL:
+            # Storing them costs several statements each. Somebody else's edit is no reason for that.
+            self.take_over_code(only_broken=True)
         entries: dict[str, LedgerEntry] = {}
         enabled = []
         for read in read_schedules(self.Model.objects.filter(enabled=True), self.app):
@@ -196,8 +209,8 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
                 ours = self._pass_over(entry, cause)
             break
         if not ours:
-            # Another beat was faster, or somebody edited the schedule or switched it off.
-            self._read_again()
+            # Another beat was faster, or somebody edited the schedule or switched it off. What else is due comes first.
+            self._is_outdated = True
 
     def _fire(self, entry: LedgerEntry) -> bool:
         with transaction.atomic():

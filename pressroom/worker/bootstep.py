@@ -41,6 +41,7 @@ class LedgerStep(bootsteps.StartStopStep):
         """Wait for the schema, register, start the heartbeat. The consumer starts after this step."""
         self._worker = worker
         handler_errors.mark_as_worker()
+        children.notice_ends(worker.pool)
         heartbeat = Heartbeat(worker)
         shutdown = Shutdown(worker, heartbeat)
         if settings.TASKRUNS_METRICS_PORT:

@@ -65,6 +65,8 @@ class Plain:
     beside: bool
     """Whether odd calls were made at that time."""
     at: float
+    id: str
+    """Celery's."""
 
 
 class Book:

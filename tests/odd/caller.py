@@ -26,8 +26,8 @@ def plain_call(call: str, part: str, queue: str) -> None:
 
     from tests.odd.tasks.basic import plain
 
-    plain.apply_async([call, part], queue=queue)
-    entry = Plain(call, part, queue, _beside, 0.0)
+    result = plain.apply_async([call, part], queue=queue)
+    entry = Plain(call, part, queue, _beside, 0.0, result.id)
     transaction.on_commit(lambda: _noted.append(entry))
 
 

@@ -39,12 +39,11 @@ SELECT coalesce(string_agg(told, '; '), 'nothing ran') FROM (
 """
 """What ran between two times."""
 LATE_RUN = """
-SELECT id::text FROM taskruns_taskrun
-WHERE name = 'odd.plain' AND created_at < to_timestamp(%(begin)s) + interval '0.5 s'
-    AND started_at BETWEEN to_timestamp(%(end)s) - interval '1 s' AND to_timestamp(%(end)s)
-ORDER BY started_at - created_at DESC LIMIT 1
+SELECT id::text, format('called %%s, started %%s, attempt %%s, losses %%s, worker %%s', created_at::time,
+    started_at::time, attempt, losses, worker_id)
+FROM taskruns_taskrun WHERE celery_id = %s
 """
-"""The run of a plain call between the two times."""
+"""What the ledger has of a plain call."""
 
 
 @dataclasses.dataclass
@@ -216,7 +215,7 @@ def _judge_plain(
     if too_late:
         first = "".join(
             f"\n    {wait:.1f} s {entry.call} {entry.part} on {entry.queue}, called at {entry.at:.1f}; "
-            + late_run(entry.at, entry.at + wait)
+            + late_run(entry, wait)
             for wait, entry in too_late[:8]
         )
         verdict.findings.append(
@@ -225,12 +224,14 @@ def _judge_plain(
         )
 
 
-def _late_run(stack: Stack, connection: psycopg.Connection, begin: float, end: float) -> str:
+def _late_run(stack: Stack, connection: psycopg.Connection, entry: Plain, wait: float) -> str:
     """What the ledger and the logs tell of a plain call that came late."""
-    between = {"begin": begin, "end": end}
+    between = {"begin": entry.at, "end": entry.at + wait}
     [(meanwhile,)] = connection.execute(MEANWHILE, between).fetchall()
-    lines = [line for (run_id,) in connection.execute(LATE_RUN, between) for line in stack.lines_about(run_id)]
-    return "\n        ".join([f"meanwhile {meanwhile}", *(f"probably {line}" for line in lines)])
+    told = [f"meanwhile {meanwhile}"]
+    for run_id, times in connection.execute(LATE_RUN, [entry.id]):
+        told += [times, *stack.lines_about(run_id)]
+    return "\n        ".join(told)
 
 
 def _schedules(connection: psycopg.Connection) -> dict[str, Any]:

@@ -51,8 +51,9 @@ class Stack:
         self.folder = folder
         self.postgres, self.valkey = Postgres(data, durable=False), SmallValkey(data, persist=False)
         self.environment = {
-            **QUICK.environment, "LOCAL": "1", "VAR_DIR": str(folder), "DJANGO_SETTINGS_MODULE": "app.settings",
-            "TASKRUNS_UNKNOWN_PAUSE": "0.5", "TASKRUNS_UNKNOWN_LIMIT": "2", "ODD_PROBE": probe,
+            **QUICK.environment, "LOCAL": "1", "LOG_FORMAT": "json", "VAR_DIR": str(folder),
+            "DJANGO_SETTINGS_MODULE": "app.settings", "TASKRUNS_UNKNOWN_PAUSE": "0.5", "TASKRUNS_UNKNOWN_LIMIT": "2",
+            "ODD_PROBE": probe,
             "ODD_CODE_SCHEDULES": json.dumps(code_schedules),
         }  # fmt: skip
         self.workers = [Role(f"worker {number}", self._worker(number), "ready.") for number in range(1, WORKERS + 1)]

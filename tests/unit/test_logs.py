@@ -58,6 +58,24 @@ def test_what_is_personal_or_secret_is_masked(lines: Any, text: str, told: str) 
     assert f"OSError: {told}" in error["exception"]
 
 
+class _Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+def test_values_that_no_json_has(lines: Any) -> None:
+    """The line of a retry holds the exception itself, which is the task's own."""
+    structlog.get_logger("app").warning(
+        "odd", error=_Unspeakable(), text="caf\udce9", number=float("nan"), nested={"by": [_Unspeakable(), {1, 2}]},
+        sender=ValueError("kim@example.com"),
+    )  # fmt: skip
+    [line] = lines()
+    assert (line["event"], line["text"], line["number"], line["sender"]) == ("odd", "caf�", None, "***@example.com")
+    assert "_Unspeakable" in line["error"]
+
+
 def test_a_long_text_is_masked_in_time_that_grows_with_its_length(lines: Any) -> None:
     began = time.monotonic()
     for text in ("x" * 1_000_000, "://x:" * 200_000):

@@ -81,9 +81,9 @@ class ArgumentList(Kind):
         take.apply_async(**({"args": value} if where == "args" else {"args": [case.call], "kwargs": value}))
 
     def expected(self, case: Case) -> Expected:
-        # Called with too few, with a name that is no text, or with a call that psycopg cannot bind, such as a list of
-        # mixed types: the task's own error.
-        return Expected(("succeeded", "dead"), f"TypeError|argument|dimensions|cannot (adapt|dump)|{LARGE}")
+        # Called with too few, with a name that is no text, or with what psycopg cannot bind or the table refuses,
+        # such as a list of mixed types or None: the task's own error.
+        return Expected(("succeeded", "dead"), f"TypeError|argument|dimensions|cannot (adapt|dump)|not-null|{LARGE}")
 
 
 @kind
