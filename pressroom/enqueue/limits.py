@@ -10,7 +10,6 @@ from django.conf import settings
 
 from pressroom.conf import declared_queues
 from pressroom.enqueue.call_arguments import as_text, by_name, digest, has_parameter
-from pressroom.models import Target
 from pressroom.queues import MOST, parsed_rate
 from pressroom.sql import limits
 from pressroom.sql.limits import Limit
@@ -52,13 +51,13 @@ def lane_of(task: Any, queue: str, args: Any, kwargs: Any) -> str | None:
 def limits_of(tasks: Iterable[Any]) -> list[Limit]:
     """Return the limits of the declared queues, and those of the tasks that have one."""
     found = [
-        Limit(Target.QUEUE, queue.name, queue.most_at_once, *_rate(queue.rate))
+        Limit("queue", queue.name, queue.most_at_once, *_rate(queue.rate))
         for queue in declared_queues().values()
         if queue.has_limit
     ]
     return [
         *found,
-        *(Limit(Target.TASK, task.name, task.concurrency, *_rate(task.rate)) for task in tasks if has_limit(task)),
+        *(Limit("task", task.name, task.concurrency, *_rate(task.rate)) for task in tasks if has_limit(task)),
     ]
 
 
