@@ -21,6 +21,7 @@ DECLARE
     oldest timestamptz;
     ready boolean;
     again timestamptz;
+    met uuid[];
 BEGIN
     IF NOT pg_try_advisory_xact_lock(482804169574) THEN
         RETURN;
@@ -101,15 +102,17 @@ BEGIN
                 END IF;
                 IF its.lane = E'\x1f' AND stopped <> '{}' THEN
                     -- This lane has runs of several tasks. Set the paused ones aside, so that each is met once.
-                    UPDATE taskruns_liverun t SET held = 3
-                    FROM (
+                    met := ARRAY(
                         SELECT t.id FROM (
                             SELECT t.id, t.name FROM taskruns_liverun t
                             WHERE t.queue = one.name AND t.lane = its.lane AND t.held = 2
                             ORDER BY t.priority, t.run_at LIMIT 2000
-                        ) head JOIN taskruns_liverun t ON t.id = head.id
-                        WHERE head.name = ANY(stopped) AND t.held = 2 FOR UPDATE OF t SKIP LOCKED
-                    ) met WHERE t.id = met.id;
+                        ) t WHERE t.name = ANY(stopped)
+                    );
+                    met := ARRAY(
+                        SELECT t.id FROM taskruns_liverun t WHERE t.id = ANY(met) AND t.held = 2 FOR UPDATE SKIP LOCKED
+                    );
+                    UPDATE taskruns_liverun t SET held = 3 WHERE t.id = ANY(met);
                 END IF;
                 IF its.concurrency IS NOT NULL AND free > 0 THEN
                     SELECT count(*) INTO taken FROM (

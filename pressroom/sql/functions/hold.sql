@@ -12,6 +12,7 @@ DECLARE
     stopped text[];
     one record;
     found_runs integer;
+    met uuid[];
 BEGIN
     FOR one IN
         -- The index orders the held runs by queue and task: ask for one pair after the other.
@@ -55,20 +56,23 @@ BEGIN
             SELECT p.priority FROM p WHERE p.priority IS NOT NULL
         ) p
     LOOP
-        -- As many as the largest window at a time, as long as there are any.
+        -- As many as the largest window at a time, as long as there are any. As an array, because the plan of a join
+        -- compared each of them with each.
         FOR round IN 1..10 LOOP
-            UPDATE taskruns_liverun t SET held = 3
-            FROM (
+            met := ARRAY(
                 SELECT t.id FROM (
                     SELECT t.id, t.name FROM taskruns_liverun t
                     WHERE t.queue = one.name AND t.status IN ('queued','retrying') AND t.published_at IS NULL
                       AND t.held IS NULL AND t.priority = one.priority AND t.run_at <= statement_timestamp()
                     ORDER BY t.run_at LIMIT 2000
-                ) head JOIN taskruns_liverun t ON t.id = head.id
-                WHERE head.name = ANY(stopped) AND t.status IN ('queued','retrying') AND t.published_at IS NULL
-                  AND t.held IS NULL
-                FOR UPDATE OF t SKIP LOCKED
-            ) met WHERE t.id = met.id;
+                ) t WHERE t.name = ANY(stopped)
+            );
+            met := ARRAY(
+                SELECT t.id FROM taskruns_liverun t
+                WHERE t.id = ANY(met) AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+                  AND t.held IS NULL FOR UPDATE SKIP LOCKED
+            );
+            UPDATE taskruns_liverun t SET held = 3 WHERE t.id = ANY(met);
             GET DIAGNOSTICS found_runs = ROW_COUNT;
             EXIT WHEN found_runs = 0;
         END LOOP;
