@@ -71,6 +71,9 @@ class Run:
         with (self.folder / "t" / "integration" / "conftest.py").open("a") as conftest:
             conftest.write("\n\nfrom tests.celery_suite.adapted import *  # noqa\n")
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.worker: subprocess.Popen[bytes] | None = None
+        self.ended = 0
+        """How often the worker ended by itself, and was started again for the tests that followed."""
 
     def __call__(self) -> dict[str, Outcome]:
         """Outcome by test."""
@@ -101,8 +104,7 @@ class Run:
                 migrate = [sys.executable, "manage.py", "migrate", "-v", "0"]
                 subprocess.run(migrate, cwd=PROJECT, env=environment, check=True)
                 self._start("relay", [sys.executable, "-m", "tests.celery_suite.relay"], environment, "relay: ready")
-            worker = [sys.executable, "-m", "celery", "-A", "tests.celery_suite.worker", "worker", "-c1", *NODE, *QUIET]
-            self._start("worker", worker, environment, "ready.")
+            self._start_worker(environment)
             return self._attempts(environment)
         finally:
             for process in reversed(self.processes):
@@ -119,7 +121,11 @@ class Run:
             if data != self.folder:
                 shutil.rmtree(data, ignore_errors=True)
 
-    def _start(self, name: str, command: list[str], environment: dict[str, str], ready: str) -> None:
+    def _start_worker(self, environment: dict[str, str]) -> None:
+        worker = [sys.executable, "-m", "celery", "-A", "tests.celery_suite.worker", "worker", "-c1", *NODE, *QUIET]
+        self.worker = self._start(f"worker.{self.ended}", worker, environment, "ready.")
+
+    def _start(self, name: str, command: list[str], environment: dict[str, str], ready: str) -> subprocess.Popen[bytes]:
         from tests.support.waiting import until
 
         log = self.folder / f"{name}.log"
@@ -132,6 +138,7 @@ class Run:
             return ready in log.read_text(errors="replace")
 
         until(there, f"{name}: {ready}", START_TIMEOUT)
+        return process
 
     def _attempts(self, environment: dict[str, str]) -> dict[str, Outcome]:
         found: dict[str, Outcome] = {}
@@ -148,7 +155,9 @@ class Run:
                 )
             end = time.monotonic() + LONGEST_RUN
             while tests.poll() is None and time.monotonic() < end and not STOP.wait(0.5):
-                pass
+                if self.worker is not None and self.worker.poll() is not None:
+                    self.ended += 1
+                    self._start_worker(environment)
             if tests.poll() is None:
                 tests.kill()
                 tests.wait()
@@ -204,6 +213,11 @@ def main() -> int:
         return 0
     stock = found.pop("stock")
     wrong, lines = compare(stock, found, listed_in(given.document.read_text()))
+    wrong += [
+        f"{name}: the worker ended {run.ended} times" for name, run in runs.items() if run.ended and name in found
+    ]
+    if runs["stock"].ended:
+        lines.insert(0, f"stock: the worker ended {runs['stock'].ended} times, and was started again")
     print("\n".join([*wrong, f"stock: {len(stock)} tests", *lines]))
     return 1 if wrong else 0
 

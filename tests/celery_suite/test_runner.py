@@ -35,9 +35,14 @@ TASKS = """
         name = "a_class"
 """
 TESTS = """
+    import os
+
     from celery import Celery
 
     from .tasks import add
+
+    def test_the_worker_ends(celery_app):
+        celery_app.control.shutdown(destination=[os.environ["SUITE_WORKER"]])
 
     def test_a_task(celery_app, celery_session_worker):
         assert add.delay(1, 2).get(timeout=60) == 3
@@ -52,7 +57,7 @@ TESTS = """
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """A suite of three tests in the place of Celery's."""
+    """A suite of four tests in the place of Celery's."""
     folder = tmp_path / "t" / "integration"
     folder.mkdir(parents=True)
     for name, text in (("conftest", CONFTEST), ("tasks", TASKS), ("test_small", TESTS)):
@@ -74,8 +79,11 @@ def test_a_difference_that_is_not_listed_is_noticed(suite: Path, tmp_path: Path)
     lines = done.stdout.splitlines()
     assert "Postgres: test_small.py::test_only_stock_passes failed, and is not listed" in lines[0]
     assert lines[1] == "Postgres: `test_small.py::test_a_task` is listed, but no test of that name differs"
+    # Those that follow find a worker all the same.
+    assert "Postgres: the worker ended 1 times" in lines
+    assert "stock: the worker ended 1 times, and was started again" in lines
     assert lines[-1] == (
-        "2 passed by stock; of those pass with ours: 1 with results in Postgres; 2 not as docs/celery.md says"
+        "3 passed by stock; of those pass with ours: 2 with results in Postgres; 2 not as docs/celery.md says"
     )
 
 

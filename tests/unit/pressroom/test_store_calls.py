@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.urls import path
 from django.utils import timezone
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu.exceptions import EncodeError
 
@@ -254,6 +254,7 @@ class TestOwner:
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine says nothing of the strategy
 @given(values=st.lists(SCALARS), most=st.integers(2, 60))
 def test_arguments_are_told_as_celery_tells_them(values: list[Any], most: int) -> None:
     for given_values in (values, tuple(values)):
