@@ -20,8 +20,10 @@ from pressroom.text import carried
 
 FEW = 3
 """Attempts in a row without an accepted mail after which the others wait."""
+FIRST_PAUSE = 2.0
+"""Seconds. The pauses double from here: 2, 4, 8 … LONGEST_PAUSE."""
 LONGEST_PAUSE = 600.0
-"""Seconds. The pauses are 2, 4, 8 … 600 s."""
+"""Seconds."""
 PROBE = 90.0
 """Seconds that a chunk has to find out whether the server is back. Then another one may try."""
 SPREAD = 5.0
@@ -85,14 +87,17 @@ def note_failure(admission: Admission, reason: str) -> float:
         cursor.execute(
             """
             INSERT INTO blog_mailoutage AS o (id, failures, since, paused_at, retry_at, reason)
-            VALUES (%(id)s, 1, clock_timestamp(), clock_timestamp(), clock_timestamp() + interval '2 s', %(reason)s)
+            VALUES (%(id)s, 1, clock_timestamp(), clock_timestamp(),
+                clock_timestamp() + make_interval(secs => %(first)s), %(reason)s)
             ON CONFLICT (id) DO UPDATE SET failures = o.failures + 1, reason = excluded.reason,
                 paused_at = clock_timestamp(), retry_at = clock_timestamp()
-                    + make_interval(secs => least(%(longest)s, 2 ^ least(greatest(o.failures - %(few)s + 2, 1), 30)))
+                    + make_interval(secs => least(
+                        %(longest)s, %(first)s * 2 ^ least(greatest(o.failures - %(few)s + 1, 0), 30)))
             WHERE o.failures < %(few)s OR o.paused_at <= %(began)s
             """,
             {
-                "id": ONLY, "reason": carried(reason), "few": FEW, "longest": LONGEST_PAUSE, "began": admission.at,
+                "id": ONLY, "reason": carried(reason), "few": FEW, "first": FIRST_PAUSE, "longest": LONGEST_PAUSE,
+                "began": admission.at,
             },
         )  # fmt: skip
         cursor.execute(
