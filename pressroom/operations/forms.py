@@ -98,14 +98,14 @@ class SearchForm(Paged):
 
 
 class MoveForm(forms.Form):
-    """Where waiting runs are moved to."""
+    """Where waiting runs are moved to. Its names are not those of a filter, which may be in the same request."""
 
-    queue = forms.ChoiceField(
+    to_queue = forms.ChoiceField(
         label="To the queue",
         required=False,
         choices=[("", "as it is"), *((queue.name, queue.name) for queue in declared_queues().values())],
     )
-    priority = forms.IntegerField(
+    to_priority = forms.IntegerField(
         label="With the priority",
         required=False,
         min_value=PRIORITIES[0],
@@ -116,9 +116,13 @@ class MoveForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Refuse a form without a target."""
         fields = super().clean() or {}
-        if not self.errors and not fields.get("queue") and fields.get("priority") is None:
+        if not self.errors and not fields.get("to_queue") and fields.get("to_priority") is None:
             raise forms.ValidationError("Give a queue, a priority or both.")
         return fields
+
+    def target(self) -> dict[str, Any]:
+        """Return the queue and the priority that the valid form asks for."""
+        return {"queue": self.cleaned_data["to_queue"], "priority": self.cleaned_data["to_priority"]}
 
 
 class DeadLetterForm(Paged):

@@ -51,7 +51,7 @@ class Asked:
     @property
     def target(self) -> dict[str, Any]:
         """The queue and the priority to which runs are moved."""
-        return self.move.cleaned_data if self.move is not None else {}
+        return self.move.target() if self.move is not None else {}
 
 
 @action
