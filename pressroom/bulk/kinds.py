@@ -170,7 +170,7 @@ KINDS = {
     BulkAction.Kind.RUN_AGAIN: Kind(
         (Status.DEAD, Status.CANCELLED, Status.EXPIRED), _run_again, "Run again", "run again"
     ),
-    BulkAction.Kind.RUN_NOW: Kind(WAITING, _run_now, "Run now", "due now", lambda action: (STANDINGS[LATER], [])),
+    BulkAction.Kind.RUN_NOW: Kind(WAITING, _run_now, "Run now", "due now", lambda action: (STANDINGS[LATER], [None])),
     BulkAction.Kind.MOVE: Kind(WAITING, _move, "Move", "moved", _elsewhere),
     BulkAction.Kind.DISCARD: Kind((Status.DEAD,), _discard, "Discard", "discarded"),
 }

@@ -79,6 +79,7 @@ def looked(action: BulkAction, most: int) -> Looked:
         KINDS[BulkAction.Kind(action.kind)].statuses,
         f"created_at <= %s AND (finished_at IS NULL OR finished_at <= %s) AND {also}",
         [action.ordered_at, action.ordered_at, *values],
+        action.ordered_at if action.pk else None,
     )
 
 

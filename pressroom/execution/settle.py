@@ -198,8 +198,11 @@ def _is_known_by_the_ledger_alone(row: SettledRun) -> bool:
     # Not by inheritance: another class may keep something of its own.
     if not vars(type(backend)).get("keeps_only_runs", False):
         return False
-    embed = json.loads(row.body)[2]
-    return not any(embed.get(name) for name in ("callbacks", "chain", "chord"))
+    try:
+        embed = json.loads(row.body)[2]
+        return not any(embed.get(name) for name in ("callbacks", "chain", "chord"))
+    except Exception:  # noqa: BLE001 - whoever tells Celery of it logs what is wrong
+        return False
 
 
 def _report_end(row: SettledRun, report: Callable[[Backend, str, Context], None]) -> None:

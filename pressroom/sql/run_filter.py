@@ -25,10 +25,11 @@ from pressroom.uuid7 import uuid7_at
 LATER, HELD = "later", "held"
 """Filters beside the statuses: runs that are due in the future, and runs that a limit or a pause holds."""
 STANDINGS = {
-    LATER: f"status IN {WAITING} AND run_at > now()",
+    LATER: f"status IN {WAITING} AND run_at > coalesce(%s, now())",
     # What has a limit and has not reached its lane will be there in a moment.
-    HELD: f"status IN {WAITING} AND held IS NOT NULL AND (held = {Held.PAUSED:d} OR run_at <= now())",
+    HELD: f"status IN {WAITING} AND held IS NOT NULL AND (held = {Held.PAUSED:d} OR run_at <= coalesce(%s, now()))",
 }
+"""Their conditions, each with a time as its parameter; null for now."""
 HEAD = 1_000
 """Characters at the start of a result or of an error's text that are searched: each may be long."""
 LOOKED_THROUGH = 25_000
@@ -110,10 +111,12 @@ class Looked:
         among: Collection[str] = tuple(Status),
         also: str = "true",
         also_values: Sequence[Any] = (),
+        at: datetime.datetime | None = None,
     ) -> None:
         """Look at up to ``most`` rows for each index that is used, older than ``before``, with a status in ``among``.
 
         ``also`` is a condition in SQL on the columns of the rows, and ``also_values`` are its parameters.
+        What is later and what is due is judged by the time ``at``, or now.
         """
         statuses = wanted.statuses(among)
         self._columns = f"""id, name, queue, priority, status, attempt, created_at, run_at, started_at,
@@ -131,6 +134,8 @@ class Looked:
         self.end = max((last for sql, values in parts if (last := _last(sql, values, most))), default=None)
         """The oldest run that was looked at, or None if there is none that was not looked at."""
         filters, filter_values = _filters(wanted, statuses)
+        if wanted.status in STANDINGS:
+            filters, filter_values = [*filters, STANDINGS[wanted.status]], [*filter_values, at]
         if self.end is not None:
             filters, filter_values = [*filters, "id >= %s"], [*filter_values, self.end]
         looked = " UNION ALL ".join(
@@ -241,8 +246,7 @@ def _filters(wanted: RunFilter, statuses: set[str]) -> tuple[list[str], list[Any
     if wanted.worker:
         # No worker has the id 0: an empty list would be taken for no condition.
         given.append(("worker_id = ANY(%s)", _workers(wanted.worker) or [0]))
-    filters, values = _chosen(given)
-    return [*filters, *([STANDINGS[wanted.status]] if wanted.status in STANDINGS else [])], values
+    return _chosen(given)
 
 
 def _workers(name: str) -> list[int]:

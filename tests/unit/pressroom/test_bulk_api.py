@@ -113,6 +113,7 @@ class TestActions:
             QUEUED | {"filter": {}}, QUEUED | {"filter": []}, QUEUED | {"filter": None}, QUEUED | {"filter": "all"},
             QUEUED | {"filter": {"statut": "queued"}}, QUEUED | {"filter": {"status": "queued", "names": ["x"]}},
             QUEUED | {"filter": {"status": []}}, QUEUED | {"filter": {"error": "\x00"}},
+            QUEUED | {"filter": {"argument": "\ud800"}},
             QUEUED | {"filter": {"error": "x" * 201}}, QUEUED | {"filter": {"since": "0001-01-01T00:00:00Z"}},
             QUEUED | {"filter": {"until": "9999-12-31T23:59:59-12:00"}}, QUEUED | {"filter": {"until": "1969"}},
             QUEUED | {"filter": {"owner": "nobody"}}, QUEUED | {"filter": {f"x{n}": n for n in range(10_000)}},

@@ -20,6 +20,7 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 
 from app.accounts.models import User
 from app.queues import BY_NAME
+from pressroom.bulk.executor import work_once
 from pressroom.enqueue.ownership import owned_by
 from pressroom.models import BrokenSchedule, Status, TaskRun, Worker
 from pressroom.monitoring.queue_stats import read_ledger as figures_of_ledger
@@ -36,7 +37,7 @@ from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
 
-PAGES = ("", "tasks/", "dead-letters/", "workers/", "schedules/")
+PAGES = ("", "tasks/", "dead-letters/", "actions/", "workers/", "schedules/")
 
 
 def call(*arguments: Any, queue: str = "default", **options: Any) -> TaskRun:
@@ -134,10 +135,24 @@ class TestActions:
     def test_all_of_a_kind_and_no_other(self, operator: Client) -> None:
         these = [kill(call(), "KeyError") for _ in range(3)]
         other = kill(call(), "ValueError")
-        form = {"action": "discard", "all": "on", "name": "probe.effect", "error_type": "KeyError"}
+        form = {
+            "action": "discard",
+            "all": "on",
+            "of": "dead_letters",
+            "name": "probe.effect",
+            "error_type": "KeyError",
+        }
         asked = operator.post(self.URL, form).content.decode()
-        assert all(str(run.pk) in asked for run in these)
-        assert str(other.pk) not in asked
+        assert "3 runs</strong> can be changed now" in asked
+        page = operator.post(self.URL, form | {"confirmed": "yes"}, follow=True)
+        [(url, _)] = page.redirect_chain
+        assert 'class="ops-button ops-danger">Stop' in page.content.decode()
+        while work_once():
+            pass
+        assert "3 changed." in operator.get(url, headers={"X-Fragment": "1"}).content.decode()
+        assert not TaskRun.objects.filter(pk__in=[run.pk for run in these]).exists()
+        assert TaskRun.objects.get(pk=other.pk).status == Status.DEAD
+        assert "discarded: 3 changed" in operator.get("/admin/operations/").content.decode()
 
     @pytest.mark.parametrize("form", [{"action": "explode"}, {"action": "cancel", "run": "x"}, {}])
     def test_nonsense_is_refused(self, operator: Client, form: dict[str, str]) -> None:
