@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
-from django.utils.functional import cached_property
 
 
 class BulkAction(models.Model):
@@ -62,7 +61,7 @@ class BulkAction(models.Model):
         """How many runs were looked at."""
         return self.done + self.skipped + self.failed
 
-    @cached_property
+    @property
     def summary(self) -> str:
         """What became of it, in words."""
         parts = [f"{self.done:,} changed"]

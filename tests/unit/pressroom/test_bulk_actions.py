@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import threading
 import uuid
@@ -12,6 +13,7 @@ import pytest
 from celery import chord
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -410,3 +412,26 @@ def test_a_history_is_looked_through_bit_by_bit(monkeypatch: pytest.MonkeyPatch)
     assert (action.total, action.done) == (len(wanted), len(wanted))
     assert statuses(*wanted) == ["gone"] * len(wanted)
     assert TaskRun.objects.count() == 30 - len(wanted)
+
+
+class TestCommand:
+    def test_it_orders_and_tells_the_progress(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        calls(4)
+        monkeypatch.setattr("pressroom.management.commands.tasks.time.sleep", lambda _: work_once())
+        out = io.StringIO()
+        call_command("tasks", "cancel", "--queue", "default", stdout=out)
+        assert out.getvalue().splitlines()[-1] == "done: 4 changed"
+        out = io.StringIO()
+        call_command("tasks", "count", "--all", stdout=out)
+        assert out.getvalue().split()[:4] == ["cancel:", "0", "run-again:", "4"]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["cancel"], ["cancel", "--all", "--queue", "default"], ["cancel", "--queue", "nowhere"],
+         ["cancel", "--since", "0001-01-01"], ["move", "--all"], ["move", "--all", "--to-queue", "nowhere"],
+         ["move", "--all", "--to-priority", "1000"], ["cancel", "--owner", "nobody"], ["cancel", "--error", "\0"]],
+    )  # fmt: skip
+    def test_what_is_not_valid_is_refused(self, arguments: list[str]) -> None:
+        with pytest.raises(CommandError):
+            call_command("tasks", *arguments)
+        assert not BulkAction.objects.exists()
