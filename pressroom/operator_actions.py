@@ -1,5 +1,5 @@
-"""What people do with runs: cancel, run again, discard; and with queues and tasks: pause,
-resume, limit.
+"""What people do with one run: cancel, run again, run now, move, discard; and with queues and tasks: pause, resume,
+limit. `pressroom.bulk` acts on many runs.
 
 The admin's log records each action with its user.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from functools import partial
 from typing import Any
 
 from celery import current_app
@@ -15,13 +16,15 @@ from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.db import transaction
 
 from pressroom.conf import declared_queues
+from pressroom.enqueue.arguments import check_priority
 from pressroom.enqueue.limits import lane_of
 from pressroom.enqueue.wakeup import waker
+from pressroom.enqueue.withdrawal import withdraw
 from pressroom.execution import end_hooks
 from pressroom.execution.called_runs import cancel_run
-from pressroom.models import EndedRun, Limit, LiveRun, Pause, Status, Target, TaskCall, TaskRun
+from pressroom.models import BulkAction, EndedRun, Limit, LiveRun, Pause, Status, Target, TaskCall, TaskRun
 from pressroom.queues import MOST, parsed_rate
-from pressroom.sql import history, limits, pauses, runs
+from pressroom.sql import history, limits, many_runs, pauses, runs
 from pressroom.text import carried
 
 
@@ -38,7 +41,7 @@ def run_cancel(*, run: TaskRun, user: Any) -> None:
         cancelled = [cancel_run(one) for one in (run.pk, *_in_place_of(run))]
         if not any(cancelled):
             raise NotPossible("The task has already ended.")
-        _record(user, run, CHANGE, "cancelled")
+        record(user, run, CHANGE, "cancelled")
 
 
 def _in_place_of(run: TaskRun) -> list[uuid.UUID]:
@@ -61,14 +64,55 @@ def run_again(*, run: TaskRun, user: Any) -> TaskRun:
         if new_id is None:
             raise NotPossible("Only a dead, cancelled or expired run can run again.")
         end_hooks.tell_row(runs.as_ended(new_id), outcome=end_hooks.Outcome.RESTARTED)
-        _record(user, run, CHANGE, f"run again as {new_id}")
+        record(user, run, CHANGE, f"run again as {new_id}")
         transaction.on_commit(waker.wake)
         return TaskRun.objects.get(pk=new_id)
 
 
-def _lane_of(run: TaskRun) -> str | None:
+def run_now(*, run: TaskRun, user: Any) -> None:
+    """Make a run due now that waits for a later time. Raises NotPossible for other runs."""
+    with transaction.atomic():
+        if not many_runs.hasten([run.pk]):
+            raise NotPossible("Only a run that waits for a later time can be made due now.")
+        record(user, run, CHANGE, "made due now")
+        transaction.on_commit(waker.wake)
+
+
+def run_move(*, run: TaskRun, user: Any, queue: str = "", priority: int | None = None) -> None:
+    """Give a waiting run another queue, if ``queue`` is not empty, and a priority, if it is not None.
+
+    Raises ValueError if there is no such queue or priority, and NotPossible if the run does not wait.
+    """
+    check_move(queue, priority)
+    with transaction.atomic():
+        if not many_runs.lock_waiting([run.pk]):
+            raise NotPossible("Only a waiting run can be moved.")
+        run = TaskRun.objects.get(pk=run.pk)
+        published = many_runs.published_in([run.pk])
+        many_runs.move({run.pk: _lane_of(run, queue)}, queue, priority)
+        record(user, run, CHANGE, f"moved from {run.queue}, priority {run.priority}, to {moved_to(queue, priority)}")
+        if queue and queue != run.queue and published:
+            transaction.on_commit(partial(withdraw, published), robust=True)
+        transaction.on_commit(waker.wake)
+
+
+def check_move(queue: str, priority: int | None) -> None:
+    """Raise ValueError if no run can be moved there."""
+    if queue and queue not in declared_queues():
+        raise ValueError(f"There is no queue {queue!r:.100}.")
+    if not queue and priority is None:
+        raise ValueError("Give a queue, a priority or both.")
+    check_priority("move", priority)
+
+
+def moved_to(queue: str, priority: int | None) -> str:
+    """Return where runs are moved to, in words."""
+    return ", ".join([*([queue] if queue else []), *([f"priority {priority}"] if priority is not None else [])])
+
+
+def _lane_of(run: TaskRun, queue: str = "") -> str | None:
     try:
-        return lane_of(current_app.tasks.get(run.name), run.queue, *run.arguments)
+        return lane_of(current_app.tasks.get(run.name), queue or run.queue, *run.arguments)
     except Exception as error:  # the key is the task's own function
         raise NotPossible(f"The key of its limit cannot be found: {carried(error)}") from error
 
@@ -80,7 +124,7 @@ def run_discard(*, run: TaskRun, user: Any) -> None:
             raise NotPossible("Only a dead letter can be discarded.")
         end_hooks.tell_row(runs.as_ended(run.pk), outcome=end_hooks.Outcome.DISCARDED)
         history.delete_runs([run.pk])
-        _record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
+        record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
 
 
 def pause(*, kind: str, name: str, user: Any) -> Pause:
@@ -100,7 +144,7 @@ def pause(*, kind: str, name: str, user: Any) -> Pause:
         if not pauses.pause(kind, name, getattr(user, "pk", None)):
             raise NotPossible(f"The {kind} {name} is paused already.")
         paused = Pause.objects.get(kind=kind, name=name)
-        _record(user, paused, ADDITION, "paused")
+        record(user, paused, ADDITION, "paused")
     return paused
 
 
@@ -111,7 +155,7 @@ def resume(*, kind: str, name: str, user: Any) -> None:
         paused = Pause.objects.filter(kind=carried(kind), name=carried(name)).first()
         if paused is None or not pauses.resume(kind, name):
             raise NotPossible(f"The {kind} {name} is not paused.")
-        _record(user, paused, DELETION, "resumed")
+        record(user, paused, DELETION, "resumed")
         transaction.on_commit(waker.wake)
 
 
@@ -129,7 +173,7 @@ def limit_set(*, kind: str, name: str, concurrency: int | None, rate: str | None
         if not limits.set_limit(limits.Limit(kind, name, concurrency, count, period), getattr(user, "pk", None)):
             raise NotPossible(f"The code has no limit of a {kind} {name}.")
         limit = Limit.objects.get(kind=kind, name=name)
-        _record(user, limit, CHANGE, f"set to {limit.in_force}")
+        record(user, limit, CHANGE, f"set to {limit.in_force}")
         transaction.on_commit(waker.wake)
     return limit
 
@@ -141,10 +185,11 @@ def limit_reset(*, kind: str, name: str, user: Any) -> None:
         if not limits.reset_limit(kind, name):
             raise NotPossible(f"The limit of the {kind} {name} is that of the code.")
         limit = Limit.objects.get(kind=kind, name=name)
-        _record(user, limit, CHANGE, f"reset to {limit.in_force}")
+        record(user, limit, CHANGE, f"reset to {limit.in_force}")
         transaction.on_commit(waker.wake)
 
 
-def _record(user: Any, row: TaskRun | Pause | Limit, action: int, message: str) -> None:
+def record(user: Any, row: TaskRun | Pause | Limit | BulkAction, action: int, message: str) -> None:
+    """Write who did what into the admin's log, if ``user`` is somebody."""
     if user is not None and user.pk is not None:
         LogEntry.objects.log_actions(user.pk, [row], action, change_message=message, single_object=True)

@@ -42,6 +42,8 @@ class LedgerBackend(ChordsInPostgres, _Base):  # type: ignore[misc]  # see _Base
 
     persistent = True
     supports_native_join = False
+    keeps_only_runs = True
+    """The end of a run is nowhere but in its row: see `pressroom.execution.settle`. A subclass has to say so anew."""
 
     def mark_as_failure(
         self, task_id: str, exc: Any, traceback: Any = None, request: Any = None, **options: Any

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from celery import current_app, signals, states
@@ -54,6 +54,11 @@ def expire_overdue() -> int:
 def revoke_waiting(run_id: uuid.UUID) -> int:
     """Cancel a run that no worker has begun. Returns 1, or 0 if one has."""
     return len(_settle(lambda: ends.cancel_waiting(run_id)))
+
+
+def revoke_all(run_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Cancel those of the runs that no worker has begun, and return them."""
+    return {row.run_id for row in _settle(lambda: ends.cancel_all_waiting(run_ids))}
 
 
 def defer_unknown_task(run_id: uuid.UUID, name: str) -> int:
@@ -142,8 +147,9 @@ def _settle(
                 transaction.on_commit(partial(_announce, row, reason), robust=True)
             elif row.status in ("expired", "cancelled"):
                 end_hooks.tell_row(row)
-                # The reasons that Celery uses.
-                _inform_celery(row, partial(_revoked, "expired" if row.status == "expired" else "revoked"))
+                if not _is_known_by_the_ledger_alone(row):
+                    # The reasons that Celery uses.
+                    _inform_celery(row, partial(_revoked, "expired" if row.status == "expired" else "revoked"))
                 transaction.on_commit(partial(_announce_revoked, row, was_running), robust=True)
     return rows
 
@@ -180,6 +186,23 @@ def _inform_celery(row: SettledRun, report: Callable[[Backend, str, Context], No
         if is_no_answer(error):
             raise
         logger.exception("%s[%s] has ended, but its callbacks could not be called", row.name, row.run_id)
+
+
+def _is_known_by_the_ledger_alone(row: SettledRun) -> bool:
+    """Return whether Celery has nobody to tell that the run was revoked: no chord, no chain, and no copy of results.
+
+    To ask costs far less than to tell, for an operator may cancel a hundred thousand at once.
+    """
+    task = current_app.tasks.get(row.name)
+    backend = task.backend if task is not None else current_app.backend
+    # Not by inheritance: another class may keep something of its own.
+    if not vars(type(backend)).get("keeps_only_runs", False):
+        return False
+    try:
+        embed = json.loads(row.body)[2]
+        return not any(embed.get(name) for name in ("callbacks", "chain", "chord"))
+    except Exception:  # noqa: BLE001 - whoever tells Celery of it logs what is wrong
+        return False
 
 
 def _report_end(row: SettledRun, report: Callable[[Backend, str, Context], None]) -> None:

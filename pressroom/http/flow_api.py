@@ -1,4 +1,7 @@
-"""``/api/pauses/`` and ``/api/limits/``: flow control by those who operate the site. See docs/flow-control.md."""
+"""``/api/pauses/`` and ``/api/limits/``: flow control by those who operate the site. See docs/flow-control.md.
+
+Its routes include those of `pressroom.http.bulk_api`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from pressroom import operator_actions
+from pressroom.http.bulk_api import BulkActionViewSet
 from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples
 from pressroom.http.permissions import may_operate, may_view
@@ -195,5 +199,6 @@ class LimitViewSet(ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModel
 router = SimpleRouter(use_regex_path=False)
 router.register("pauses", PauseViewSet, basename="pause")
 router.register("limits", LimitViewSet, basename="limit")
+router.register("task-actions", BulkActionViewSet, basename="task-action")
 
 urlpatterns = router.urls

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,20 +18,21 @@ from rest_framework import exceptions, mixins, permissions, serializers, status,
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
 
 from pressroom import operator_actions
-from pressroom.conf import declared_queues
 from pressroom.http import event_stream
 from pressroom.http.event_stream import MEDIA_TYPE, EventStreamRenderer
 from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples, response_headers
 from pressroom.http.permissions import may_cancel, may_operate, may_view
 from pressroom.http.preconditions import ConditionalMixin
+from pressroom.http.run_filter import INDEXED, STATUSES, RunFilterSerializer, newest, run_filter
 from pressroom.http.subjects import HEAD, about
 from pressroom.models import LIVE, Status, TaskCall, TaskRun
+from pressroom.sql.run_filter import STANDINGS, RunFilter
 from pressroom.text import carried, carried_json
 
-STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
 POLL_AFTER = 1
 """Seconds after which a client may read a live run again."""
 
@@ -148,14 +150,6 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         return dict(self.ErrorSerializer(run).data) if run.error_type else None
 
 
-class TaskRunFilterSerializer(serializers.Serializer[TaskRun]):
-    """The filters of the list."""
-
-    status = serializers.ChoiceField(choices=STATUSES, required=False)
-    queue = serializers.ChoiceField(choices=sorted(declared_queues()), required=False)
-    name = serializers.CharField(max_length=200, required=False)
-
-
 class Conflict(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
 
@@ -173,7 +167,9 @@ class TaskRunViewSet(
     """Your runs. With a permission of the operations pages, everybody's runs."""
 
     serializer_class = TaskRunSerializer
-    filter_serializer_class = TaskRunFilterSerializer
+    filter_serializer_class = RunFilterSerializer
+    _wanted: RunFilter | None = None
+    """What a list is searched for, if its filters need a search."""
     permission_classes = (permissions.IsAuthenticated,)
     lookup_value_converter = "uuid"
 
@@ -187,9 +183,28 @@ class TaskRunViewSet(
 
     def narrow(self, queryset: QuerySet[TaskRun], fields: dict[str, Any]) -> QuerySet[TaskRun]:
         """Filter the list. The API's status ``failed`` is ``dead`` in the ledger."""
-        if fields.get("status") == "failed":
-            fields["status"] = Status.DEAD
-        return queryset.filter(**fields)
+        if fields.keys() <= INDEXED and fields.get("status") not in STANDINGS:
+            if fields.get("status") == "failed":
+                fields["status"] = Status.DEAD
+            return queryset.filter(**fields)
+        self._wanted = run_filter(fields, self.request.user)
+        return queryset
+
+    def paginate_queryset(self, queryset: QuerySet[TaskRun] | Any) -> Any:
+        """Return a page of the list. One that is searched has what the search has found, and leads on from there."""
+        if self._wanted is None:
+            return super().paginate_queryset(queryset)
+        page: Any = self.paginator
+        cursor = self.request.query_params.get(page.cursor_query_param)
+        try:
+            before = None if cursor is None else uuid.UUID(cursor)
+        except ValueError as error:
+            raise exceptions.NotFound(page.invalid_cursor_message) from error
+        run_ids, further = newest(self._wanted, page.get_page_size(self.request), before)
+        url = self.request.build_absolute_uri()
+        page.get_previous_link = lambda: None
+        page.get_next_link = lambda: further and replace_query_param(url, page.cursor_query_param, str(further))
+        return list(queryset.filter(pk__in=run_ids).order_by("-pk"))
 
     def get_renderers(self) -> list[Any]:
         """Return the renderers. A single run can also be read as a stream of events."""
@@ -199,6 +214,9 @@ class TaskRunViewSet(
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List runs. The newest come first. A run that other tasks replaced is `replaced` here; read the run itself to
         see what became of them.
+
+        With another filter than `status`, `queue` and `name`, each page looks through a bounded number of runs. It may
+        then be short or empty although there are more: follow `next` until it is null.
         """
         return super().list(request, *args, **kwargs)
 

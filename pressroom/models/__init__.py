@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.utils.functional import cached_property
 
 from pressroom.conf import SUSPECT_AFTER
+from pressroom.models.bulk_actions import BulkAction as BulkAction
 from pressroom.models.flow_control import FreedPlace as FreedPlace
 from pressroom.models.flow_control import Held as Held
 from pressroom.models.flow_control import Lane as Lane

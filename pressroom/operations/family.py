@@ -12,8 +12,8 @@ from django.db import connection
 from django.utils import timezone
 
 from pressroom.models import TaskGroup, TaskRun
-from pressroom.operations.search import LOOKED_THROUGH
 from pressroom.operations.shown import headers_of
+from pressroom.sql.run_filter import LOOKED_THROUGH
 from pressroom.uuid7 import uuid7_at
 
 MOST = 200

@@ -1,21 +1,43 @@
-"""The forms that check the filters of the lists."""
+"""The forms that check the filters of the lists, and what a bulk action needs."""
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from django import forms
+from django.contrib.auth import get_user_model
 
 from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
+from pressroom.enqueue.arguments import PRIORITIES
 from pressroom.models import Status
-from pressroom.operations.search import STANDINGS, Wanted
+from pressroom.sql.run_filter import FIRST_YEAR, LAST_YEAR, STANDINGS, RunFilter
 
 
-def moment(label: str) -> forms.DateTimeField:
-    """Return a field for a day and a time in the site's zone."""
-    widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
-    return forms.DateTimeField(label=label, required=False, widget=widget)
+class MomentField(forms.DateTimeField):
+    """A day and a time in the site's zone."""
+
+    def __init__(self, label: str) -> None:
+        widget = forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+        super().__init__(label=label, required=False, widget=widget)
+
+    def to_python(self, value: Any) -> datetime.datetime | None:
+        """Return the moment. Raises ValidationError for a year that no key of a run can express."""
+        try:
+            moment: datetime.datetime | None = super().to_python(value)
+        except OverflowError:
+            moment = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+        if moment is not None and not FIRST_YEAR < moment.year < LAST_YEAR:
+            raise forms.ValidationError(f"The year must be between {FIRST_YEAR} and {LAST_YEAR}.")
+        return moment
+
+
+def known_names(name: str) -> tuple[str, ...]:
+    """Return the task with this name, or else every known task whose name contains it, or else the name itself."""
+    known = [task.name for task in our_tasks()]
+    names = (name,) if name in known else tuple(one for one in known if name.lower() in one.lower())
+    return names or (name,)
 
 
 class Paged(forms.Form):
@@ -36,20 +58,35 @@ class SearchForm(Paged):
     status = forms.ChoiceField(
         required=False, choices=[("", "any"), *((one, one) for one in (*Status.values, *STANDINGS))]
     )
+    error = forms.CharField(max_length=200, required=False, help_text="part of its class or text")
     text = forms.CharField(label="Argument", max_length=200, required=False)
+    result = forms.CharField(max_length=200, required=False)
+    worker = forms.CharField(max_length=200, required=False, help_text="part of the last one's name")
+    owner = forms.CharField(max_length=200, required=False, help_text="user name")
     key = forms.CharField(
         label="Id", max_length=200, required=False, help_text="id of the run, of Celery or of the request"
     )
-    since = moment("From")
-    until = moment("To")
+    since = MomentField("From")
+    until = MomentField("To")
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> RunFilter:
         """Return what the valid form asks for. Part of a name matches every known task whose name contains it."""
-        fields: dict[str, Any] = dict(self.cleaned_data)
-        name = fields.pop("name")
-        known = [task.name for task in our_tasks()]
-        names = (name,) if name in known else tuple(one for one in known if name.lower() in one.lower())
-        return Wanted(names=(names or (name,)) if name else (), **fields)
+        fields: dict[str, Any] = {name: value for name, value in self.cleaned_data.items() if name != "before"}
+        name, owner = fields.pop("name"), fields.pop("owner")
+        return RunFilter(
+            names=known_names(name) if name else (), owner_id=None if owner is None else owner.pk, **fields
+        )
+
+    def clean_owner(self) -> Any:
+        """Return the user with this name, or None for an empty field."""
+        name = self.cleaned_data["owner"]
+        if not name:
+            return None
+        users = get_user_model()._default_manager
+        user = users.filter(**{get_user_model().USERNAME_FIELD: name}).only("pk").first()
+        if user is None:
+            raise forms.ValidationError("There is no user with this name.")
+        return user
 
     def clean(self) -> dict[str, Any]:
         """Refuse an end that is not after the beginning."""
@@ -60,6 +97,34 @@ class SearchForm(Paged):
         return fields
 
 
+class MoveForm(forms.Form):
+    """Where waiting runs are moved to. Its names are not those of a filter, which may be in the same request."""
+
+    to_queue = forms.ChoiceField(
+        label="To the queue",
+        required=False,
+        choices=[("", "as it is"), *((queue.name, queue.name) for queue in declared_queues().values())],
+    )
+    to_priority = forms.IntegerField(
+        label="With the priority",
+        required=False,
+        min_value=PRIORITIES[0],
+        max_value=PRIORITIES[-1],
+        help_text=f"{PRIORITIES[0]} is first, {PRIORITIES[-1]} last",
+    )
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a form without a target."""
+        fields = super().clean() or {}
+        if not self.errors and not fields.get("to_queue") and fields.get("to_priority") is None:
+            raise forms.ValidationError("Give a queue, a priority or both.")
+        return fields
+
+    def target(self) -> dict[str, Any]:
+        """Return the queue and the priority that the valid form asks for."""
+        return {"queue": self.cleaned_data["to_queue"], "priority": self.cleaned_data["to_priority"]}
+
+
 class DeadLetterForm(Paged):
     """The filter of the dead letters."""
 
@@ -67,8 +132,8 @@ class DeadLetterForm(Paged):
     queue = forms.CharField(max_length=200, required=False)
     error_type = forms.CharField(max_length=200, required=False)
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> RunFilter:
         """Return what the valid form asks for."""
-        fields: dict[str, Any] = dict(self.cleaned_data)
+        fields: dict[str, Any] = {name: value for name, value in self.cleaned_data.items() if name != "before"}
         name = fields.pop("name")
-        return Wanted(names=(name,) if name else (), status=Status.DEAD, **fields)
+        return RunFilter(names=(name,) if name else (), status=Status.DEAD, **fields)

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django_celery_beat.models import PeriodicTask
 
 from pressroom.http.permissions import may_operate, may_view
-from pressroom.models import Limit, Pause, TaskRun, Undeliverable
+from pressroom.models import BulkAction, Limit, Pause, TaskRun, Undeliverable
 from pressroom.operations.shown import Page
 
 FRAGMENT = "X-Fragment"
@@ -55,10 +55,12 @@ def render(request: HttpRequest, name: str, title: str, **context: Any) -> HttpR
 
 
 def recorded(**fields: Any) -> Any:
-    """Return the log entries on runs, pauses, limits, messages and schedules, newest first."""
+    """Return the log entries on runs, actions, pauses, limits, messages and schedules, newest first."""
     from django.contrib.contenttypes.models import ContentType
 
-    types = ContentType.objects.get_for_models(TaskRun, Pause, Limit, Undeliverable, PeriodicTask).values()
+    types = ContentType.objects.get_for_models(
+        TaskRun, BulkAction, Pause, Limit, Undeliverable, PeriodicTask
+    ).values()  # fmt: skip
     return (
         LogEntry.objects.filter(content_type__in=list(types), **fields)
         .select_related("user", "content_type")

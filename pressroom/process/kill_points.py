@@ -1,7 +1,7 @@
 """The points at which a test may kill a process. Each is named after the step that was done last.
 
 ``call.stored``, ``call.committed``, ``relay.marked``, ``relay.pushed``, ``worker.received``, ``worker.accepted``,
-``worker.claimed``, ``worker.ran``, ``worker.finished``; in a bundle ``worker.claimed_next``.
+``worker.claimed``, ``worker.ran``, ``worker.finished``; in a bundle ``worker.claimed_next``; ``bulk.acted``.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Sequence
 
 from django.db import connection
 
@@ -123,6 +124,12 @@ def postpone_unknown(run_id: uuid.UUID, failure: Failure, result: str, pause: fl
 def cancel_waiting(run_id: uuid.UUID) -> list[SettledRun]:
     """Cancel a run that waits. Returns an empty list if it does not wait."""
     return runs.end_live("cancelled", f"t.id = %s AND t.status IN {WAITING}", [run_id])
+
+
+def cancel_all_waiting(run_ids: Sequence[uuid.UUID]) -> list[SettledRun]:
+    """Cancel those of the runs that wait, and return them. Locks them in the order of their keys."""
+    waiting = f"SELECT id FROM taskruns_liverun WHERE id = ANY(%s) AND status IN {WAITING} ORDER BY id FOR UPDATE"
+    return runs.end_live("cancelled", f"t.id = ANY(ARRAY({waiting}))", [list(run_ids)])
 
 
 def cancel_claim(run_id: uuid.UUID, token: uuid.UUID, only_if_requested: bool = False) -> list[SettledRun]:

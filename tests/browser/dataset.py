@@ -19,8 +19,10 @@ from app.blog.subscriptions.services import subscriptions_add
 from app.blog.tasks import notify_subscribers
 from app.integrations.tasks import call_external_api
 from pressroom import operator_actions
+from pressroom.bulk import orders
 from pressroom.enqueue.ownership import owned_by
-from pressroom.models import Status, TaskRun, Worker
+from pressroom.models import BulkAction, Status, TaskRun, Worker
+from pressroom.sql.run_filter import RunFilter
 from tests.support.probes import tasks
 from tests.support.processes import Process, Stack
 from tests.support.waiting import until
@@ -41,6 +43,8 @@ class Dataset:
     """Has called others."""
     held: TaskRun
     """Runs."""
+    action: BulkAction
+    """Has ended."""
 
 
 def web(stack: Stack) -> str:
@@ -74,7 +78,25 @@ def make_dataset(stack: Stack) -> Dataset:
         until(lambda: TaskRun.objects.filter(status=Status.RUNNING).count() == 2, "both slots are in use")
         for number in range(3):
             tasks.effect.delay(str(stack.folder / "notes"), f"waits {number}")
-    return Dataset(stack, url, gate, root, report, held)
+    return Dataset(stack, url, gate, root, report, held, _act_on_many(root))
+
+
+def _act_on_many(root: User) -> BulkAction:
+    """Cancel 62 runs, run two of them again, and then all of them: an action that has skipped two."""
+    for number in range(62):
+        tasks.effect.apply_async(["/dev/null", f"of an action {number}"], countdown=86_400)
+    _acted(BulkAction.Kind.CANCEL, RunFilter(text="of an action"), root)
+    cancelled = RunFilter(text="of an action", status=Status.CANCELLED)
+    for run in TaskRun.objects.filter(status=Status.CANCELLED).order_by("-pk")[:2]:
+        operator_actions.run_again(run=run, user=root)
+    return _acted(BulkAction.Kind.RUN_AGAIN, cancelled, root)
+
+
+def _acted(kind: str, wanted: RunFilter, root: User) -> BulkAction:
+    action = orders.order(kind=kind, wanted=wanted, user=root)
+    until(lambda: BulkAction.objects.exclude(ended_at=None).filter(pk=action.pk).exists(), f"{action} has ended")
+    action.refresh_from_db()
+    return action
 
 
 def _live(celery_id: str) -> bool:

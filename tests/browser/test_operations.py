@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.admin.models import LogEntry
+from django.db import transaction
+from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from PIL import Image
 from playwright.sync_api import Page, expect
 
 from pressroom.enqueue.ownership import owned_by
-from pressroom.models import Status, TaskRun
-from tests.browser.conftest import PHONE
+from pressroom.models import LiveRun, Status, TaskRun
+from tests.browser.conftest import DESKTOP, PHONE
 from tests.browser.dataset import Dataset, spread_over_the_hour
 from tests.support.probes import tasks
 from tests.support.processes import ROOT
@@ -25,7 +27,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.xdist_group("browser")
 
 Opened = Callable[..., Page]
-PAGES = ("", "tasks/", "dead-letters/", "workers/", "schedules/", "task")
+PAGES = ("", "tasks/", "dead-letters/", "actions/", "workers/", "schedules/", "task", "action")
 
 
 # A picture tells nothing of the machine it was taken on.
@@ -37,7 +39,7 @@ ELSEWHERE = """(pairs) => {
 
 
 def path_of(name: str, dataset: Dataset) -> str:
-    return f"tasks/{dataset.report.pk}/" if name == "task" else name
+    return {"task": f"tasks/{dataset.report.pk}/", "action": f"actions/{dataset.action.pk}/"}.get(name, name)
 
 
 def width_of_content(page: Page) -> int:
@@ -215,6 +217,52 @@ def test_a_running_task_is_cancelled_and_its_page_tells(dataset: Dataset, opened
     assert run.status == Status.CANCELLED
 
 
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_all_that_match_are_cancelled_with_a_progress_bar(
+    dataset: Dataset, opened: Opened, viewport: dict[str, int], tmp_path: Path
+) -> None:
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    width = f"{viewport['width']}"
+    for number in range(60):
+        tasks.effect.apply_async(["/dev/null", f"all at {width}: {number}"], countdown=3600)
+    other = TaskRun.of(tasks.effect.apply_async(["/dev/null", "another"], countdown=3600))
+    page = opened(f"tasks/?status=later&text=all+at+{width}", viewport=viewport)
+    page.get_by_label("all that match").check()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.get_by_text("60 runs")).to_be_visible()
+    expect(page.get_by_text("argument all at")).to_be_visible()
+    assert width_of_content(page) <= viewport["width"]
+    page.screenshot(path=folder / f"operations-confirm-{width}.png")
+    # The relay waits for one of the runs, so that the page is seen at work.
+    with transaction.atomic():
+        list(LiveRun.objects.select_for_update().filter(queue="default", run_at__gt=timezone.now()))
+        page.get_by_role("button", name="Cancel 60").click()
+        expect(page.locator("#told")).to_have_text("0 changed of 60.")
+        expect(page.locator("progress")).to_be_visible()
+        assert width_of_content(page) <= viewport["width"]
+        page.screenshot(path=folder / f"operations-progress-{width}.png")
+    expect(page.locator("#told")).to_have_text("60 changed.")
+    expect(page.locator("progress")).to_have_count(0)
+    assert TaskRun.objects.filter(status=Status.CANCELLED, pk__gt=dataset.held.pk).count() >= 60
+    assert TaskRun.objects.get(pk=other.pk).status == Status.QUEUED
+    expect(page.locator(".ops-log")).to_contain_text("cancelled, or asked to stop: 60 changed")
+
+
+def test_a_waiting_run_is_moved_and_run_now(dataset: Dataset, opened: Opened) -> None:
+    run = TaskRun.of(tasks.effect.apply_async(["/dev/null", "to be moved"], countdown=3600))
+    page = opened(f"tasks/{run.pk}/")
+    page.get_by_role("button", name="Move").click()
+    page.get_by_role("button", name="Move").click()
+    expect(page.get_by_text("Give a queue, a priority or both.")).to_be_visible()
+    page.get_by_label("To the queue").select_option("emails")
+    page.get_by_role("button", name="Move").click()
+    expect(page.get_by_text("1 task moved.")).to_be_visible()
+    run.refresh_from_db()
+    assert run.queue == "emails"
+    page.get_by_role("button", name="Run now").click()
+    expect(page.locator(".ops-head")).to_contain_text("succeeded")
+
+
 def test_schedules_are_paused_resumed_and_run_now(dataset: Dataset, opened: Opened) -> None:
     page = opened("schedules/")
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="prune-task-runs"))
@@ -253,6 +301,10 @@ def test_screenshots(dataset: Dataset, opened: Opened, tmp_path: Path) -> None:
         "task": (f"tasks/{dead.pk}/", {}),
         "task-tree": (f"tasks/{dataset.report.pk}/", {}),
         "dead-letters": ("dead-letters/", {}),
+        "actions": ("actions/", {}),
+        "action": (f"actions/{dataset.action.pk}/", {}),
+        "action-phone": (f"actions/{dataset.action.pk}/", {"viewport": PHONE, "is_mobile": True}),
+        "tasks-phone": ("tasks/", {"viewport": PHONE, "is_mobile": True}),
         "workers": ("workers/", {}),
         "schedules": ("schedules/", {}),
         "overview-dark": ("", {"color_scheme": "dark"}),

@@ -24,9 +24,11 @@ from app.reports import services as reports
 from app.reports.periods import Period
 from app.reports.tasks import build_report
 from pressroom import operator_actions
+from pressroom.bulk import orders
 from pressroom.enqueue.ownership import owned_by
 from pressroom.models import Limit, TaskRun
 from pressroom.sql import limits
+from pressroom.sql.run_filter import RunFilter
 from tests.support.probes import here
 from tests.unit.conftest import (  # noqa: F401 - fixtures
     anonymous,
@@ -101,10 +103,11 @@ def site(db: None, settings: Any) -> Site:
     pause = operator_actions.pause(kind="queue", name="reports", user=None)
     limits.sync([limits.Limit("task", "probe.effect", 2, None, None)])
     limit = Limit.objects.get(name="probe.effect")
+    action = orders.order(kind="run-now", wanted=RunFilter(queue="emails"), user=users["operator"])
     site.ids = {
         "draft": drafted.pk, "published": published.pk, "order": order.pk, "failed_report": made[0].pk,
         "subscribers_report": made[1].pk, "ordered_run": waiting.pk, "sites_run": mails.pk, "dead_run": dead.pk,
-        "pause": pause.pk, "limit": limit.pk,
+        "pause": pause.pk, "limit": limit.pk, "action": action.pk,
     }  # fmt: skip
     return site
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib import admin
@@ -11,7 +12,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from app.accounts.models import User
 from app.blog.models import Post
-from pressroom.models import Pause, Status, TaskCall, TaskRun, Undeliverable
+from pressroom.models import BulkAction, Pause, Status, TaskCall, TaskRun, Undeliverable
 from tests.site.conftest import ROLES, STAFF, Site, status_of, undone
 from tests.unit.conftest import permit
 
@@ -77,9 +78,12 @@ def test_a_posts_pages(site: Site) -> None:
             assert site.browser(role).get(url).status_code == expected(role, EDIT), (role, page)
 
 
-@pytest.mark.parametrize("name", ["overview", "tasks", "dead_letters", "workers", "schedules", "task"])
+@pytest.mark.parametrize(
+    "name", ["overview", "tasks", "dead_letters", "bulk_actions", "bulk_action", "workers", "schedules", "task"]
+)
 def test_the_operations_pages_are_for_who_may_look_or_operate(site: Site, name: str) -> None:
-    url = reverse(f"operations:{name}", args=[site.ids["ordered_run"]] if name == "task" else [])
+    of = {"task": "ordered_run", "bulk_action": "action"}.get(name)
+    url = reverse(f"operations:{name}", args=[site.ids[of]] if of else [])
     for role in ROLES:
         assert site.browser(role).get(url).status_code == expected(role, LOOK), role
 
@@ -93,6 +97,65 @@ def test_to_act_on_runs_is_for_who_may_operate(site: Site, action: str, run: str
             acted = TaskRun.objects.filter(status=Status.QUEUED).count() != before
         may = role in ("operator", "superuser")
         assert (answer.status_code, acted) == (302 if may or role not in STAFF else 403, may), role
+
+
+ALL_QUEUED = {"action": "cancel", "all": "on", "of": "tasks", "status": "queued", "confirmed": "yes"}
+
+
+def test_to_act_on_all_that_match_is_for_who_may_operate(site: Site) -> None:
+    for role in ROLES:
+        may = role in ("operator", "superuser")
+        with undone():
+            told = site.browser(role).post(reverse("operations:act"), ALL_QUEUED)
+            made = BulkAction.objects.exclude(pk=site.ids["action"]).first()
+        assert (told.status_code, made is not None) == (302 if may or role not in STAFF else 403, may), role
+        with undone():
+            told = site.browser(role).post(reverse("operations:bulk_action_stop", args=[site.ids["action"]]))
+            state = BulkAction.objects.get(pk=site.ids["action"]).state
+        assert (told.status_code, state == "cancelled") == (302 if may or role not in STAFF else 403, may), role
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"of": "nothing"}, 400),
+        ({"status": "odd"}, 400),
+        ({"queue": "\0"}, 400),
+        ({"text": "x" * 201}, 400),
+        ({"since": "0001-01-01T00:00"}, 400),
+        ({"until": "9999-12-31T23:59"}, 400),
+        ({"owner": "nobody"}, 400),
+        ({"action": "explode"}, 400),
+        # Asked again, with the reason.
+        ({"action": "move"}, 200),
+        ({"action": "move", "queue": "nowhere"}, 400),
+        ({"action": "move", "to_queue": "nowhere"}, 200),
+        ({"action": "move", "to_queue": "emails", "to_priority": "1e99"}, 200),
+        ({"action": "move", "to_priority": "256"}, 200),
+        ({"confirmed": None, "error": "%_\\", "worker": "\ud800", "result": "'"}, 200),
+    ],
+    ids=str,
+)
+def test_an_odd_order_for_all_changes_nothing(site: Site, form: dict[str, Any], status: int) -> None:
+    given = {name: value for name, value in (ALL_QUEUED | form).items() if value is not None}
+    body = urlencode({name: value.encode("utf-8", "surrogatepass") for name, value in given.items()})
+    answer = site.browser("operator").post(
+        reverse("operations:act"), body, content_type="application/x-www-form-urlencoded"
+    )
+    assert answer.status_code == status
+    assert BulkAction.objects.count() == 1
+
+
+def test_the_same_order_twice_is_one(site: Site) -> None:
+    browser = site.browser("operator")
+    first = browser.post(reverse("operations:act"), ALL_QUEUED)
+    again = browser.post(reverse("operations:act"), ALL_QUEUED, follow=True)
+    made = BulkAction.objects.latest("pk")
+    assert first["Location"] == reverse("operations:bulk_action", args=[made.pk])
+    assert f"The same action is under way, as number {made.pk}." in again.content.decode()
+    assert BulkAction.objects.count() == 2
+    assert browser.get(reverse("operations:bulk_action", args=[2**63])).status_code == 404
+    assert browser.get(reverse("operations:bulk_action", args=[10**40])).status_code == 404
 
 
 @pytest.mark.parametrize(("kind", "name"), [("queue", "emails"), ("task", "app.blog.tasks.reindex_post")])

@@ -48,6 +48,8 @@ POST = {"title": "New", "body": "b"}
 ACTIVITY, SUBSCRIBERS = ({"type": kind, "period": "2026-01"} for kind in ("activity", "subscribers"))
 SUBSCRIBE = {"author": "author", "email": "a@example.com"}
 VISA = {"payment_method": "pm_card_visa"}
+CANCEL: dict[str, Any] = {"kind": "cancel", "filter": {"status": "queued"}}
+MOVE: dict[str, Any] = {"kind": "move", "filter": {"queue": "emails"}, "queue": "reports"}
 TABLE = [
     # In the order of ROLES: stranger, reader, author, other, staff, viewer, operator, editor, superuser.
     Attempt("GET /api/orders/", "", "401 200 200 200 200 200 200 200 200"),
@@ -105,6 +107,14 @@ TABLE = [
     Attempt("PATCH /api/limits/{id}/", "limit", "401 403 403 403 403 403 200 403 200", {"rate": "5/10s"}),
     Attempt("PATCH /api/limits/{id}/", "limit", "401 403 403 403 403 403 400 403 400", {"concurrency": 0}),
     Attempt("POST /api/limits/{id}/reset/", "limit", "401 403 403 403 403 403 409 403 409"),
+    Attempt("GET /api/task-actions/", "", "401 200 200 200 200 200 200 200 200"),
+    Attempt("POST /api/task-actions/", "", "401 202 202 202 202 202 202 202 202", CANCEL),
+    Attempt("POST /api/task-actions/", "", "401 403 403 403 403 403 202 403 202", CANCEL | {"kind": "run-again"}),
+    Attempt("POST /api/task-actions/", "", "401 403 403 403 403 403 202 403 202", MOVE),
+    Attempt("POST /api/task-actions/", "", "401 403 403 403 403 403 400 403 400", MOVE | {"queue": "nowhere"}),
+    Attempt("POST /api/task-actions/", "", "401 400 400 400 400 400 400 400 400", CANCEL | {"filter": {}}),
+    Attempt("GET /api/task-actions/{id}/", "action", "401 404 404 404 404 200 200 404 200"),
+    Attempt("POST /api/task-actions/{id}/cancel/", "action", "401 404 404 404 404 403 200 404 200"),
     Attempt("GET /api/schema/", "", "200 200 200 200 200 200 200 200 200"),
     Attempt("GET /api/docs/", "", "200 200 200 200 200 200 200 200 200"),
     Attempt("GET /api/redoc/", "", "200 200 200 200 200 200 200 200 200"),

@@ -38,7 +38,7 @@ KEPT = [path for path in POSTS if "Idempotency-Key" in parameters(OPERATIONS[f"P
 UUID = "01900000-0000-7000-8000-000000000000"
 
 
-NUMBERED = {"posts", "pauses", "limits"}
+NUMBERED = {"posts", "pauses", "limits", "task-actions"}
 """What has numbers for ids."""
 MAILED = {"POST /api/auth/email/change/", "POST /api/auth/password/forgotten/", "POST /api/subscriptions/"}
 """What is accepted there is a mail, which nobody may look after."""

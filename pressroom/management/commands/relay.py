@@ -9,6 +9,7 @@ from celery import current_app as celery_app
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from pressroom.bulk.executor import Executor
 from pressroom.checks import TAG
 from pressroom.database import readiness
 from pressroom.process import alive_file
@@ -18,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Publishes due runs from Postgres to Redis and recovers lost ones. Any number of relays may run."
+    help = (
+        "Publishes due runs from Postgres to Redis, recovers lost ones and carries out bulk actions. "
+        "Any number of relays may run."
+    )
     # Only Pressroom's own checks: Django's load all routes, and the migration has already run them.
     requires_system_checks = [TAG]
 
@@ -37,5 +41,7 @@ class Command(BaseCommand):
         if readiness.wait(stopping.wait):
             alive_file.ready()
             logger.info("relay: ready")
+            # A daemon: a batch that Postgres keeps waiting does not hold up the end, and is rolled back.
+            threading.Thread(target=Executor(stopping).run, name="bulk-actions", daemon=True).start()
             relay.run()
         logger.info("relay: stopped")

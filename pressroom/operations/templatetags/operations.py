@@ -85,6 +85,7 @@ MARKS = {
     "queued": "○", "running": "▶", "retrying": "↻", "succeeded": "✓", "dead": "✕", "cancelled": "⊘", "expired": "⌛",
     "replaced": "⇄", "alive": "✓", "silent": "?", "draining": "▽", "drained": "■", "lost": "✕", "paused": "⏸",
     "late": "!", "later": "◷", "held": "‖", "on time": "✓", "broken": "✕",
+    "ordered": "○", "counting": "▶", "done": "✓", "failed": "✕",
 }  # fmt: skip
 
 

@@ -35,5 +35,5 @@ def dead_letters(request: HttpRequest) -> HttpResponse:
         is_chosen=any(chosen.values()),
         chosen=chosen,
         total=sum(group.count for group in groups),
-        **listed(request, find(form.wanted())),
+        **listed(request, find(form.wanted(), before=form.cleaned_data["before"])),
     )

@@ -29,7 +29,7 @@ MOST_TEXT = 20_000
 def tasks(request: HttpRequest) -> HttpResponse:
     """Show the newest tasks, or the results of a search."""
     form = SearchForm(request.GET, label_suffix="")
-    found = find(form.wanted()) if form.is_valid() else Page([], None)
+    found = find(form.wanted(), before=form.cleaned_data["before"]) if form.is_valid() else Page([], None)
     return render(
         request,
         "tasks",
@@ -37,6 +37,8 @@ def tasks(request: HttpRequest) -> HttpResponse:
         form=form,
         is_search=any(form.data.get(name) for name in form.fields),
         names=[task.name for task in our_tasks()],
+        # What a form without errors asks for, for the actions on all that match.
+        filters={name: form.data[name] for name in form.fields if form.data.get(name) and name != "before"},
         **listed(request, found),
     )
 
@@ -64,6 +66,7 @@ def task(request: HttpRequest, pk: UUID) -> HttpResponse:
         again=TaskRun.objects.filter(retry_of=run.pk).order_by("-id").first(),
         log=recorded(object_id=str(run.pk))[:20],
         can_cancel=run.status in LIVE,
+        can_move=run.status in WAITING,
         can_run_again=run.status in (Status.DEAD, Status.CANCELLED, Status.EXPIRED),
         can_discard=run.status == Status.DEAD,
         here=request.get_full_path(),

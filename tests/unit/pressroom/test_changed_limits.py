@@ -21,10 +21,11 @@ from pressroom.enqueue import limits as limit_options
 from pressroom.models import Held, Limit, LiveRun, Start, TaskCall, TaskRun
 from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.operations.held import standing, waits_for
-from pressroom.operations.search import Wanted, find
+from pressroom.operations.search import find
 from pressroom.operator_actions import NotPossible
 from pressroom.queues import parsed_rate, rate_as_text
 from pressroom.sql import calls, dispatch, ends, limits, runs, workers
+from pressroom.sql.run_filter import RunFilter
 from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 from tests.unit.pressroom.test_bundle import Slot, ids
@@ -360,13 +361,13 @@ def test_the_lists_tell_later_held_and_paused_from_waiting() -> None:
     [paused] = called(1, tasks.insert)
     operator_actions.pause(kind="task", name="probe.insert", user=None)
     publish()
-    shown = {run.pk: standing(run) for run in find(Wanted()).runs}
+    shown = {run.pk: standing(run) for run in find(RunFilter()).runs}
     assert shown == {
         two[0]: "queued", two[1]: "queued", held: "held", later: "later", paused: "paused",
     }  # fmt: skip
-    assert [run.pk for run in find(Wanted(status="later")).runs] == [later]
-    assert {run.pk for run in find(Wanted(status="held")).runs} == {held, paused}
-    [found] = find(Wanted(key=str(held))).runs
+    assert [run.pk for run in find(RunFilter(status="later")).runs] == [later]
+    assert {run.pk for run in find(RunFilter(status="held")).runs} == {held, paused}
+    [found] = find(RunFilter(key=str(held))).runs
     assert standing(found) == "held"
 
 

@@ -20,21 +20,24 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 
 from app.accounts.models import User
 from app.queues import BY_NAME
+from pressroom.bulk.executor import work_once
+from pressroom.enqueue.ownership import owned_by
 from pressroom.models import BrokenSchedule, Status, TaskRun, Worker
 from pressroom.monitoring.queue_stats import read_ledger as figures_of_ledger
 from pressroom.operations import figures, schedules, search
 from pressroom.operations.family import called, family
-from pressroom.operations.search import Wanted, find
+from pressroom.operations.search import find
 from pressroom.operations.templatetags.operations import ago, count, duration
 from pressroom.operations.templatetags.operations import call as written
 from pressroom.sql import ends, runs, workers
+from pressroom.sql.run_filter import RunFilter
 from pressroom.uuid7 import uuid7_at
 from tests.support.ledger_rows import change_run
 from tests.support.probes import tasks
 
 pytestmark = pytest.mark.django_db
 
-PAGES = ("", "tasks/", "dead-letters/", "workers/", "schedules/")
+PAGES = ("", "tasks/", "dead-letters/", "actions/", "workers/", "schedules/")
 
 
 def call(*arguments: Any, queue: str = "default", **options: Any) -> TaskRun:
@@ -132,10 +135,24 @@ class TestActions:
     def test_all_of_a_kind_and_no_other(self, operator: Client) -> None:
         these = [kill(call(), "KeyError") for _ in range(3)]
         other = kill(call(), "ValueError")
-        form = {"action": "discard", "all": "on", "name": "probe.effect", "error_type": "KeyError"}
+        form = {
+            "action": "discard",
+            "all": "on",
+            "of": "dead_letters",
+            "name": "probe.effect",
+            "error_type": "KeyError",
+        }
         asked = operator.post(self.URL, form).content.decode()
-        assert all(str(run.pk) in asked for run in these)
-        assert str(other.pk) not in asked
+        assert "3 runs</strong> can be changed now" in asked
+        page = operator.post(self.URL, form | {"confirmed": "yes"}, follow=True)
+        [(url, _)] = page.redirect_chain
+        assert 'class="ops-button ops-danger">Stop' in page.content.decode()
+        while work_once():
+            pass
+        assert "3 changed." in operator.get(url, headers={"X-Fragment": "1"}).content.decode()
+        assert not TaskRun.objects.filter(pk__in=[run.pk for run in these]).exists()
+        assert TaskRun.objects.get(pk=other.pk).status == Status.DEAD
+        assert "discarded: 3 changed" in operator.get("/admin/operations/").content.decode()
 
     @pytest.mark.parametrize("form", [{"action": "explode"}, {"action": "cancel", "run": "x"}, {}])
     def test_nonsense_is_refused(self, operator: Client, form: dict[str, str]) -> None:
@@ -158,9 +175,9 @@ def keys(page: search.Page) -> list[uuid.UUID]:
 class TestSearch:
     def test_pages_by_key(self) -> None:
         called = [call() for _ in range(5)]
-        first = find(Wanted(), 2)
-        second = find(Wanted(before=first.before), 2)
-        third = find(Wanted(before=second.before), 2)
+        first = find(RunFilter(), 2)
+        second = find(RunFilter(), 2, first.before)
+        third = find(RunFilter(), 2, second.before)
         assert keys(first) + keys(second) + keys(third) == [run.pk for run in reversed(called)]
         assert (third.before, third.looked_back_to) == (None, None)
 
@@ -168,23 +185,41 @@ class TestSearch:
         korean, mail = call("/dev/null", "내일 50%_\\"), call(queue="emails")
         dead, running = kill(call()), call("/dev/null", "RUNS")
         claim(running)
+        owner = User.objects.create_user("owner", "owner@example.com")
+        with owned_by(owner):
+            owned = call()
+        done = call()
+        assert ends.succeed(claim(done), json.dumps({"said": "내일"}))
+        change_run(done.pk, worker_id=None)
         for wanted, expected in (
-            (Wanted(text="내일 50%_\\"), [korean]),
-            (Wanted(text="0%_"), [korean]),
-            (Wanted(text="5%0"), []),
-            (Wanted(text="runs"), [running]),
-            (Wanted(queue="emails"), [mail]),
-            (Wanted(status="dead"), [dead]),
-            (Wanted(status="running"), [running]),
-            (Wanted(status="queued"), [mail, korean]),
-            (Wanted(status="dead", error_type="ValueError"), []),
-            (Wanted(names=("probe.effect",), status="dead"), [dead]),
-            (Wanted(names=("probe.none", "probe.effect"), queue="emails"), [mail]),
-            (Wanted(names=("probe.none",)), []),
-            (Wanted(key=str(mail.pk)), [mail]),
-            (Wanted(key=mail.celery_id), [mail]),
-            (Wanted(key="nobody's"), []),
+            (RunFilter(text="내일 50%_\\"), [korean]),
+            (RunFilter(text="0%_"), [korean]),
+            (RunFilter(text="5%0"), []),
+            (RunFilter(text="runs"), [running]),
+            (RunFilter(queue="emails"), [mail]),
+            (RunFilter(status="dead"), [dead]),
+            (RunFilter(status="running"), [running]),
+            (RunFilter(status="queued"), [owned, mail, korean]),
+            (RunFilter(status="dead", error_type="ValueError"), []),
+            (RunFilter(names=("probe.effect",), status="dead"), [dead]),
+            (RunFilter(names=("probe.none", "probe.effect"), queue="emails"), [mail]),
+            (RunFilter(names=("probe.none",)), []),
+            (RunFilter(key=str(mail.pk)), [mail]),
+            (RunFilter(key=mail.celery_id), [mail]),
+            (RunFilter(key="nobody's"), []),
+            (RunFilter(error="keyerr"), [dead]),
+            (RunFilter(error="'X'"), [dead]),
+            (RunFilter(error="x", status="cancelled"), []),
+            (RunFilter(error="x", result="x"), []),
+            (RunFilter(worker="TEST@"), [running, dead]),
+            (RunFilter(worker="test@here", status="dead"), [dead]),
+            (RunFilter(worker="nobody"), []),
+            (RunFilter(owner_id=owner.pk), [owned]),
+            (RunFilter(owner_id=owner.pk, status="queued", queue="emails"), []),
+            (RunFilter(result="내일"), [done]),
+            (RunFilter(result="내_일"), []),
         ):
+            assert RunFilter.from_json(json.loads(json.dumps(wanted.to_json()))) == wanted
             assert keys(find(wanted)) == [run.pk for run in expected], wanted
 
     def test_by_the_request_that_called(self, signed_in: Callable[..., Client]) -> None:
@@ -192,7 +227,7 @@ class TestSearch:
         headers = json.loads(run.headers) | {"__django_structlog__": {"request_id": "a-request-1"}}
         change_run(run.pk, headers=json.dumps(headers))
         call()
-        assert keys(find(Wanted(key="a-request-1"))) == [run.pk]
+        assert keys(find(RunFilter(key="a-request-1"))) == [run.pk]
 
     def test_by_time(self) -> None:
         noon = datetime.datetime(2026, 3, 2, 12, tzinfo=datetime.UTC)
@@ -202,26 +237,37 @@ class TestSearch:
             run = call()
             change_run(run.pk, id=uuid7_at(noon + hours * hour))
             at.append(uuid7_at(noon + hours * hour))
-        assert keys(find(Wanted(since=noon, until=noon + hour))) == [at[1]]
-        assert keys(find(Wanted(since=noon, until=None)))[-2:] == [at[2], at[1]]
+        assert keys(find(RunFilter(since=noon, until=noon + hour))) == [at[1]]
+        assert keys(find(RunFilter(since=noon, until=None)))[-2:] == [at[2], at[1]]
 
     def test_says_how_far_it_has_looked_and_goes_on_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(search, "LOOKED_THROUGH", 3)
         oldest = call("/dev/null", "wanted")
         later = [call() for _ in range(4)]
-        page = find(Wanted(text="wanted"))
+        page = find(RunFilter(text="wanted"))
         assert page.runs == []
         assert page.before == later[1].pk
         assert page.looked_back_to is not None
         assert abs(page.looked_back_to - later[1].created_at) < datetime.timedelta(seconds=5)
-        assert keys(find(Wanted(text="wanted", before=page.before))) == [oldest.pk]
+        assert keys(find(RunFilter(text="wanted"), before=page.before)) == [oldest.pk]
 
     def test_part_of_a_name_is_enough(self, operator: Client) -> None:
         call()
         assert "probe.effect" in operator.get("/admin/operations/tasks/?name=robe.eff").content.decode()
 
     @pytest.mark.parametrize(
-        "query", ["status=odd", "queue=none", "since=yesterday", "since=2026-01-02T00:00&until=2026-01-01T00:00"]
+        "query",
+        [
+            "status=odd",
+            "queue=none",
+            "since=yesterday",
+            "since=2026-01-02T00:00&until=2026-01-01T00:00",
+            "owner=nobody",
+            "error=%00",
+            "since=0001-01-01T00:00",
+            "until=9999-12-31T23:59",
+            "since=1970-01-01T00:00",
+        ],
     )
     def test_what_is_not_valid_is_told(self, operator: Client, query: str) -> None:
         call()

@@ -1,0 +1,109 @@
+"""Order a bulk action, stop it, and tell how many runs it would meet."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.contrib.admin.models import ADDITION, CHANGE
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from pressroom.bulk.kinds import KINDS
+from pressroom.models import BulkAction
+from pressroom.operator_actions import NotPossible, check_move, moved_to, record
+from pressroom.sql.run_filter import Looked, RunFilter
+from pressroom.uuid7 import uuid7_at
+
+LOCK = 482804169575
+"""The key of the lock with which two orders exclude each other."""
+MOST_OPEN = 20
+"""How many bulk actions may be under way."""
+COUNTED, COUNTED_OF_MESSAGES = 150_000, 25_000
+"""Rows that `estimate` looks through: without a condition on the call's message, and with one."""
+CLOCKS = datetime.timedelta(hours=1)
+"""How far the clock of a process that calls may be ahead of the database's. Keys are made with its clock."""
+
+
+def order(*, kind: str, wanted: RunFilter, user: Any, queue: str = "", priority: int | None = None) -> BulkAction:
+    """Have the relay do ``kind`` with all runs that match now. ``user`` may be None.
+
+    ``queue`` and ``priority`` say where ``move`` moves to. Raises ValueError for what cannot be done at all, and
+    NotPossible if the same action, or too many others, are under way.
+    """
+    check(kind, queue, priority)
+    fields = {"kind": kind, "filter": wanted.to_json(), "queue": queue, "priority": priority}
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        under_way = BulkAction.objects.filter(ended_at=None)
+        if same := under_way.filter(**fields).first():
+            raise NotPossible(f"The same action is under way, as number {same.pk}.")
+        if under_way.count() >= MOST_OPEN:
+            raise NotPossible(f"{MOST_OPEN} actions are under way. Wait until one has ended.")
+        made = BulkAction.objects.create(**fields, by_id=getattr(user, "pk", None), ordered_at=Now(), worked_at=Now())
+        made.refresh_from_db()
+        record(user, made, ADDITION, f"ordered: {in_words(made)}")
+    return made
+
+
+def check(kind: str, queue: str = "", priority: int | None = None) -> None:
+    """Raise ValueError if there is no such action."""
+    if kind not in KINDS:
+        raise ValueError(f"There is no action {kind!r:.100}.")
+    if kind != BulkAction.Kind.MOVE:
+        if queue or priority is not None:
+            raise ValueError("Only moving takes a queue and a priority.")
+        return
+    check_move(queue, priority)
+
+
+def stop(*, action: BulkAction, user: Any) -> None:
+    """Stop a bulk action. What it has done stays done. Raises NotPossible if it has ended."""
+    with transaction.atomic():
+        # Waits for the batch that is being done.
+        if not BulkAction.objects.select_for_update().filter(pk=action.pk, ended_at=None).exists():
+            raise NotPossible("The action has already ended.")
+        BulkAction.objects.filter(pk=action.pk).update(state=BulkAction.State.CANCELLED, ended_at=Now())
+        action.refresh_from_db()
+        record(user, action, CHANGE, f"stopped: {action.summary}")
+
+
+def looked(action: BulkAction, most: int) -> Looked:
+    """Look for the runs that the action has yet to meet, through at most ``most`` rows for each index."""
+    also, values = KINDS[BulkAction.Kind(action.kind)].also(action)
+    return Looked(
+        RunFilter.from_json(action.filter),
+        most,
+        action.position or uuid7_at(action.ordered_at + CLOCKS),
+        KINDS[BulkAction.Kind(action.kind)].statuses,
+        f"created_at <= %s AND (finished_at IS NULL OR finished_at <= %s) AND {also}",
+        [action.ordered_at, action.ordered_at, *values],
+        action.ordered_at if action.pk else None,
+    )
+
+
+def estimate(kind: str, wanted: RunFilter, queue: str = "", priority: int | None = None) -> tuple[int, bool]:
+    """Return how many runs an action would meet now, and whether there may be more."""
+    now = datetime.datetime.now(datetime.UTC) + CLOCKS
+    action = BulkAction(kind=kind, filter=wanted.to_json(), queue=queue, priority=priority, ordered_at=now)
+    found = looked(action, COUNTED_OF_MESSAGES if wanted.text or wanted.key else COUNTED)
+    return found.count(), found.end is not None
+
+
+def in_words(action: BulkAction) -> str:
+    """Return what the action does, and with which runs."""
+    to = moved_to(action.queue, action.priority)
+    return f"{KINDS[BulkAction.Kind(action.kind)].label}{to and f' to {to}'}: {conditions(action.filter)}"
+
+
+def conditions(wanted: dict[str, Any]) -> str:
+    """Return the conditions of a filter, as `RunFilter.to_json` returned it, in words: a line for a page."""
+    names = {"names": "task", "error_type": "error", "text": "argument", "owner_id": "owner", "key": "id"}
+    parts = []
+    for name, value in wanted.items():
+        shown = ", ".join(value[:3]) + (f" and {len(value) - 3} more" if len(value) > 3 else "") if (
+            isinstance(value, list)
+        ) else str(value)  # fmt: skip
+        parts.append(f"{names.get(name, name)} {shown}"[:200])
+    return "; ".join(parts) or "all"
