@@ -1,6 +1,7 @@
 """Errors elsewhere than under ``/api/``: a page for people, a problem document for a client that asks for JSON."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.views.decorators.http import require_safe
 
 from app import urls
 from app.accounts.models import User
+from pressroom.database.base import DatabaseWrapper
 
 pytestmark = pytest.mark.django_db
 
@@ -132,7 +134,10 @@ def test_without_postgres_a_browser_gets_a_503_page(client: Client, monkeypatch:
         assert answer.status_code == 503
         assert answer["Retry-After"] == "5"
     assert b"Back in a moment" in page.content
+    assert re.search(rb"It has been away since [\d-]{10} [\d:]{8} [+-]\d\d:\d\d\.", page.content)
     assert json.loads(document.content)["detail"] == "The database does not answer."
+    assert "rows" not in url or client.get(url).status_code == 200
+    assert "rows" not in url or DatabaseWrapper.away_since is None
 
 
 def test_a_session_that_cannot_be_stored_is_a_503_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
