@@ -6,7 +6,7 @@ import datetime
 
 from django.utils import timezone
 
-FORMATS = {"second": "%Y-%m-%d %H:%M:%S", "minute": "%Y-%m-%d %H:%M", "hour": "%Y-%m-%d %H:%M", "clock": "%H:%M:%S"}
+FORMATS = {"second": "%Y-%m-%d %H:%M:%S", "minute": "%Y-%m-%d %H:%M"}
 
 
 def offset(local: datetime.datetime) -> str:

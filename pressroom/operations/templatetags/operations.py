@@ -104,13 +104,13 @@ def standing(run: Any) -> str:
 
 
 @register.simple_tag
-def moment(at: datetime.datetime | None, to: str = "second") -> str:
+def moment(at: datetime.datetime | None) -> str:
     """Show a time in the site's zone with its offset, and with the microseconds in its tooltip."""
     if at is None:
         return "–"
     local = timezone.localtime(at)
     exact = f"{local:%Y-%m-%d %H:%M:%S.%f} {times.offset(local)}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, times.zoned(at, to))
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, times.zoned(at))
 
 
 @register.filter
