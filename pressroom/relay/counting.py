@@ -27,7 +27,7 @@ class EndedRunCounter:
             return
         self._next = now + self.EVERY
         present = figures.edge()
-        if self._edge is None or present.oldest >= self._edge.next or now - self._edge_at >= self.LONGEST_WAIT:
+        if self._edge is None or present.oldest > self._edge.own or now - self._edge_at >= self.LONGEST_WAIT:
             self._until = self._edge and self._edge.at
             self._edge, self._edge_at = present, now
         if self._until is not None and figures.count(self._until):

@@ -92,20 +92,20 @@ class Edge:
     """LATE seconds ago, by the database's clock."""
     oldest: int
     """The first transaction that is open."""
-    next: int
-    """The first transaction that has not begun."""
+    own: int
+    """The transaction of this edge. Those that were open then, or had begun to write, have smaller numbers."""
 
 
 def edge() -> Edge:
-    """Return the present edge. Once ``oldest`` has reached an earlier edge's ``next``, what ended before its ``at`` is
+    """Return the present edge. Once ``oldest`` has passed an earlier edge's ``own``, what ended before its ``at`` is
     committed, except what the trigger notes.
     """
+    # A snapshot's own end is no bound: transactions may be open that began after the last one that has ended.
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT clock_timestamp() - interval '{LATE} seconds', pg_snapshot_xmin(snapshot)::text::bigint,
-                pg_snapshot_xmax(snapshot)::text::bigint
-            FROM pg_current_snapshot() AS snapshot
+            SELECT clock_timestamp() - interval '{LATE} seconds',
+                pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_current_xact_id()::text::bigint
             """
         )
         row = cursor.fetchone()

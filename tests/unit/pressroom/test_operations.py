@@ -23,12 +23,13 @@ from app.queues import BY_NAME
 from pressroom import operator_actions
 from pressroom.models import BrokenSchedule, Status, TaskRun, Tick, Worker
 from pressroom.monitoring.queue_stats import read_ledger as figures_of_ledger
-from pressroom.operations import figures, schedules, search
+from pressroom.operations import schedules, search
 from pressroom.operations.family import called, family
 from pressroom.operations.past import SPANS, past
 from pressroom.operations.search import Wanted, find
 from pressroom.operations.templatetags.operations import ago, count, duration
 from pressroom.operations.templatetags.operations import call as written
+from pressroom.operations.views.dead_letters import dead_groups
 from pressroom.sql import ends, outages, runs, workers
 from pressroom.uuid7 import uuid7_at
 from tests.support.ledger_rows import change_run
@@ -307,7 +308,7 @@ class TestFigures:
     def test_dead_letters_by_kind(self) -> None:
         for error in ("KeyError", "ValueError", "KeyError"):
             kill(call(), error)
-        assert [(group.error_type, group.count) for group in figures.dead_groups()] == [
+        assert [(group.error_type, group.count) for group in dead_groups()] == [
             ("KeyError", 2),
             ("ValueError", 1),
         ]
