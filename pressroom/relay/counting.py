@@ -26,9 +26,8 @@ class EndedRunCounter:
         if now < self._next:
             return
         self._next = now + self.EVERY
-        present = figures.edge()
-        if self._edge is None or present.oldest > self._edge.own or now - self._edge_at >= self.LONGEST_WAIT:
+        if self._edge is None or now - self._edge_at >= self.LONGEST_WAIT or figures.is_settled(self._edge):
             self._until = self._edge and self._edge.at
-            self._edge, self._edge_at = present, now
+            self._edge, self._edge_at = figures.edge(), now
         if self._until is not None and figures.count(self._until):
             self._next = now

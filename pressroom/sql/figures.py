@@ -90,27 +90,41 @@ class Edge:
 
     at: datetime.datetime
     """LATE seconds ago, by the database's clock."""
-    oldest: int
-    """The first transaction that is open."""
-    own: int
-    """The transaction of this edge. Those that were open then, or had begun to write, have smaller numbers."""
+    own: str
+    """The number of this edge's own transaction. Those that had written something by then have lower ones."""
 
 
 def edge() -> Edge:
-    """Return the present edge. Once ``oldest`` has passed an earlier edge's ``own``, what ended before its ``at`` is
-    committed, except what the trigger notes.
-    """
-    # A snapshot's own end is no bound: transactions may be open that began after the last one that has ended.
+    """Return the present edge."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"""
-            SELECT clock_timestamp() - interval '{LATE} seconds',
-                pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_current_xact_id()::text::bigint
-            """
+            f"SELECT clock_timestamp() - interval '{LATE} seconds', pg_current_xact_id()::xid::text",
         )
         row = cursor.fetchone()
     assert row is not None
     return Edge(*row)
+
+
+def is_settled(edge: Edge) -> bool:
+    """Return whether all transactions of an edge have ended. What ended before its ``at`` is committed then, except
+    what the trigger notes.
+    """
+    # Those of this database: a snapshot would wait for those of all others of the server, too.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT NOT EXISTS (
+                SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND backend_xid IS NOT NULL AND age(backend_xid) > age(%(own)s::xid)
+            ) AND NOT EXISTS (
+                SELECT FROM pg_prepared_xacts
+                WHERE database = current_database() AND age(transaction) > age(%(own)s::xid)
+            )
+            """,
+            {"own": edge.own},
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 def count(until: datetime.datetime) -> bool:

@@ -84,8 +84,9 @@ def test_a_one_off_that_is_skipped_is_over(scheduler: LedgerScheduler, code: Any
 
 
 def test_a_schedule_that_is_run_now_says_that_its_last_run_stands(
-    scheduler: LedgerScheduler, code: Any, admin_user: Any
+    scheduler: LedgerScheduler, code: Any, admin_user: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pressroom.operations.schedules.schedulable", lambda: ["probe.effect"])
     code["standing"] = entry(options={"unique": "until done"})
     scheduler.take_over_code()
     every_ten = PeriodicTask.objects.get(name="standing")
