@@ -129,5 +129,5 @@ def _sum(histogram: Mapping[int, int]) -> int:
 
 
 def _of_task(name: str, kinds: dict[str, dict[int, int]]) -> TaskFigures:
-    ended = (_sum(kinds[kind]) for kind in ("succeeded", "dead", "other"))
-    return TaskFigures(name, *ended, Spread.of(kinds["wait"]), Spread.of(kinds["runtime"]))
+    succeeded, dead, other = (_sum(kinds[kind]) for kind in ("succeeded", "dead", "other"))
+    return TaskFigures(name, succeeded, dead, other, Spread.of(kinds["wait"]), Spread.of(kinds["runtime"]))
