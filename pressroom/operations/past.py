@@ -21,7 +21,9 @@ class Span:
     """A time up to now that a page shows, in steps of a minute or an hour."""
 
     key: str
+    label: str
     title: str
+    """What follows "the last"."""
     minutes: int
     """The length of a step."""
     steps: int
@@ -36,9 +38,9 @@ class Span:
 SPANS = {
     span.key: span
     for span in (
-        Span("1h", "1 hour", 1, 60, "60 min ago"),
-        Span("24h", "24 hours", 60, 24, "24 h ago"),
-        Span("7d", "7 days", 60, 168, "7 d ago"),
+        Span("1h", "1 hour", "hour", 1, 60, "60 min ago"),
+        Span("24h", "24 hours", "24 hours", 60, 24, "24 h ago"),
+        Span("7d", "7 days", "7 days", 60, 168, "7 d ago"),
     )
 }
 

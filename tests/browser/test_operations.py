@@ -261,7 +261,7 @@ def test_workers_are_alive_drained_or_lost(dataset: Dataset, opened: Opened) -> 
 
 def test_longer_times_are_chosen(dataset: Dataset, opened: Opened) -> None:
     page = opened()
-    expect(page.get_by_role("heading", name="The last 1 hour")).to_be_visible()
+    expect(page.get_by_role("heading", name="The last hour")).to_be_visible()
     for title, steps in (("24 hours", 24), ("7 days", 168)):
         page.get_by_role("navigation", name="Time").get_by_role("link", name=title).click()
         expect(page.get_by_role("heading", name=f"The last {title}")).to_be_visible()
