@@ -15,7 +15,17 @@ from django.db.models import Model, Q
 from django.utils import timezone
 
 from pressroom.database.errors import is_no_answer
-from pressroom.models import BulkAction, EndedRun, Status, StoredResult, TaskGroup, Undeliverable, UniqueCall, Worker
+from pressroom.models import (
+    BulkAction,
+    EndedRun,
+    SkippedTick,
+    Status,
+    StoredResult,
+    TaskGroup,
+    Undeliverable,
+    UniqueCall,
+    Worker,
+)
 from pressroom.sql import history
 from pressroom.uuid7 import uuid7_at
 
@@ -49,6 +59,7 @@ def prune() -> int:
     _prune(Undeliverable, Q(received_at__lt=longest))
     _prune(BulkAction, Q(ended_at__lt=longest))
     _prune(UniqueCall, Q(ends_at__lt=now))
+    _prune(SkippedTick, Q(at__lt=longest))
     _prune(Worker, Q(dead_at__lt=longest))
     return pruned
 

@@ -28,7 +28,15 @@ from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples
 from pressroom.http.preconditions import ConditionalMixin
 from pressroom.http.subjects import tasks_about
-from pressroom.http.task_api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
+from pressroom.http.task_api import (
+    POLL_AFTER,
+    CalledTaskSerializer,
+    Conflict,
+    TaskRunSerializer,
+    called_payload,
+    run_payloads,
+    task_example,
+)
 
 WRITTEN = {"title": "Why queues need a ledger", "body": "A list forgets, a table does not."}
 DRAFT = {
@@ -304,8 +312,8 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
 
     @extend_schema(
         request=None,
-        responses={202: TaskRunSerializer},
-        examples=examples(response=task_example("app.blog.tasks.notify_subscribers", "emails")),
+        responses={202: CalledTaskSerializer},
+        examples=examples(response=task_example("app.blog.tasks.notify_subscribers", "emails", repeated=False)),
     )
     @notification.mapping.post
     @idempotent
@@ -319,7 +327,7 @@ class PostViewSet(ConditionalMixin, CoverActions, viewsets.ModelViewSet[Post]):
             started = changes.notification_restart(post_id=post.pk)
             if started is None:
                 raise Conflict("The mailing has not stopped.")
-            [task] = run_payloads([started], request)
+            task = called_payload(started, request)
         headers = {"Location": task["url"], "Retry-After": str(POLL_AFTER)}
         return Response(task, status=status.HTTP_202_ACCEPTED, headers=headers)
 

@@ -24,7 +24,7 @@ from app.blog.models import Cover, Post
 from app.blog.tasks import resize_cover
 from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples
-from pressroom.http.task_api import POLL_AFTER, TaskRunSerializer, run_payloads, task_example
+from pressroom.http.task_api import POLL_AFTER, CalledTaskSerializer, called_payload, task_example
 
 A_YEAR = 365 * 24 * 3600
 
@@ -72,8 +72,8 @@ class CoverActions(viewsets.GenericViewSet[Post]):
             **dict.fromkeys(("image/jpeg", "image/png", "image/webp"), OpenApiTypes.BINARY),
             "multipart/form-data": ImageSerializer,
         },
-        responses={202: TaskRunSerializer},
-        examples=examples(response=task_example("app.blog.tasks.resize_cover", "default")),
+        responses={202: CalledTaskSerializer},
+        examples=examples(response=task_example("app.blog.tasks.resize_cover", "default", repeated=False)),
     )
     @action(
         detail=True, methods=["put", "post"], parser_classes=[ImageParser, ImageFormParser], body_limit="MAX_COVER_SIZE"
@@ -91,7 +91,7 @@ class CoverActions(viewsets.GenericViewSet[Post]):
                 cover = covers.cover_upload(post=post, file=image)
             except covers.BadImage as error:
                 raise serializers.ValidationError({"image": str(error)}) from error
-            [task] = run_payloads([resize_cover.delay(cover.pk)], request)
+            task = called_payload(resize_cover.delay(cover.pk), request)
         headers = {"Location": task["url"], "Retry-After": str(POLL_AFTER)}
         return Response(task, status=status.HTTP_202_ACCEPTED, headers=headers)
 

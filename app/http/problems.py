@@ -21,8 +21,10 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
 
-from app.http.error_pages import EXPIRED_FORM, error_page, wants_page
+from app.http.error_pages import EXPIRED_FORM, TEXTS, error_page, wants_page
+from pressroom.database.base import DatabaseWrapper
 from pressroom.database.errors import is_no_answer, is_passing
+from pressroom.operations.times import zoned
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +197,10 @@ def _is_database_away(error: BaseException) -> bool:
 
 def _database_away(request: HttpRequest, error: BaseException) -> HttpResponse:
     logger.error("Postgres did not answer: %s", str(error).strip())
-    return error_response(request, HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.")
+    heading, sentence = TEXTS[HTTPStatus.SERVICE_UNAVAILABLE]
+    if DatabaseWrapper.away_since is not None:
+        sentence += f" It has been away since {zoned(DatabaseWrapper.away_since)}."
+    return error_response(request, HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer.", (heading, sentence))
 
 
 # The handlers that Django calls by status (``handler404`` and others in ``app/urls.py``) and on a CSRF failure.

@@ -29,7 +29,7 @@ from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples
 from pressroom.http.preconditions import ConditionalMixin
 from pressroom.http.subjects import tasks_about
-from pressroom.http.task_api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads
+from pressroom.http.task_api import POLL_AFTER, CalledTaskSerializer, Conflict, called_payload
 from pressroom.models import TaskRun
 
 BOUGHT = {
@@ -120,11 +120,11 @@ class OrderViewSet(
     def perform_create(self, serializer: serializers.BaseSerializer[Order]) -> None:
         serializer.instance = services.order_create(owner=self.request.user, **serializer.validated_data)
 
-    @extend_schema(request=PaySerializer, responses={202: TaskRunSerializer})
+    @extend_schema(request=PaySerializer, responses={202: CalledTaskSerializer})
     @action(detail=True, methods=["post"])
     @idempotent
     def pay(self, request: Request, pk: Any = None) -> Response:
-        """Pay an order. While it is being paid, a repeated request returns the same task.
+        """Pay an order. While it is being paid, a repeated request returns the same task, with `repeated`.
 
         A paid or failed order gets 409. An order that is `interrupted`, because its task was cancelled or became a dead
         letter, can be paid again. It is charged only once.
@@ -136,7 +136,8 @@ class OrderViewSet(
             raise Conflict("This site does not accept payments.")
         method = serializer.validated_data["payment_method"]
         with transaction.atomic():
-            if services.order_begin_payment(order_id=order.pk, payment_method=method):
+            begins = services.order_begin_payment(order_id=order.pk, payment_method=method)
+            if begins:
                 started = process_payment.delay(str(order.pk))
                 Order.objects.filter(pk=order.pk).update(task_id=started.id)
         order.refresh_from_db()
@@ -145,7 +146,7 @@ class OrderViewSet(
         if order.payment_method != method:
             raise Conflict("The order is being paid with another payment method.")
         try:
-            [run] = run_payloads([AsyncResult(order.task_id)], request)
+            run = called_payload(AsyncResult(order.task_id), request, repeated=not begins)
         except TaskRun.DoesNotExist as error:
             raise Conflict("The order is being paid, but its task has been deleted.") from error
         headers = {"Location": run["url"], "Retry-After": str(POLL_AFTER)}

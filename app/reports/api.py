@@ -31,11 +31,11 @@ from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples, response_headers
 from pressroom.http.preconditions import ConditionalMixin
 from pressroom.http.subjects import tasks_about
-from pressroom.http.task_api import POLL_AFTER, Conflict, TaskRunSerializer, run_payloads, task_example
+from pressroom.http.task_api import POLL_AFTER, CalledTaskSerializer, Conflict, called_payload, task_example
 
 ORDER = {"type": "activity", "period": "2026-01", "format": "pdf"}
 REPORT_URL = "https://press.example.com/api/reports/6f0c9c0e-6f3f-4c49-8a4e-0f6a3f3a9d5b/"
-ORDERED = task_example("app.reports.tasks.build_report", "reports")
+ORDERED = task_example("app.reports.tasks.build_report", "reports", repeated=False)
 READY = {
     "id": REPORT_URL.rstrip("/").rpartition("/")[2],
     "url": REPORT_URL,
@@ -116,13 +116,13 @@ class ReportSerializer(serializers.ModelSerializer[Report]):
 
 
 @extend_schema_serializer(examples=examples(response={**ORDERED, "report": REPORT_URL}))
-class OrderedReportSerializer(TaskRunSerializer):
+class OrderedReportSerializer(CalledTaskSerializer):
     """The task that makes the report, and the URL of the report."""
 
     report = serializers.URLField(read_only=True)
 
-    class Meta(TaskRunSerializer.Meta):
-        fields = (*TaskRunSerializer.Meta.fields, "report")  # type: ignore[assignment]  # a longer tuple
+    class Meta(CalledTaskSerializer.Meta):
+        fields = (*CalledTaskSerializer.Meta.fields, "report")  # type: ignore[assignment]  # a longer tuple
 
 
 class ReportFilterSerializer(serializers.Serializer[Report]):
@@ -196,7 +196,7 @@ class ReportViewSet(
             raise exceptions.PermissionDenied("You may not order reports of this type.")
         report_id = uuid.uuid4()
         with transaction.atomic():
-            [task] = run_payloads([build_report.delay(str(report_id))], request)
+            task = called_payload(build_report.delay(str(report_id)), request)
             services.report_create(
                 report_id=report_id, task_id=task["id"], owner=request.user,
                 kind=wanted["type"], period=wanted["period"], file_format=wanted["format"],
@@ -210,7 +210,7 @@ class ReportViewSet(
         """Retry a report that has failed or whose task was cancelled. Any other report gets 409."""
         report = self.get_object()
         with transaction.atomic():
-            [task] = run_payloads([build_report.delay(str(report.pk))], request)
+            task = called_payload(build_report.delay(str(report.pk)), request)
             if not services.report_restart(report_id=report.pk, task_id=uuid.UUID(task["id"])):
                 raise Conflict("Only a report that has failed can be retried.")
         return self._accepted(request, report.pk, task)

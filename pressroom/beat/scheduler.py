@@ -21,6 +21,7 @@ from typing import Any
 from celery.beat import SchedulingError
 from django.db import connection, transaction
 from django.db.models import F
+from django.db.models.functions import Now
 from django_celery_beat.schedulers import SCHEDULE_SYNC_MAX_INTERVAL, DatabaseScheduler
 
 from pressroom.beat.broken_schedules import Marks, Stage
@@ -28,7 +29,7 @@ from pressroom.beat.entry import LedgerEntry, code_schedules, read_schedules
 from pressroom.celery_app.app import NO_PRODUCER
 from pressroom.database import readiness
 from pressroom.database.errors import is_no_answer, is_passing
-from pressroom.models import CodeSchedule
+from pressroom.models import CodeSchedule, SkippedTick
 from pressroom.process import alive_file
 from pressroom.sql.rounds import Ticker
 
@@ -218,8 +219,22 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
                 return False
             result = self.apply_async(entry, producer=NO_PRODUCER, advance=False)
             self.marks.clear(Stage.CALL, entry.name)
-        logger.info("schedule %s: %s[%s]", entry.name, entry.task, getattr(result, "id", result))
+            is_skipped = getattr(result, "repeated", False)
+            if is_skipped:
+                self._record_skipped(entry, result.id)
+        logger.info("schedule %s: %s[%s]%s", entry.name, entry.task, getattr(result, "id", result),
+                    " still stands, the tick is skipped" if is_skipped else "")  # fmt: skip
         return True
+
+    def _record_skipped(self, entry: LedgerEntry, celery_id: str) -> None:
+        """Record a tick that called nothing. It does not count as a run, except as the only one of a one-off."""
+        if not entry.model.one_off:
+            self.Model.objects.filter(pk=entry.model.pk).update(total_run_count=F("total_run_count") - 1)
+        SkippedTick.objects.update_or_create(
+            schedule=entry.name,
+            create_defaults={"number": 1, "at": Now(), "celery_id": celery_id},
+            defaults={"number": F("number") + 1, "at": Now(), "celery_id": celery_id},
+        )
 
     def _pass_over(self, entry: LedgerEntry, error: BaseException) -> bool:
         try:

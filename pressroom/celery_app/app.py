@@ -133,6 +133,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         result = super().send_task(name, **options | {"unique_call": unique, "add_to_parent": False})
         if unique.taken_by is not None:
             result = self.AsyncResult(unique.taken_by)
+            result.repeated = True
             unique_call_repeated.send_robust(sender=type(self), name=name, celery_id=unique.taken_by)
         if is_child and (parent := self.current_worker_task):
             parent.add_trail(result)

@@ -24,6 +24,9 @@ _GroupResult: Any = GroupResult
 class LedgerResult(_AsyncResult):  # type: ignore[misc]  # see _AsyncResult
     """Celery's AsyncResult, which async code may await."""
 
+    repeated = False
+    """Whether the call was unique and stored nothing: the result is that of an earlier call."""
+
     async def aget(self, timeout: float | None = None, propagate: bool = True) -> Any:  # noqa: ASYNC109 - as `get`
         """Return the result, as ``get()`` does, without blocking the event loop.
 

@@ -6,6 +6,7 @@ TCP's time-outs nor the server's own end the wait for its answer. Only a time li
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -158,6 +159,8 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     """Seconds to wait for the answer to a statement."""
     hung_at = float("-inf")
     """When the server last did not answer, by the monotonic clock."""
+    away_since: datetime.datetime | None = None
+    """Since when no connection could be made in this process. None if the last try succeeded."""
     asked_at = float("-inf")
     """When the last statement was sent, by the monotonic clock."""
     held: Callable[[bool], object] | None = None
@@ -175,6 +178,15 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         return params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        try:
+            connection = self._connect(conn_params)
+        except psycopg.Error:
+            DatabaseWrapper.away_since = DatabaseWrapper.away_since or datetime.datetime.now(datetime.UTC)
+            raise
+        DatabaseWrapper.away_since = None
+        return connection
+
+    def _connect(self, conn_params: dict[str, Any]) -> Any:
         if self.limit is None:
             return super().get_new_connection(conn_params)
         if time.monotonic() - DatabaseWrapper.hung_at < REST:

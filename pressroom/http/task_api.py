@@ -150,6 +150,17 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         return dict(self.ErrorSerializer(run).data) if run.error_type else None
 
 
+class CalledTaskSerializer(TaskRunSerializer):
+    """A run as the response to the request that called it."""
+
+    repeated = serializers.BooleanField(
+        help_text="Whether the request called nothing new, because the task of an earlier one stands for it."
+    )
+
+    class Meta(TaskRunSerializer.Meta):
+        fields = (*TaskRunSerializer.Meta.fields, "repeated")  # type: ignore[assignment]  # a longer tuple
+
+
 class Conflict(exceptions.APIException):
     status_code = status.HTTP_409_CONFLICT
 
@@ -340,3 +351,13 @@ def run_payloads(results: Iterable[AsyncResult[Any]], request: Request) -> list[
     Raises TaskRun.DoesNotExist for a result that has no run.
     """
     return [dict(TaskRunSerializer(TaskRun.of(result), context={"request": request}).data) for result in results]
+
+
+def called_payload(result: AsyncResult[Any], request: Request, repeated: bool = False) -> dict[str, Any]:
+    """Return the run of what ``delay()`` returned as a `CalledTaskSerializer` shows it.
+
+    ``repeated`` says that an earlier request called it; for a unique call the result says so itself. Raises
+    TaskRun.DoesNotExist for a result that has no run.
+    """
+    [payload] = run_payloads([result], request)
+    return {**payload, "repeated": repeated or getattr(result, "repeated", False)}

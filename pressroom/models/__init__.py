@@ -16,6 +16,10 @@ from django.utils.functional import cached_property
 
 from pressroom.conf import SUSPECT_AFTER
 from pressroom.models.bulk_actions import BulkAction as BulkAction
+from pressroom.models.figures import Figure as Figure
+from pressroom.models.figures import FiguresMark as FiguresMark
+from pressroom.models.figures import Outage as Outage
+from pressroom.models.figures import UncountedRun as UncountedRun
 from pressroom.models.flow_control import FreedPlace as FreedPlace
 from pressroom.models.flow_control import Held as Held
 from pressroom.models.flow_control import Lane as Lane
@@ -24,6 +28,9 @@ from pressroom.models.flow_control import Pause as Pause
 from pressroom.models.flow_control import Start as Start
 from pressroom.models.flow_control import Target as Target
 from pressroom.models.flow_control import UniqueCall as UniqueCall
+from pressroom.models.schedules import BrokenSchedule as BrokenSchedule
+from pressroom.models.schedules import CodeSchedule as CodeSchedule
+from pressroom.models.schedules import SkippedTick as SkippedTick
 from pressroom.uuid7 import uuid7
 
 if TYPE_CHECKING:
@@ -333,38 +340,6 @@ class Undeliverable(models.Model):
 
     def __str__(self) -> str:
         return f"{self.queue}: {self.reason}"
-
-
-class CodeSchedule(models.Model):
-    """A schedule of the code as beat last read it. Only a change in the code overwrites an admin's edit."""
-
-    name = models.TextField(primary_key=True)
-    fingerprint = models.TextField()
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class BrokenSchedule(models.Model):
-    """A schedule that beat has set aside, with its error. Beat deletes the row once the schedule works."""
-
-    class Stage(models.TextChoices):
-        """The stage at which the schedule failed."""
-
-        CODE = "code", "the code's schedule was not taken over"
-        ROW = "row", "the schedule cannot be read"
-        CALL = "call", "its last call could not be made"
-
-    stage = models.TextField(choices=Stage.choices)
-    name = models.TextField(help_text="Of the schedule: one of the code has no row yet.")
-    error = models.TextField()
-    since = models.DateTimeField()
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["stage", "name"], name="brokenschedule_once")]
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.error}"
 
 
 class Tick(models.Model):

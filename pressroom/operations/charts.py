@@ -1,4 +1,4 @@
-"""Charts of the last hour as SVG shapes. The server draws them, so the pages need no chart library."""
+"""Charts as SVG shapes. The server draws them, so the pages need no chart library."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 
 HEIGHT = 100
-"""The height of a chart, in SVG units. A minute is STEP units wide."""
+"""The height of a chart, in SVG units. A step of the time is STEP units wide."""
 STEP = 10
 
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """The bar of one minute."""
+    """The bar of one step."""
 
     x: int
     y: float
@@ -28,11 +28,11 @@ class Chart:
     width: int
     bars: list[Bar]
     lines: list[str]
-    """The points of each polyline. A line ends where a minute has no value."""
+    """The points of each polyline. A line ends where a step has no value."""
 
 
 def bars(values: Sequence[int], titles: Sequence[str]) -> Chart:
-    """Return a chart with a bar for each minute."""
+    """Return a chart with a bar for each step."""
     top = max(*values, 1)
     shapes = [
         Bar(index * STEP, round(HEIGHT - HEIGHT * value / top, 1), round(HEIGHT * value / top, 1), title)
@@ -55,6 +55,6 @@ def _pieces(values: Sequence[float | None], top: float) -> list[str]:
             pieces.append([])
             continue
         y = round(HEIGHT - HEIGHT * value / top, 1)
-        # As wide as the minute, so that a single value is visible, too.
+        # As wide as the step, so that a single value is visible, too.
         pieces[-1] += [f"{index * STEP},{y}", f"{(index + 1) * STEP},{y}"]
     return [" ".join(piece) for piece in pieces if piece]

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
-from pressroom.models import TaskGroup, TaskRun
+from pressroom.models import Status, TaskGroup, TaskRun
 from pressroom.operations.shown import headers_of
 from pressroom.sql.run_filter import LOOKED_THROUGH
 from pressroom.uuid7 import uuid7_at
@@ -72,8 +72,9 @@ def _newest(celery_ids: Iterable[str]) -> dict[str, TaskRun]:
 def _ancestors(run: TaskRun) -> list[Node]:
     """Return the run's callers, the first one first.
 
-    A run that took a caller's place may have the caller's Celery id. The caller is older than its call, so the query
-    looks only at older runs.
+    The caller is older than its call, so the query looks only at older runs. A retry names its own Celery id as its
+    caller's, because Celery takes the task that runs for the caller. Only a run that took another one's place has a
+    caller with its own Celery id.
     """
     found: list[Node] = []
     caller: TaskRun | None = run
@@ -81,7 +82,13 @@ def _ancestors(run: TaskRun) -> list[Node]:
         celery_id = headers_of(caller).get("parent_id")
         if not celery_id:
             break
-        caller = TaskRun.objects.filter(celery_id=celery_id, pk__lt=caller.pk).only(*SHOWN).order_by("-id").first()
+        older = TaskRun.objects.filter(celery_id=celery_id, pk__lt=caller.pk).only(*SHOWN).order_by("-id")
+        if celery_id == caller.celery_id:
+            caller = older.filter(status=Status.REPLACED).first()
+            if caller is None:
+                break
+        else:
+            caller = older.first()
         found.insert(0, Node(celery_id, caller))
     return found
 

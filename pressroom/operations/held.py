@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from pressroom.enqueue.limits import SEPARATOR
 from pressroom.models import WAITING, Held, Limit, LiveRun, Pause, Target, TaskRun
+from pressroom.operations.times import zoned
 from pressroom.sql.run_filter import HELD, LATER
 
 
@@ -30,8 +31,7 @@ def waits_for(run: TaskRun) -> list[str]:
         return []
     targets = ((Target.QUEUE, run.queue), (Target.TASK, run.name))
     pauses = [
-        f"the {pause.kind} is paused since {timezone.localtime(pause.since):%Y-%m-%d %H:%M:%S %Z}"
-        + (f" by {pause.by}" if pause.by else "")
+        f"the {pause.kind} is paused since {zoned(pause.since)}" + (f" by {pause.by}" if pause.by else "")
         for kind, name in targets
         for pause in Pause.objects.select_related("by").filter(kind=kind, name=name)
     ]

@@ -14,6 +14,7 @@ from django_celery_beat.models import PeriodicTask
 
 from pressroom.http.permissions import may_operate, may_view
 from pressroom.models import BulkAction, Limit, Pause, TaskRun, Undeliverable
+from pressroom.operations.notices import notices
 from pressroom.operations.shown import Page
 
 FRAGMENT = "X-Fragment"
@@ -44,14 +45,16 @@ def action(view: View) -> View:
 
 def render(request: HttpRequest, name: str, title: str, **context: Any) -> HttpResponse:
     """Return the page ``name`` in the admin's frame, or only its live part if the request asks for that."""
-    context |= {"may_operate": may_operate(request.user), "title": title, "page": name}
+    context |= {
+        "may_operate": may_operate(request.user),
+        "title": title,
+        "page": name,
+        "live": f"operations/_{name}.html",
+        "notices": notices(),
+    }
     if FRAGMENT in request.headers:
-        return Page(request, f"operations/_{name}.html", context)
-    return Page(
-        request,
-        f"operations/{name}.html",
-        {**admin.site.each_context(request), "live": f"operations/_{name}.html", **context},
-    )
+        return Page(request, "operations/fragment.html", context)
+    return Page(request, f"operations/{name}.html", {**admin.site.each_context(request), **context})
 
 
 def recorded(**fields: Any) -> Any:

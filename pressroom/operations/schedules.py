@@ -20,7 +20,7 @@ from django_celery_beat.models import PeriodicTask, PeriodicTasks
 from pressroom.beat.entry import LedgerEntry, Read, read_schedules
 from pressroom.checks import our_tasks
 from pressroom.database.errors import is_no_answer
-from pressroom.models import BrokenSchedule, TaskRun
+from pressroom.models import BrokenSchedule, SkippedTick, TaskRun
 from pressroom.operator_actions import NotPossible
 from pressroom.text import carried
 
@@ -43,6 +43,8 @@ class Schedule:
     """Seconds past `next_run_at`; 0 within LATE_AFTER."""
     error: str = ""
     """Why beat has set the schedule aside, or will set it aside."""
+    skipped: SkippedTick | None = None
+    """The ticks that called nothing, because the run before still stood."""
 
     @property
     def last_run_at(self) -> datetime.datetime | None:
@@ -61,7 +63,11 @@ def schedules() -> list[Schedule]:
     """Return all schedules by name, and after them those that have no row."""
     now = timezone.now()
     marks = {mark.name: mark.error for mark in BrokenSchedule.objects.order_by("stage")}
-    found = [_as_schedule(read, marks.pop(read.name, ""), now) for read in read_schedules(_ROWS.order_by("name"))]
+    skipped = {ticks.schedule: ticks for ticks in SkippedTick.objects.all()}
+    found = [
+        dataclasses.replace(_as_schedule(read, marks.pop(read.name, ""), now), skipped=skipped.get(read.name))
+        for read in read_schedules(_ROWS.order_by("name"))
+    ]
     return found + [Schedule(name, None, error=error) for name, error in sorted(marks.items())]
 
 
@@ -111,12 +117,16 @@ def schedule_run_now(*, row: Any, user: Any) -> TaskRun | None:
         options = {name: value for name, value in entry.options.items() if name != "expires"}
         with transaction.atomic():
             result = tasks[row.task].apply_async(entry.args, entry.kwargs, **options)
+            is_repeat = getattr(result, "repeated", False)
             run = TaskRun.objects.filter(celery_id=result.id).first()
-            _record(user, row, f"run now as {run.pk if run else result.id}")
+            if not is_repeat:
+                _record(user, row, f"run now as {run.pk if run else result.id}")
     except Exception as error:
         if is_no_answer(error):
             raise
         raise NotPossible(f"The schedule cannot be run: {carried(error)}") from error
+    if is_repeat:
+        raise NotPossible("Nothing was called, because an earlier call of its unique task still stands.")
     return run
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import redis
 from celery.utils.nodenames import gethostname
@@ -16,10 +17,11 @@ from pressroom.database.errors import is_no_answer
 from pressroom.database.redis import is_away
 from pressroom.enqueue.broker import broker_client, prefixed
 from pressroom.enqueue.wakeup import KEY
+from pressroom.models import Outage
 from pressroom.monitoring.counters import RelayMetrics
 from pressroom.relay.publisher import Publisher
 from pressroom.relay.reconciler import Reconciler
-from pressroom.sql import history
+from pressroom.sql import history, outages
 from pressroom.sql.rounds import Ticker
 
 logger = logging.getLogger(__name__)
@@ -46,6 +48,10 @@ class Relay:
         self.reconciler = Reconciler(self.redis)
         self.ticker = Ticker("relay")
         self._redis_failed = False
+        self._failed_at = float("-inf")
+        """When Redis was first away, by the monotonic clock."""
+        self._is_noted: bool | None = None
+        """Whether the ledger says that Redis is away, as far as this process has written it."""
         self._pause = POLL
 
     def run(self) -> None:
@@ -84,11 +90,25 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - raised below
             failed = error
         if failed is None or not is_no_answer(failed):
+            self._note_redis(is_away=self._redis_failed or (failed is not None and is_away(failed)))
             self.reconciler.tick(redis_answers=failed is None)
             self.ticker.tick()
         if failed is not None:
             raise failed
         return moved
+
+    def _note_redis(self, is_away: bool) -> None:
+        """Record for the operations pages whether Redis is away, once while it stays the same.
+
+        What a relay has recorded that is gone by now, the next one corrects in its first round.
+        """
+        if is_away == self._is_noted:
+            return
+        if is_away:
+            outages.begin(Outage.REDIS, time.monotonic() - self._failed_at if self._redis_failed else 0.0)
+        else:
+            outages.end(Outage.REDIS)
+        self._is_noted = is_away
 
     def _explained(self, error: Exception) -> bool:
         """Log that Postgres or Redis is away, if it is, and return whether. Logs the absence of Redis once."""
@@ -101,6 +121,7 @@ class Relay:
             return False
         if not self._redis_failed:
             logger.warning("Redis is away, work waits in Postgres: %s", error)
+            self._failed_at = time.monotonic()
         self._redis_failed = True
         return True
 

@@ -21,6 +21,7 @@ from pressroom.enqueue.broker import prefixed
 from pressroom.enqueue.envelope import run_id_in
 from pressroom.enqueue.limits import sync
 from pressroom.execution import settle
+from pressroom.relay.counting import EndedRunCounter
 from pressroom.sql import dispatch, limits, workers
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Reconciler:
 
     def __init__(self, client: redis.Redis) -> None:
         self.redis = client
+        self.counter = EndedRunCounter()
         self._last_pass = float("-inf")
         self._last_look = float("-inf")
         self._last_sync = float("-inf")
@@ -71,6 +73,7 @@ class Reconciler:
         self._last_pass = now
         self._alone(self.lose_orphans)
         self._alone(self.expire)
+        self._alone(self.count_ended)
         if now - self._last_sync >= self.SYNC_EVERY:
             self._alone(self.sync_limits)
             self._last_sync = now
@@ -94,6 +97,10 @@ class Reconciler:
         """Write the limits of the code, and forget the starts that no rate counts any more."""
         sync(current_app.tasks.values())
         limits.forget_starts()
+
+    def count_ended(self) -> None:
+        """Count ended runs for the operations pages."""
+        self.counter.tick(time.monotonic())
 
     def lose_orphans(self) -> None:
         """Make the runs of dead workers due again."""

@@ -19,6 +19,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.migrations import RunSQL
 from psycopg import errors
 
+from pressroom.sql import figures
 from pressroom.uuid7 import uuid7_at
 
 logger = logging.getLogger(__name__)
@@ -92,12 +93,17 @@ def first_day_key() -> uuid.UUID:
 
 
 def delete_runs(run_ids: Sequence[uuid.UUID]) -> int:
-    """Delete ended runs with their calls and attempts. Returns how many there were."""
+    """Delete ended runs with their calls and attempts. Returns how many there were.
+
+    Runs that the figures do not count yet are noted for them.
+    """
     with connection.cursor() as cursor:
         for table, key in KEYS.items():
-            cursor.execute(f"DELETE FROM {table} WHERE {key} = ANY(%s)", [list(run_ids)])
             if table == "taskruns_endedrun":
-                deleted = cursor.rowcount
+                cursor.execute(figures.DELETE, [list(run_ids)])
+                deleted = cursor.fetchone()[0]
+            else:
+                cursor.execute(f"DELETE FROM {table} WHERE {key} = ANY(%s)", [list(run_ids)])
     return int(deleted)
 
 

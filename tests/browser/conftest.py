@@ -17,7 +17,7 @@ POLICY = "default-src 'none'; img-src 'self' data:; " + "; ".join(
     f"{what} 'self'" for what in ("script-src", "style-src", "connect-src", "form-action")
 )
 DESKTOP = {"width": 1280, "height": 900}
-PHONE = {"width": 375, "height": 720}
+PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")

@@ -145,13 +145,14 @@ def _end(lost: Process, drained: Process) -> None:
     until(lambda: Worker.objects.exclude(dead_at=None).filter(lost=False).exists(), "the other one has signed off")
 
 
-def spread_over_the_hour() -> None:
-    """Move what has ended back in time, so that a picture of the last hour shows one: nobody waits an hour for it."""
+def spread(seconds: int) -> None:
+    """Move what has ended back in time, so that a picture shows a past: nobody waits for one. It is counted again."""
     with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM taskruns_figure; DELETE FROM taskruns_figuresmark")
         cursor.execute(
-            """
+            f"""
             WITH moved AS (
-                SELECT id, make_interval(secs => abs(hashtext(id::text)) % 3500) AS back,
+                SELECT id, make_interval(secs => abs(hashtext(id::text)) % {seconds}) AS back,
                     make_interval(secs => abs(hashtext(id::text || 'w')) % 900 / 100.0) AS wait
                 FROM taskruns_endedrun WHERE started_at IS NOT NULL AND queue <> 'reports'
             )

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from pressroom import operator_actions
 from pressroom.conf import WINDOW_LEAST
-from pressroom.models import Status, TaskRun
+from pressroom.models import Outage, Status, TaskRun
 from pressroom.models import Worker as WorkerRow
 from tests.support.probes import tasks
 from tests.support.probes.ledger import done
@@ -111,9 +111,11 @@ def test_redis_away_at_the_call_and_back_later(stack: Stack, effects: str, redis
     result = tasks.effect.delay(effects, "kept")
     relay.wait_for("Redis is away")
     assert TaskRun.of(result).status == Status.QUEUED
+    until(Outage.objects.filter(service="redis").exists, "the operations pages say so")
     redis_server.start()
 
     assert result.get(timeout=120) == "kept"
+    until(lambda: not Outage.objects.exists(), "they do not any more")
     assert tasks.noted(effects) == ["kept"]
 
 

@@ -1,6 +1,7 @@
 """Errors elsewhere than under ``/api/``: a page for people, a problem document for a client that asks for JSON."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.views.decorators.http import require_safe
 
 from app import urls
 from app.accounts.models import User
+from pressroom.database.base import DatabaseWrapper
 
 pytestmark = pytest.mark.django_db
 
@@ -133,6 +135,21 @@ def test_without_postgres_a_browser_gets_a_503_page(client: Client, monkeypatch:
         assert answer["Retry-After"] == "5"
     assert b"Back in a moment" in page.content
     assert json.loads(document.content)["detail"] == "The database does not answer."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_page_says_since_when_postgres_is_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.get("/rows/").status_code == 200
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "PORT", "1")
+    pages = [client.get("/rows/", headers={"accept": BROWSER}) for _ in range(2)]
+    monkeypatch.undo()
+    assert [page.status_code for page in pages] == [503, 503]
+    told = [re.findall(rb"It has been away since [\d-]{10} [\d:]{8} [+-]\d\d:\d\d\.", page.content) for page in pages]
+    assert len(told[0]) == 1
+    assert told[0] == told[1]
+    assert client.get("/rows/").status_code == 200
+    assert DatabaseWrapper.away_since is None
 
 
 def test_a_session_that_cannot_be_stored_is_a_503_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

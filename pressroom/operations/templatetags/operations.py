@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from pressroom.monitoring.queue_stats import CAP
-from pressroom.operations import held
+from pressroom.operations import held, times
 
 register = template.Library()
 
@@ -106,9 +106,15 @@ def standing(run: Any) -> str:
 
 @register.simple_tag
 def moment(at: datetime.datetime | None) -> str:
-    """Show a time in the site's zone to the second, with the microseconds in its tooltip."""
+    """Show a time in the site's zone with its offset, and with the microseconds in its tooltip."""
     if at is None:
         return "–"
     local = timezone.localtime(at)
-    exact, shown = f"{local:%Y-%m-%d %H:%M:%S.%f %z}", f"{local:%Y-%m-%d %H:%M:%S}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, shown)
+    exact = f"{local:%Y-%m-%d %H:%M:%S.%f} {times.offset(local)}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, times.zoned(at))
+
+
+@register.filter
+def zoned(at: datetime.datetime, to: str = "second") -> str:
+    """Return a time as `moment` shows it, where only text may stand."""
+    return times.zoned(at, to)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
 from pressroom.models import Limit, Pause, Target, Undeliverable
 from pressroom.monitoring.queue_stats import read_ledger
-from pressroom.operations import charts, figures
+from pressroom.operations import charts
 from pressroom.operations.pages import page, recorded, render
+from pressroom.operations.past import SPANS, Span, past
 from pressroom.operations.templatetags.operations import duration
+from pressroom.operations.times import zoned
+
+FIRST_SPAN = "1h"
 
 
 @page
 @require_safe
 def overview(request: HttpRequest) -> HttpResponse:
-    """Show the queues as they are now, and the last hour."""
-    hour = figures.last_hour()
+    """Show the queues as they are now, and what ended in the last hour, day or week."""
+    span = SPANS.get(request.GET.get("span", FIRST_SPAN))
+    if span is None:
+        raise BadRequest("Unknown span.")
     ledger, declared = read_ledger(), declared_queues()
-    clock = [timezone.localtime(minute.at).strftime("%H:%M") for minute in hour]
     paused = {(pause.kind, pause.name): pause for pause in Pause.objects.select_related("by").order_by("name")}
-    p50, p95 = charts.lines([minute.wait_p50 for minute in hour], [minute.wait_p95 for minute in hour])
     return render(
         request,
         "overview",
@@ -43,21 +49,35 @@ def overview(request: HttpRequest) -> HttpResponse:
         .order_by("kind", "name"),
         task_names=[task.name for task in our_tasks()],
         ticks=sorted(ledger.tick_ages.items()),
-        hour=hour,
-        sample=figures.SAMPLE,
-        succeeded=sum(minute.succeeded for minute in hour),
-        dead=sum(minute.dead for minute in hour),
-        throughput=charts.bars(
-            [minute.succeeded for minute in hour],
-            [f"{at} {minute.succeeded:,} succeeded" for at, minute in zip(clock, hour, strict=True)],
-        ),
-        failures=charts.bars(
-            [minute.dead for minute in hour],
-            [f"{at} {minute.dead:,} dead" for at, minute in zip(clock, hour, strict=True)],
-        ),
-        p50=p50,
-        p95=p95,
-        longest_wait=duration(p95.top) if p95.lines else "–",
         undeliverable=Undeliverable.objects.exists(),
         log=recorded()[:10],
+        **_past(span),
     )
+
+
+def _past(span: Span) -> dict[str, Any]:
+    shown = past(span)
+    times = [zoned(step.at, "minute") for step in shown.steps]
+    p50, p95, p99 = charts.lines(
+        [step.wait.p50 for step in shown.steps],
+        [step.wait.p95 for step in shown.steps],
+        [step.wait.p99 for step in shown.steps],
+    )
+    return {
+        "spans": SPANS.values(),
+        "past": shown,
+        "succeeded": sum(step.succeeded for step in shown.steps),
+        "dead": sum(step.dead for step in shown.steps),
+        "throughput": charts.bars(
+            [step.succeeded for step in shown.steps],
+            [f"{at}: {step.succeeded:,} succeeded" for at, step in zip(times, shown.steps, strict=True)],
+        ),
+        "failures": charts.bars(
+            [step.dead for step in shown.steps],
+            [f"{at}: {step.dead:,} dead" for at, step in zip(times, shown.steps, strict=True)],
+        ),
+        "p50": p50,
+        "p95": p95,
+        "p99": p99,
+        "longest_wait": duration(p99.top) if p99.lines else "–",
+    }

@@ -166,6 +166,7 @@ def test_pay_is_accepted_and_is_one_task(as_author: APIClient, stripe: Stripe) -
     assert as_author.get(url).json()["status"] == "processing"
     again = as_author.post(f"{url}pay/", VISA)
     assert (again.status_code, again.json()["id"]) == (202, str(run.pk))
+    assert [answer.json()["repeated"] for answer in (first, again)] == [False, True]
     assert as_author.post(f"{url}pay/", {"payment_method": "pm_other"}).status_code == 409
     assert TaskRun.objects.count() == 1
     assert stripe.web.asked == []

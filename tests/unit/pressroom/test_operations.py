@@ -20,16 +20,19 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 
 from app.accounts.models import User
 from app.queues import BY_NAME
+from pressroom import operator_actions
 from pressroom.bulk.executor import work_once
 from pressroom.enqueue.ownership import owned_by
-from pressroom.models import BrokenSchedule, Status, TaskRun, Worker
+from pressroom.models import BrokenSchedule, Status, TaskRun, Tick, Worker
 from pressroom.monitoring.queue_stats import read_ledger as figures_of_ledger
-from pressroom.operations import figures, schedules, search
+from pressroom.operations import schedules, search
 from pressroom.operations.family import called, family
+from pressroom.operations.past import SPANS, past
 from pressroom.operations.search import find
 from pressroom.operations.templatetags.operations import ago, count, duration
 from pressroom.operations.templatetags.operations import call as written
-from pressroom.sql import ends, runs, workers
+from pressroom.operations.views.dead_letters import dead_groups
+from pressroom.sql import ends, outages, runs, workers
 from pressroom.sql.run_filter import RunFilter
 from pressroom.uuid7 import uuid7_at
 from tests.support.ledger_rows import change_run
@@ -322,19 +325,36 @@ class TestFigures:
             change_run(run.pk, finished_at=at, started_at=at, run_at=at - datetime.timedelta(seconds=wait))
         dead = kill(call())
         change_run(dead.pk, finished_at=now - datetime.timedelta(minutes=7))
-        hour = {minute.at: minute for minute in figures.last_hour()}
+        hour = {minute.at: minute for minute in past(SPANS["1h"]).steps}
         assert len(hour) == 60
         five = hour[now.replace(second=0) - datetime.timedelta(minutes=5)]
-        assert (five.succeeded, five.dead, five.wait_p50) == (3, 0, 2.0)
-        assert five.wait_p95 == pytest.approx(8.3)
+        assert (five.succeeded, five.dead) == (3, 0)
+        assert five.wait.p50 == pytest.approx(2.0, rel=0.2)
+        assert five.wait.p99 == pytest.approx(9.0, rel=0.2)
         seven = hour[now.replace(second=0) - datetime.timedelta(minutes=7)]
         assert (seven.succeeded, seven.dead) == (1, 1)
         assert sum(minute.succeeded for minute in hour.values()) == 4
 
+    @pytest.mark.parametrize(("span", "steps"), [("", 60), ("?span=1h", 60), ("?span=24h", 24), ("?span=7d", 168)])
+    def test_longer_spans(self, operator: Client, span: str, steps: int) -> None:
+        run = call()
+        assert ends.succeed(claim(run), None)
+        kill(call())
+        page = operator.get(f"/admin/operations/{span}").content.decode()
+        table = page.partition('id="past-table"')[2].partition("</table>")[0]
+        assert table.count('scope="row"') == steps
+        row = page.partition('id="by-task-table"')[2].partition("probe.effect</a>")[2].partition("</tr>")[0]
+        assert re.findall(r">([^<>]+)</td>", row)[:2] == ["1", "1"]
+        assert 'aria-current="true"' in page
+
+    @pytest.mark.parametrize("span", ["2h", "", "\0", "7d" * 1000])
+    def test_an_unknown_span_is_refused(self, operator: Client, span: str) -> None:
+        assert operator.get("/admin/operations/", {"span": span}).status_code == 400
+
     def test_dead_letters_by_kind(self) -> None:
         for error in ("KeyError", "ValueError", "KeyError"):
             kill(call(), error)
-        assert [(group.error_type, group.count) for group in figures.dead_groups()] == [
+        assert [(group.error_type, group.count) for group in dead_groups()] == [
             ("KeyError", 2),
             ("ValueError", 1),
         ]
@@ -475,6 +495,64 @@ def test_what_a_running_task_calls_is_found(operator: Client) -> None:
     assert [node.run for node in family(child).ancestors] == [parent]
     page = operator.get(f"/admin/operations/tasks/{parent.pk}/").content.decode()
     assert f'<a href="/admin/operations/tasks/{child.pk}/">' in page
+
+
+def test_a_retry_is_not_its_own_caller(operator: Client) -> None:
+    """Celery names the task that runs as the caller of its own retry."""
+    first = call()
+    headers = json.loads(first.headers) | {"parent_id": first.celery_id}
+    change_run(first.pk, headers=json.dumps(headers))
+    first = kill(first)
+    again = operator_actions.run_again(run=first, user=None)
+    for run in (first, again):
+        shown = family(TaskRun.objects.get(pk=run.pk))
+        assert shown.ancestors == []
+        assert shown.tree.children == []
+    assert "no stored run" not in operator.get(f"/admin/operations/tasks/{again.pk}/").content.decode()
+
+
+def test_what_took_anothers_place_was_called_by_it() -> None:
+    caller = call()
+    claimed = claim(caller)
+    assert ends.ignore(claimed)
+    instead = TaskRun.of(
+        tasks.effect.apply_async(("/dev/null", "x"), task_id=caller.celery_id, parent_id=caller.celery_id)
+    )
+    assert [node.run for node in family(instead).ancestors] == [caller]
+
+
+def test_what_is_away_is_said_on_each_page(operator: Client) -> None:
+    def shown(path: str) -> str:
+        return operator.get(f"/admin/operations/{path}", headers={"X-Fragment": "1"}).content.decode()
+
+    run = call()
+    paths = (*PAGES, f"tasks/{run.pk}/")
+    for path in paths:
+        assert "ops-away" not in shown(path)
+    outages.begin("redis", 90)
+    outages.begin("redis", 0)
+    for path in paths:
+        assert re.search(r"Redis is away</strong> since <time [^>]+>[\d: -]+ [+-]\d\d:\d\d</time>", shown(path))
+        assert "1 min 30 s ago" in shown(path)
+    outages.end("redis")
+    Tick.objects.create(name="relay", at=timezone.now() - datetime.timedelta(minutes=5))
+    for path in paths:
+        assert "The relay has made no round</strong> since" in shown(path)
+    Tick.objects.update(at=timezone.now())
+    for path in paths:
+        assert "ops-away" not in shown(path)
+
+
+@pytest.mark.parametrize(("zone", "offset"), [("UTC", "+00:00"), ("Asia/Seoul", "+09:00"), ("America/St_Johns", "-0")])
+def test_times_have_their_zone(operator: Client, zone: str, offset: str) -> None:
+    run = kill(call())
+    operator.post("/admin/operations/flow/act/", {"action": "pause", "kind": "queue", "name": "default"})
+    with timezone.override(zone):
+        for path in (*PAGES, "?span=7d", f"tasks/{run.pk}/", f"tasks/{call().pk}/"):
+            page = operator.get(f"/admin/operations/{path}").content.decode()
+            found = re.findall(r"\d\d\d\d-\d\d-\d\d[ T]\d\d:\d\d[^<\"]*", page.partition('id="live"')[2])
+            assert all(re.search(r"[+-]\d\d:\d\d$", at.split(": ")[0].split(" by ")[0]) for at in found), found
+            assert not found or any(offset in at for at in found)
 
 
 def test_the_calls_of_a_run_are_read_from_its_results() -> None:

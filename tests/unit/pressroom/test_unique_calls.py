@@ -39,6 +39,7 @@ def call(line: str = "x", **options: Any) -> Any:
 def test_a_second_call_is_the_first(unique: Any) -> None:
     first, second, other = call(unique=unique), call(unique=unique), call("y", unique=unique)
     assert first.id == second.id != other.id
+    assert [result.repeated for result in (first, second, other)] == [False, True, False]
     assert TaskRun.of(second) == TaskRun.of(first)
     assert LiveRun.objects.count() == TaskCall.objects.count() == 2
 

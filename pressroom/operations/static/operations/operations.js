@@ -7,8 +7,10 @@
   const pause = document.getElementById("pause");
   const updates = document.getElementById("updates");
   const every = Number(live.dataset.every) * 1000;
-  let timer, shown, busy = false, paused = false;
+  let timer, shown, fresh = new Date(), busy = false, paused = false;
 
+  // As the server writes it: 09:00:00 +09:00. The browser has "09:00:00 GMT+0900 (…)".
+  const clock = (at) => at.toTimeString().replace(/^(\S+) GMT(...)(..).*$/, "$1 $2:$3");
   const say = (text) => { if (updates.textContent !== text) updates.textContent = text; };
   const name = (element) => element.id ? `#${CSS.escape(element.id)}`
     : element.name ? `[name="${element.name}"][value="${CSS.escape(element.value)}"]`
@@ -43,9 +45,10 @@
       if (!answer.ok) throw new Error(answer.status);
       const html = await answer.text();
       if (!paused && !selecting() && html !== shown) { shown = html; replace(html); }
+      fresh = new Date();
       say("");
     } catch {
-      say("Not up to date: no answer from the server.");
+      say(`Not up to date since ${clock(fresh)}: no answer from the server.`);
     } finally {
       busy = false;
       timer = setTimeout(update, every);

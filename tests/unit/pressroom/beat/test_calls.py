@@ -4,14 +4,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import IntegrityError, OperationalError, connection
+from django.utils import timezone
 from django_celery_beat.models import (
     PeriodicTask,
     PeriodicTasks,
 )  # fmt: skip
 
 from pressroom.beat.scheduler import LedgerScheduler
-from tests.unit.pressroom.beat.schedules import TABLE, a_round, fired, marks, row, sql
+from pressroom.models import SkippedTick, TaskRun
+from pressroom.operations.schedules import schedule_run_now, schedules
+from pressroom.operator_actions import NotPossible
+from pressroom.sql import ends
+from tests.support.probes import here
+from tests.unit.pressroom.beat.schedules import LONG_AGO, TABLE, a_round, entry, fired, marks, row, sql
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,6 +37,63 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
         monkeypatch.setattr(LedgerScheduler, "apply_async", call)
 
     return by
+
+
+def test_a_tick_whose_last_run_still_stands_is_recorded_as_skipped(scheduler: LedgerScheduler, code: Any) -> None:
+    code["standing"] = entry(options={"unique": "until done"})
+    scheduler.take_over_code()
+    every_ten = PeriodicTask.objects.filter(name="standing")
+    for ticks in range(1, 5):
+        before = every_ten.get().last_run_at
+        every_ten.update(last_run_at=timezone.now() - LONG_AGO)
+        PeriodicTasks.update_changed()
+        a_round(scheduler)
+        row_now = every_ten.get()
+        assert before is None or row_now.last_run_at > before
+        # The first one is a run, the others are not.
+        assert row_now.total_run_count == 1
+        skipped = SkippedTick.objects.filter(schedule="standing").first()
+        assert (skipped.number if skipped else 0) == ticks - 1
+    assert fired("standing") == 1
+    assert skipped is not None
+    assert skipped.celery_id == TaskRun.objects.get().celery_id
+    assert [found.skipped for found in schedules() if found.name == "standing"] == [skipped]
+    assert marks() == {}
+
+    run = TaskRun.objects.get()
+    assert ends.succeed(here.claimed(run), None)
+    every_ten.update(last_run_at=timezone.now() - LONG_AGO)
+    PeriodicTasks.update_changed()
+    a_round(scheduler)
+    assert fired("standing") == every_ten.get().total_run_count == 2
+
+
+def test_a_one_off_that_is_skipped_is_over(scheduler: LedgerScheduler, code: Any) -> None:
+    code["standing"] = entry(options={"unique": "until done"})
+    scheduler.take_over_code()
+    every_ten = PeriodicTask.objects.filter(name="standing")
+    for is_one_off in (False, True):
+        every_ten.update(last_run_at=timezone.now() - LONG_AGO, one_off=is_one_off, total_run_count=0)
+        PeriodicTasks.update_changed()
+        a_round(scheduler)
+    PeriodicTasks.update_changed()
+    a_round(scheduler)
+    assert not every_ten.get().enabled
+    assert SkippedTick.objects.get().number == 1
+    assert fired("standing") == 1
+
+
+def test_a_schedule_that_is_run_now_says_that_its_last_run_stands(
+    scheduler: LedgerScheduler, code: Any, admin_user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pressroom.operations.schedules.schedulable", lambda: ["probe.effect"])
+    code["standing"] = entry(options={"unique": "until done"})
+    scheduler.take_over_code()
+    every_ten = PeriodicTask.objects.get(name="standing")
+    assert schedule_run_now(row=every_ten, user=admin_user) is not None
+    with pytest.raises(NotPossible, match="still stands"):
+        schedule_run_now(row=every_ten, user=admin_user)
+    assert LogEntry.objects.filter(object_id=every_ten.pk).count() == 1
 
 
 @pytest.mark.parametrize(
