@@ -164,6 +164,8 @@ class TestOrder:
         assert orders.estimate(Kind.DISCARD, RunFilter()) == (1, False)
         assert orders.estimate(Kind.DISCARD, RunFilter(status="queued")) == (0, False)
         assert orders.estimate(Kind.RUN_NOW, RunFilter()) == (0, False)
+        assert orders.estimate(Kind.MOVE, RunFilter()) == (4, False), "it is not said yet where to"
+        assert orders.estimate(Kind.MOVE, RunFilter(), "default") == (0, False)
         monkeypatch.setattr(orders, "COUNTED", 3)
         assert orders.estimate(Kind.CANCEL, RunFilter()) == (3, True)
 
