@@ -221,7 +221,9 @@ class TestRunAgain:
         assert (action.done, action.skipped) == (0, 7)
 
     def test_a_run_with_a_limit_waits_in_its_lane(self) -> None:
-        run = kill(TaskRun.of(tasks.limited_effect.delay("/dev/null", "seven", 1)))
+        run = TaskRun.of(tasks.limited_effect.delay("/dev/null", "seven", 1))
+        change_run(run.pk, held=None)
+        kill(run)
         assert work(order(Kind.RUN_AGAIN)).done == 1
         new = LiveRun.objects.get(retry_of=run.pk)
         assert (new.held, new.lane) == (Held.ARRIVED, 'probe.limited_effect\x1f"seven"')
