@@ -24,6 +24,7 @@ def description(domain_apps: Collection[str], static_url: str) -> dict[str, Any]
         "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "app.http.openapi.add_problems"],
         "ENUM_NAME_OVERRIDES": {
             **({"PostStatusEnum": "app.blog.models.Post.Status"} if "app.blog" in domain_apps else {}),
-            "TaskStatusEnum": "pressroom.http.task_api.STATUSES",
+            "TaskStatusEnum": "pressroom.http.run_filter.STATUSES",
+            "KindEnum": "pressroom.models.Target",
         },
     }

@@ -159,6 +159,9 @@ def _with_hook(run_ids: Iterable[uuid.UUID]) -> list[runs.SettledRun]:
 
 
 def _elsewhere(action: BulkAction) -> tuple[str, list[Any]]:
+    if not action.queue and action.priority is None:
+        # Nobody has said yet where to.
+        return "true", []
     return (
         "(queue <> coalesce(nullif(%s, ''), queue) OR priority <> coalesce(%s, priority))",
         [action.queue, action.priority],

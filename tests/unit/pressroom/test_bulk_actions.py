@@ -164,6 +164,8 @@ class TestOrder:
         assert orders.estimate(Kind.DISCARD, RunFilter()) == (1, False)
         assert orders.estimate(Kind.DISCARD, RunFilter(status="queued")) == (0, False)
         assert orders.estimate(Kind.RUN_NOW, RunFilter()) == (0, False)
+        assert orders.estimate(Kind.MOVE, RunFilter()) == (4, False), "it is not said yet where to"
+        assert orders.estimate(Kind.MOVE, RunFilter(), "default") == (0, False)
         monkeypatch.setattr(orders, "COUNTED", 3)
         assert orders.estimate(Kind.CANCEL, RunFilter()) == (3, True)
 
@@ -219,7 +221,9 @@ class TestRunAgain:
         assert (action.done, action.skipped) == (0, 7)
 
     def test_a_run_with_a_limit_waits_in_its_lane(self) -> None:
-        run = kill(TaskRun.of(tasks.limited_effect.delay("/dev/null", "seven", 1)))
+        run = TaskRun.of(tasks.limited_effect.delay("/dev/null", "seven", 1))
+        change_run(run.pk, held=None)
+        kill(run)
         assert work(order(Kind.RUN_AGAIN)).done == 1
         new = LiveRun.objects.get(retry_of=run.pk)
         assert (new.held, new.lane) == (Held.ARRIVED, 'probe.limited_effect\x1f"seven"')

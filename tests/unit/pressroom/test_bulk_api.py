@@ -168,7 +168,6 @@ class TestList:
             assert answer.status_code == 200, answer.content
             assert [one["id"] for one in answer.json()["results"]] == [str(run.pk) for run in expected], query
         mine = client_of(ben)
-        assert [one["id"] for one in mine.get("/api/tasks/?until=2030-01-01").json().get("results", [])] == []
         found = mine.get("/api/tasks/?argument=x&since=2020-01-01T00:00:00Z").json()["results"]
         assert found == [], "nobody else's"
         assert mine.get("/api/tasks/?owner=anna").status_code == 400
