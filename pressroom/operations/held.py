@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from pressroom.enqueue.limits import SEPARATOR
 from pressroom.models import WAITING, Held, Limit, LiveRun, Pause, Target, TaskRun
-from pressroom.operations.times import zoned
+from pressroom.text import zoned
 
 LATER, HELD = "later", "held"
 """Filters of the lists beside the statuses: runs that are due in the future, and runs that a limit or a pause holds."""
