@@ -1,11 +1,17 @@
-"""The one place that turns text and JSON into what Postgres, JSON, XML, a terminal and a page can carry."""
+"""The one place that turns text and JSON into what Postgres, JSON, XML, a terminal and a page can carry, and times into
+text for people."""
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from typing import Any
 
+from django.utils import timezone
+
+FORMATS = {"second": "%Y-%m-%d %H:%M:%S", "minute": "%Y-%m-%d %H:%M"}
+"""How exactly people read a time."""
 REPLACEMENT = "\ufffd"
 MOST_DEPTH = 200
 """Levels of nested lists and objects. Code that reads or copies more of them may run out of stack."""
@@ -82,3 +88,14 @@ def is_deeper_than(text: str, levels: int) -> bool:
 
 
 _BRACKET_OR_STRING = re.compile(r'[\[{\]}]|"(?:[^"\\]|\\.)*"')
+
+
+def offset(local: datetime.datetime) -> str:
+    """Return the offset of a time from UTC: ``+09:00``."""
+    return f"{local:%z}"[:3] + ":" + f"{local:%z}"[3:5]
+
+
+def zoned(at: datetime.datetime, to: str = "second") -> str:
+    """Return a time in the site's zone, to one of FORMATS, with its offset: ``2026-03-02 09:00:00 +09:00``."""
+    local = timezone.localtime(at)
+    return f"{local.strftime(FORMATS[to])} {offset(local)}"

@@ -24,7 +24,7 @@ from rest_framework.views import exception_handler as drf_exception_handler
 from app.http.error_pages import EXPIRED_FORM, TEXTS, error_page, wants_page
 from pressroom.database.base import DatabaseWrapper
 from pressroom.database.errors import is_no_answer, is_passing
-from pressroom.operations.times import zoned
+from pressroom.text import zoned
 
 logger = logging.getLogger(__name__)
 

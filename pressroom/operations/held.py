@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from pressroom.enqueue.limits import SEPARATOR
 from pressroom.models import WAITING, Held, Limit, LiveRun, Pause, Target, TaskRun
-from pressroom.operations.times import zoned
 from pressroom.sql.run_filter import HELD, LATER
+from pressroom.text import zoned
 
 
 def standing(run: Any) -> str:

@@ -10,8 +10,9 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html
 
+from pressroom import text
 from pressroom.monitoring.queue_stats import CAP
-from pressroom.operations import held, times
+from pressroom.operations import held
 
 register = template.Library()
 
@@ -110,11 +111,11 @@ def moment(at: datetime.datetime | None) -> str:
     if at is None:
         return "–"
     local = timezone.localtime(at)
-    exact = f"{local:%Y-%m-%d %H:%M:%S.%f} {times.offset(local)}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, times.zoned(at))
+    exact = f"{local:%Y-%m-%d %H:%M:%S.%f} {text.offset(local)}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, text.zoned(at))
 
 
 @register.filter
 def zoned(at: datetime.datetime, to: str = "second") -> str:
     """Return a time as `moment` shows it, where only text may stand."""
-    return times.zoned(at, to)
+    return text.zoned(at, to)

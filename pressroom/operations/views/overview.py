@@ -16,7 +16,7 @@ from pressroom.operations import charts
 from pressroom.operations.pages import page, recorded, render
 from pressroom.operations.past import SPANS, Span, past
 from pressroom.operations.templatetags.operations import duration
-from pressroom.operations.times import zoned
+from pressroom.text import zoned
 
 FIRST_SPAN = "1h"
 
