@@ -38,7 +38,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-flow bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench: install ## Compare with Celery, Dramatiq, RQ, Huey and Procrastinate for 
 
 bench-fanout: install ## Notify a million subscribers of a post, and others by slow SMTP, for docs/performance.md (N=1000000)
 	@$(RUN) -m bench.fanout $(N) --write $(ARGS)
+
+bench-flow: install ## Compare a call and a drain with those before flow control, and measure limits with 10,000 keys
+	@$(RUN) -m bench.flow $(ARGS)
 
 bench-ledger: install ## Measure the WAL and the server's CPU of a task, by message and by exchange (N=5000)
 	@$(RUN) -m bench.ledger $(if $(filter file,$(origin N)),5000,$(N))

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_safe
 
 from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
-from pressroom.models import Limit, Pause, Target, Undeliverable
+from pressroom.models import Limit, Pause, PauseTarget, Undeliverable
 from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.operations import charts, figures
 from pressroom.operations.pages import page, recorded, render
@@ -22,7 +22,8 @@ def overview(request: HttpRequest) -> HttpResponse:
     hour = figures.last_hour()
     ledger, declared = read_ledger(), declared_queues()
     clock = [timezone.localtime(minute.at).strftime("%H:%M") for minute in hour]
-    paused = {(pause.kind, pause.name): pause for pause in Pause.objects.select_related("by").order_by("name")}
+    pauses = list(Pause.objects.select_related("by").order_by("name", "lane"))
+    paused_queues = {pause.name: pause for pause in pauses if pause.kind == PauseTarget.QUEUE}
     p50, p95 = charts.lines([minute.wait_p50 for minute in hour], [minute.wait_p95 for minute in hour])
     return render(
         request,
@@ -33,11 +34,11 @@ def overview(request: HttpRequest) -> HttpResponse:
                 "queue": declared[name],
                 "now": now,
                 "is_late": now.oldest > declared[name].max_wait,
-                "pause": paused.get((Target.QUEUE, name)),
+                "pause": paused_queues.get(name),
             }
             for name, now in ledger.queues.items()
         ],
-        paused_tasks=[pause for pause in paused.values() if pause.kind == Target.TASK],
+        paused_tasks=[pause for pause in pauses if pause.kind != PauseTarget.QUEUE],
         limits=Limit.objects.select_related("set_by")
         .exclude(concurrency=None, rate=None, code_concurrency=None, code_rate=None, set_at=None)
         .order_by("kind", "name"),

@@ -30,7 +30,7 @@ SETTLING = 90.0
 ENVIRONMENT = {"TASKRUNS_HEARTBEAT": "0.5", "TASKRUNS_SILENCE": "5", "TASKRUNS_UNCLAIMED": "3"}
 MUTATIONS = {
     "place-not-freed": ("taskruns_free_place_1", "INSERT INTO taskruns_freedplace (lane) VALUES (OLD.lane);", ""),
-    "count-not-locked": ("taskruns_admit_1", "NOT pg_try_advisory_xact_lock(482804169574)", "false"),
+    "count-not-locked": ("taskruns_admit_2", "NOT pg_try_advisory_xact_lock(482804169574)", "false"),
     "starts-not-noted": ("taskruns_claim_2", "WHERE l.rate IS NOT NULL", "WHERE l.rate IS NULL"),
 }
 """A guard of the database, and what is put in its place."""
