@@ -17,8 +17,6 @@ PERIOD = 5.0
 """Seconds for which a call of the last kind stands."""
 SLACK = 0.05
 """Seconds by which a period may differ: Postgres measures it with another clock."""
-LAG = 2.0
-"""Seconds after its body within which the end of a run must have been written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +44,8 @@ class Body:
     ended: float
     free_since: float
     """When the body before it in the same process had ended: the run cannot have been claimed earlier."""
+    written_by: float = float("inf")
+    """When the next body in the same process began: the end of the run had been written by then."""
 
 
 @dataclasses.dataclass
@@ -68,8 +68,8 @@ class Verdict:
     """Bodies without a committed call."""
     doubled: int = 0
     """Runs that were executed more than once."""
-    stale: int = 0
-    """Calls that were given a run which did not stand any more."""
+    stale: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Of each kind: calls that were given a run which did not stand any more."""
     unnamed: int = 0
     """Committed calls whose caller was not told the id of the run."""
     early: int = 0
@@ -78,7 +78,7 @@ class Verdict:
     @property
     def is_clean(self) -> bool:
         return bool(self.calls) and not (
-            self.twice or self.missing or self.unwanted or self.doubled or self.stale
+            self.twice or self.missing or self.unwanted or self.doubled or self.stale.total()
         )  # fmt: skip
 
     def __str__(self) -> str:
@@ -91,7 +91,8 @@ class Verdict:
             f"exactly one run for each key and period: {'yes' if self.is_clean else 'no'}; {self.calls:,} calls for "
             f"{self.keys} keys committed, {self.rolled_back:,} rolled back; {kinds}; stored twice {self.twice}, calls "
             f"without a run {self.missing}, runs without a call {self.unwanted}, executed twice {self.doubled}, given "
-            f"a run that was over {self.stale}"
+            f"a run that was over {self.stale.total()}"
+            + "".join(f", {count} of them {kind.replace('-', ' ')}" for kind, count in sorted((+self.stale).items()))
         )
 
 
@@ -109,15 +110,18 @@ def bodies(noted: Iterable[str]) -> list[Body]:
     """Return the bodies that came to their end from the tasks' notes."""
     begun: dict[tuple[str, ...], float] = {}
     free: dict[str, float] = {}
+    last: dict[str, int] = {}
     found = []
     for line in noted:
         at, word, kind, key, task_id, pid = line.split()
         one = (kind, key, task_id, pid)
         if word == "begins":
             begun[one] = float(at)
+            if pid in last:
+                found[last[pid]] = dataclasses.replace(found[last[pid]], written_by=float(at))
         else:
             found.append(Body(kind, key, task_id, begun.pop(one), float(at), free.get(pid, 0.0)))
-            free[pid] = float(at)
+            free[pid], last[pid] = float(at), len(found) - 1
     return found
 
 
@@ -165,7 +169,7 @@ def _judge_key(verdict: Verdict, kind: str, made: list[Call], executed: list[Bod
             verdict.missing += 1
         else:
             over = stored[call.id][1] + PERIOD + SLACK < call.began if kind == SECONDS else False
-            verdict.stale += over or not any(_stands(kind, call, body) for body in by_id[call.id])
+            verdict.stale[kind] += over or not any(_stands(kind, call, body) for body in by_id[call.id])
 
 
 def _begin(found: list[Body]) -> float:
@@ -176,7 +180,7 @@ def _stands(kind: str, call: Call, body: Body) -> bool:
     """Return whether the body's run may have stood when the call was made."""
     if kind == WAITING:
         return body.began > call.began
-    return kind == SECONDS or body.ended + LAG > call.began
+    return kind == SECONDS or body.written_by > call.began
 
 
 def _twice(kind: str, stored: dict[str, tuple[float, float]], by_id: dict[str, list[Body]]) -> Iterator[bool]:
