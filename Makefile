@@ -38,7 +38,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: limits limits-mutations help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-flow bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench: install ## Compare with Celery, Dramatiq, RQ, Huey and Procrastinate for 
 bench-fanout: install ## Notify a million subscribers of a post, and others by slow SMTP, for docs/performance.md (N=1000000)
 	@$(RUN) -m bench.fanout $(N) --write $(ARGS)
 
+bench-flow: install ## Compare a call and a drain with those before flow control, and measure limits with 10,000 keys
+	@$(RUN) -m bench.flow $(ARGS)
+
 bench-ledger: install ## Measure the WAL and the server's CPU of a task, by message and by exchange (N=5000)
 	@$(RUN) -m bench.ledger $(if $(filter file,$(origin N)),5000,$(N))
 
@@ -124,6 +127,14 @@ limits: install ## Kill workers under limits for 50 keys; no limit may be exceed
 
 limits-mutations: install ## Run it briefly with each guard of the limits switched off, which it must notice
 	@$(LIMITS) mutations
+
+UNIQUE = $(RUN) -m tests.fault_injection.unique $(if $(SEED),--seed $(SEED)) $(if $(WAVES),--waves $(WAVES))
+
+unique: install ## Make 1,000 unique calls from 8 processes at once, ten times, beside celery-once and -singleton (SEED=)
+	@$(UNIQUE) all
+
+unique-mutations: install ## Run it briefly with each guard of unique calls switched off, which it must notice
+	@$(UNIQUE) mutations
 
 celery-suite: install ## Run Celery's integration suite with stock Celery and Pressroom; docs/celery.md explains differences
 	@$(RUN) -m tests.celery_suite $(ARGS)

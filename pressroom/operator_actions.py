@@ -17,12 +17,12 @@ from django.db import transaction
 
 from pressroom.conf import declared_queues
 from pressroom.enqueue.arguments import check_priority
-from pressroom.enqueue.limits import lane_of
+from pressroom.enqueue.limits import has_limit, lane_of, lane_of_key
 from pressroom.enqueue.wakeup import waker
 from pressroom.enqueue.withdrawal import withdraw
 from pressroom.execution import end_hooks
 from pressroom.execution.called_runs import cancel_run
-from pressroom.models import BulkAction, EndedRun, Limit, LiveRun, Pause, Status, Target, TaskCall, TaskRun
+from pressroom.models import BulkAction, EndedRun, Limit, LiveRun, Pause, PauseTarget, Status, TaskCall, TaskRun
 from pressroom.queues import MOST, parsed_rate
 from pressroom.sql import history, limits, many_runs, pauses, runs
 from pressroom.text import carried
@@ -127,34 +127,66 @@ def run_discard(*, run: TaskRun, user: Any) -> None:
         record(user, run, DELETION, f"discarded {run.name}: {run.error_type} {run.error}")
 
 
-def pause(*, kind: str, name: str, user: Any) -> Pause:
-    """Pause a queue or a task: no run of it starts from now on. What runs goes on, and what is called is stored.
+def pause(*, kind: str, name: str, user: Any, key: Any = None) -> Pause:
+    """Pause a queue, a task or a key of a task: no run of it starts from now on. What runs goes on, and what is called
+    is stored.
 
-    ``kind`` is a `Target`. Raises NotPossible if there is no such queue or task, or if it is paused already.
+    ``kind`` is a `PauseTarget`. ``key`` is the value of the task's ``key``, which may be None. Raises NotPossible if
+    there is no such queue, task or key, or if it is paused already.
     """
-    if kind == Target.QUEUE:
+    if kind == PauseTarget.QUEUE:
         names: Any = declared_queues()
-    elif kind == Target.TASK:
+    elif kind in (PauseTarget.TASK, PauseTarget.KEY):
         names = current_app.tasks
     else:
-        raise NotPossible("Only a queue or a task can be paused.")
+        raise NotPossible("Only a queue, a task or a key of a task can be paused.")
     if name not in names:
-        raise NotPossible(f"There is no {kind} {name}.")
+        raise NotPossible(f"There is no {'queue' if kind == PauseTarget.QUEUE else 'task'} {name}.")
+    lane = _lane_of_key(names[name], key) if kind == PauseTarget.KEY else ""
     with transaction.atomic():
-        if not pauses.pause(kind, name, getattr(user, "pk", None)):
-            raise NotPossible(f"The {kind} {name} is paused already.")
-        paused = Pause.objects.get(kind=kind, name=name)
+        is_new = pauses.pause(kind, name, getattr(user, "pk", None), lane)
+        paused = Pause.objects.get(kind=kind, name=name, lane=lane)
+        if not is_new:
+            raise NotPossible(f"{_sentence(paused)} is paused already.")
         record(user, paused, ADDITION, "paused")
     return paused
 
 
-def resume(*, kind: str, name: str, user: Any) -> None:
-    """End the pause of a queue or a task. What waits starts at once. Raises NotPossible if it is not paused."""
+def _lane_of_key(task: Any, key: Any) -> str:
+    if not has_limit(task) or task.key is None:
+        raise NotPossible(f"The task {task.name} has no key.")
+    try:
+        return lane_of_key(task, key)
+    except Exception as error:  # what cannot be stored as JSON can have any fault
+        raise NotPossible(f"This cannot be a key: {carried(error)}") from error
+
+
+def _sentence(paused: Pause) -> str:
+    text = str(paused)
+    return text[0].upper() + text[1:]
+
+
+def resume(*, kind: str, name: str, user: Any, key: Any = None) -> None:
+    """End the pause of a queue, a task or a key. What waits starts at once. Raises NotPossible if it is not paused."""
+    # Postgres refuses a NUL, which somebody may type.
+    kind, name, lane = carried(kind), carried(name), ""
+    if kind == PauseTarget.KEY:
+        task = current_app.tasks.get(name)
+        if task is None:
+            raise NotPossible(f"There is no task {name}.")
+        lane = _lane_of_key(task, key)
+    paused = Pause.objects.filter(kind=kind, name=name, lane=lane).first()
+    if paused is None:
+        raise NotPossible(f"{_sentence(Pause(kind=kind, name=name, lane=lane))} is not paused.")
+    pause_end(pause=paused, user=user)
+
+
+def pause_end(*, pause: Pause, user: Any) -> None:
+    """End a pause, also one of a task or key that the code does not have any more. Raises NotPossible if it is over."""
     with transaction.atomic():
-        # Postgres refuses a NUL, which somebody may type.
-        paused = Pause.objects.filter(kind=carried(kind), name=carried(name)).first()
-        if paused is None or not pauses.resume(kind, name):
-            raise NotPossible(f"The {kind} {name} is not paused.")
+        paused = Pause.objects.filter(pk=pause.pk).first()
+        if paused is None or not pauses.resume(paused.kind, paused.name, paused.lane):
+            raise NotPossible(f"{_sentence(pause)} is not paused.")
         record(user, paused, DELETION, "resumed")
         transaction.on_commit(waker.wake)
 

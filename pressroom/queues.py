@@ -20,6 +20,8 @@ HARD_LIMITS: frozenset[str] = frozenset({"prefork", "gevent"})
 """The pools that can enforce a soft limit, and those that can enforce a hard one."""
 
 
+LANE_SEPARATOR = "\x1f"
+"""Between the name of the task and the key in a lane of runs. ``admit.sql`` and ``claim.sql`` know it, too."""
 MOST = 1_000_000
 """The largest limit of runs at once, and of starts in a period."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

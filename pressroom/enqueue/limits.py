@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,15 +11,13 @@ from django.conf import settings
 
 from pressroom.conf import declared_queues
 from pressroom.enqueue.call_arguments import as_text, by_name, digest, has_parameter
-from pressroom.queues import MOST, parsed_rate
+from pressroom.queues import LANE_SEPARATOR, MOST, parsed_rate
 from pressroom.sql import limits
 from pressroom.sql.limits import Limit
 
 logger = logging.getLogger(__name__)
 
-SEPARATOR = "\x1f"
-"""Between the name of the task and the key in a lane. ``admit.sql`` and ``claim.sql`` know it, too."""
-OF_QUEUE = SEPARATOR
+OF_QUEUE = LANE_SEPARATOR
 """The lane of a call whose task has no limit, in a queue that has one."""
 LONGEST_KEY = 200
 """Characters of a key that a lane shows. A longer one is replaced by its digest."""
@@ -42,10 +41,26 @@ def lane_of(task: Any, queue: str, args: Any, kwargs: Any) -> str | None:
         return None
     key = task.key
     if key is None:
-        return f"{task.name}{SEPARATOR}"
-    value = key(*args, **kwargs) if callable(key) else by_name(task, args, kwargs).get(key)
+        return f"{task.name}{LANE_SEPARATOR}"
+    return lane_of_key(task, key(*args, **kwargs) if callable(key) else by_name(task, args, kwargs).get(key))
+
+
+def lane_of_key(task: Any, value: Any) -> str:
+    """Return the lane of the calls of a task whose key is ``value``. Raises EncodeError for what cannot be a key."""
     text = as_text(task.name, value)
-    return f"{task.name}{SEPARATOR}{text if len(text) <= LONGEST_KEY else digest([text])}"
+    return f"{task.name}{LANE_SEPARATOR}{text if len(text) <= LONGEST_KEY else digest([text])}"
+
+
+def read_key(text: str) -> Any:
+    """Return the key that somebody has typed, or that a lane ends with: JSON, or else the text itself."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(constant)  # NaN is not JSON
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return text
 
 
 def limits_of(tasks: Iterable[Any]) -> list[Limit]:
@@ -90,5 +105,5 @@ def problems(task: Any) -> Iterator[str]:
         yield f"key names no argument of the task: {task.key}"
     if not getattr(task, "durable", True):
         yield "a task with durable=False stores no calls that could wait"
-    if SEPARATOR in task.name:
-        yield f"its name contains {SEPARATOR!r}"
+    if LANE_SEPARATOR in task.name:
+        yield f"its name contains {LANE_SEPARATOR!r}"

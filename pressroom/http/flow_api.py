@@ -17,20 +17,22 @@ from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
 from pressroom import operator_actions
+from pressroom.enqueue.limits import read_key
 from pressroom.http.bulk_api import BulkActionViewSet
 from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples
 from pressroom.http.permissions import may_operate, may_view
 from pressroom.http.preconditions import ConditionalMixin
 from pressroom.http.task_api import Conflict
-from pressroom.models import Limit, Pause, Target
-from pressroom.queues import MOST, parsed_rate, rate_as_text
+from pressroom.models import Limit, Pause, PauseTarget
+from pressroom.queues import LANE_SEPARATOR, MOST, parsed_rate, rate_as_text
 
 PAUSE = {
     "id": 7,
     "url": "https://press.example.com/api/pauses/7/",
     "kind": "queue",
     "name": "emails",
+    "key": None,
     "since": "2026-03-02T09:00:00.412905+09:00",
     "by": "anna",
 }
@@ -47,21 +49,41 @@ LIMIT = {
 }
 
 
+class KeyField(serializers.JSONField):
+    """The key of a pause, which its lane ends with."""
+
+    def get_attribute(self, instance: Pause) -> Any:
+        return instance.lane.partition(LANE_SEPARATOR)[2]
+
+    def to_representation(self, value: Any) -> Any:
+        key = read_key(value)
+        return key if key != "" or value else None
+
+
 @extend_schema_serializer(examples=examples(request={"kind": "queue", "name": "emails"}, response=PAUSE))
 class PauseSerializer(serializers.ModelSerializer[Pause]):
     """A pause that is in force."""
 
     url = serializers.HyperlinkedIdentityField(view_name="pause-detail", lookup_field="pk")
-    kind = serializers.ChoiceField(choices=Target.values)
+    kind = serializers.ChoiceField(choices=PauseTarget.values)
     name = serializers.CharField(max_length=200, help_text="Of the queue or task.")
+    key = KeyField(
+        required=False, allow_null=True,
+        help_text="With the kind `key`, the value of the task's key: any JSON. The digest of one that is long.",
+    )  # fmt: skip
     by = serializers.SerializerMethodField(help_text="Who paused it. Null for a command or code.")
 
     class Meta:
         model = Pause
-        fields = ("id", "url", "kind", "name", "since", "by")
+        fields = ("id", "url", "kind", "name", "key", "since", "by")
         read_only_fields = ("since",)
         # The service says which one is paused already.
         validators: tuple[Any, ...] = ()
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if (attrs["kind"] == PauseTarget.KEY) != ("key" in attrs):
+            raise serializers.ValidationError({"key": "Give a key with the kind key, and with no other kind."})
+        return attrs
 
     @extend_schema_field(serializers.CharField(allow_null=True))
     def get_by(self, pause: Pause) -> str | None:
@@ -132,7 +154,7 @@ def _done(act: Callable[..., Any], **arguments: Any) -> Any:
 
 
 class PauseViewSet(ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Pause]):
-    """Paused queues and tasks. You need a permission of the operations pages."""
+    """Paused queues, tasks and keys of tasks. You need a permission of the operations pages."""
 
     serializer_class = PauseSerializer
     permission_classes = (permissions.IsAuthenticated, MayOperate)
@@ -141,8 +163,8 @@ class PauseViewSet(ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModel
 
     @idempotent
     def create(self, request: Request) -> Response:
-        """Pause a queue or a task. No run of it starts from now on; what runs goes on, and what is called is stored and
-        waits. One that is paused already, or that does not exist, gives 409.
+        """Pause a queue, a task or a key of a task. No run of it starts from now on; what runs goes on, and what is
+        called is stored and waits. One that is paused already, or that does not exist, gives 409.
         """
         serializer = self.get_serializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -151,10 +173,10 @@ class PauseViewSet(ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModel
         return Response(data, status=status.HTTP_201_CREATED, headers=self.get_success_headers(data))
 
     def destroy(self, request: Request, pk: Any = None) -> Response:
-        """Resume a queue or a task. What waits starts at once, the longest due first."""
+        """Resume a queue, a task or a key. What waits starts at once, the longest due first."""
         pause = self.get_object()
         try:
-            operator_actions.resume(kind=pause.kind, name=pause.name, user=request.user)
+            operator_actions.pause_end(pause=pause, user=request.user)
         except operator_actions.NotPossible as error:
             raise exceptions.NotFound from error
         return Response(status=status.HTTP_204_NO_CONTENT)

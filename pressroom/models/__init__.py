@@ -25,6 +25,7 @@ from pressroom.models.flow_control import Held as Held
 from pressroom.models.flow_control import Lane as Lane
 from pressroom.models.flow_control import Limit as Limit
 from pressroom.models.flow_control import Pause as Pause
+from pressroom.models.flow_control import PauseTarget as PauseTarget
 from pressroom.models.flow_control import Start as Start
 from pressroom.models.flow_control import Target as Target
 from pressroom.models.flow_control import UniqueCall as UniqueCall

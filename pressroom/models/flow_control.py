@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from pressroom.queues import rate_as_text
+from pressroom.queues import LANE_SEPARATOR, rate_as_text
 
 
 class Target(models.TextChoices):
-    """What an operator can pause and limit."""
+    """What an operator can limit."""
 
     QUEUE = "queue", "queue"
     TASK = "task", "task"
+
+
+class PauseTarget(models.TextChoices):
+    """What an operator can pause."""
+
+    QUEUE = "queue", "queue"
+    TASK = "task", "task"
+    KEY = "key", "key of a task"
 
 
 class Held(models.IntegerChoices):
@@ -67,6 +77,16 @@ class Limit(models.Model):
         return _in_words(self.code_concurrency, self.code_rate, self.code_period)
 
 
+def key_text(lane: str) -> str:
+    """Return the key of a lane as JSON, or the words for its digest; nothing for a lane without a key."""
+    key = lane.partition(LANE_SEPARATOR)[2]
+    try:
+        # A key is ASCII in the lane.
+        return json.dumps(json.loads(key), ensure_ascii=False)
+    except ValueError:
+        return f"with the digest {key}" if key else ""
+
+
 def _in_words(concurrency: int | None, rate: int | None, period: float | None) -> str:
     parts = [] if concurrency is None else [f"{concurrency:,} at once"]
     if rate is not None and period is not None:
@@ -91,7 +111,7 @@ class Lane(models.Model):
         constraints = [models.UniqueConstraint(fields=["lane", "queue"], name="lane_once")]
 
     def __str__(self) -> str:
-        return self.lane.replace("\x1f", ": ")
+        return self.lane.replace(LANE_SEPARATOR, ": ")
 
 
 class Start(models.Model):
@@ -128,10 +148,11 @@ class UniqueCall(models.Model):
 
 
 class Pause(models.Model):
-    """A queue or a task that is paused: no run of it starts until the row is deleted."""
+    """A queue, a task or a key of a task that is paused: no run of it starts until the row is deleted."""
 
-    kind = models.TextField(choices=Target)
-    name = models.TextField()
+    kind = models.TextField(choices=PauseTarget)
+    name = models.TextField(help_text="Of the queue or the task.")
+    lane = models.TextField(default="", db_default="", help_text="Of a key: the lane of its runs.")
     since = models.DateTimeField()
     by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False,
@@ -139,7 +160,14 @@ class Pause(models.Model):
     )  # fmt: skip
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["kind", "name"], name="pause_once")]
+        constraints = [models.UniqueConstraint(fields=["kind", "name", "lane"], name="pause_once")]
 
     def __str__(self) -> str:
+        if self.kind == PauseTarget.KEY:
+            return f"the key {self.key_text} of the task {self.name}"
         return f"the {self.kind} {self.name}"
+
+    @property
+    def key_text(self) -> str:
+        """The key of a pause of one, in words; else empty."""
+        return key_text(self.lane)

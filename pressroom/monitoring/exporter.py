@@ -188,7 +188,7 @@ _OF_QUEUE: tuple[tuple[str, str, Callable[[QueueFigures], float | None]], ...] =
         lambda q: q.due,
     ),
     ("pressroom_queue_depth", "Tasks due or running; none that wait for a pause. Scale on this.", lambda q: q.depth),
-    ("pressroom_queue_paused_length", "Tasks due whose queue or task is paused.", lambda q: q.paused),
+    ("pressroom_queue_paused_length", "Tasks due whose queue, task or key is paused.", lambda q: q.paused),
     ("pressroom_queue_held_length", "Tasks due that wait for a limit.", lambda q: q.held),
     ("pressroom_queue_later_length", "Tasks due in the future.", lambda q: q.later),
     ("pressroom_queue_published", "Tasks published to Redis and not started.", lambda q: q.published),
@@ -221,7 +221,7 @@ def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
         values = {queue: figure(figures) for queue, figures in ledger.queues.items()}
         yield _by_queue(name, text, {queue: value for queue, value in values.items() if value is not None})
     pauses = GaugeMetricFamily(
-        "pressroom_pause_age_seconds", "Seconds since the queue or task was paused.", labels=["kind", "name", "by"]
+        "pressroom_pause_age_seconds", "Seconds since the queue, task or key was paused.", labels=["kind", "name", "by"]
     )
     for pause in ledger.pauses:
         pauses.add_metric([pause.kind, pause.name, pause.by], pause.age)

@@ -39,11 +39,11 @@ class QueueFigures:
     """The figures of a queue. Counts stop at `CAP`; times are in seconds."""
 
     due: int
-    """Runs that are due and not started, whether in Redis or not. Those of a paused queue or task are left out."""
+    """Runs that are due and not started, whether in Redis or not. Those that are paused are left out."""
     published: int
     """Those of the due runs whose message the relay has published."""
     paused: int
-    """Runs that are due and do not start because their queue or task is paused."""
+    """Runs that are due and do not start because their queue, task or key is paused."""
     held: int
     """Runs that are due and wait for a limit. They are not among ``due``."""
     later: int
@@ -76,8 +76,9 @@ class PauseFigures:
     """A pause that is in force."""
 
     kind: str
-    """``queue`` or ``task``."""
+    """``queue``, ``task`` or ``key``."""
     name: str
+    """For a key, that of the task, a colon and the key as JSON, or its digest if that is long."""
     by: str
     """The user who paused it; empty for a command or code."""
     age: float
@@ -176,12 +177,13 @@ def _queues_sql() -> str:
         ) paused
     ) paused
     CROSS JOIN LATERAL (
-        -- A run in a lane whose task is paused waits for the pause.
+        -- A run in a lane whose task or key is paused waits for the pause.
         SELECT count(*) FILTER (WHERE NOT is_paused) AS n, min(run_at) FILTER (WHERE NOT is_paused) AS oldest,
             count(*) FILTER (WHERE is_paused) AS paused
         FROM (
             SELECT t.run_at, EXISTS (
-                SELECT FROM taskruns_pause p WHERE p.kind = 'task' AND p.name = t.name
+                SELECT FROM taskruns_pause p
+                WHERE p.kind = 'task' AND p.name = t.name OR p.kind = 'key' AND p.lane = t.lane
             ) AS is_paused
             FROM taskruns_liverun t WHERE t.queue = q.name AND t.held = 2 ORDER BY t.run_at LIMIT {CAP}
         ) held
@@ -220,7 +222,8 @@ SQL = f"""
 SELECT
     (SELECT json_agg(queues) FROM ({_queues_sql()}) AS queues (name, due, published, paused, held, later,
         running, dead, oldest, held_oldest, relay_lag, mean_runtime, workers, slots)),
-    (SELECT json_agg(json_build_object('kind', kind, 'name', name, 'by', by_id,
+    (SELECT json_agg(json_build_object('kind', kind, 'by', by_id,
+        'name', CASE kind WHEN 'key' THEN replace(lane, chr(31), ': ') ELSE name END,
         'age', greatest(extract(epoch FROM clock_timestamp() - since), 0))) FROM taskruns_pause),
     (SELECT json_object_agg(name, alive) FROM (
         SELECT name, bool_or(dead_at IS NULL AND heartbeat_at > now() - make_interval(secs => %(silence)s)) AS alive

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.utils import timezone
 
-from pressroom.enqueue.limits import SEPARATOR
-from pressroom.models import WAITING, Held, Limit, LiveRun, Pause, Target, TaskRun
+from pressroom.models import WAITING, Held, Limit, LiveRun, Pause, PauseTarget, Target, TaskRun
+from pressroom.models.flow_control import key_text
 from pressroom.sql.run_filter import HELD, LATER
 from pressroom.text import zoned
 
@@ -32,12 +31,12 @@ def waits_for(run: TaskRun) -> list[str]:
     targets = ((Target.QUEUE, run.queue), (Target.TASK, run.name))
     pauses = [
         f"the {pause.kind} is paused since {zoned(pause.since)}" + (f" by {pause.by}" if pause.by else "")
-        for kind, name in targets
-        for pause in Pause.objects.select_related("by").filter(kind=kind, name=name)
+        for kind, name, lane in ((*targets[0], ""), (*targets[1], ""), (PauseTarget.KEY, run.name, live.lane))
+        for pause in Pause.objects.select_related("by").filter(kind=kind, name=name, lane=lane)
     ]
     if pauses or live.lane is None or live.run_at > timezone.now():
         return pauses
-    _, _, key = live.lane.partition(SEPARATOR)
+    key = key_text(live.lane)
     return [
         f"the limit of the {limit.kind}: {limit.in_force}" + (_of_key(key) if kind == Target.TASK else "")
         for kind, name in targets
@@ -49,8 +48,4 @@ def waits_for(run: TaskRun) -> list[str]:
 def _of_key(key: str) -> str:
     if not key:
         return ""
-    try:
-        # A key is ASCII in the lane.
-        return f", for the key {json.dumps(json.loads(key), ensure_ascii=False)}"
-    except ValueError:
-        return f", for the key with the digest {key}"
+    return f", for the key {key}"

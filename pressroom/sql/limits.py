@@ -76,7 +76,7 @@ def sync(limits: Sequence[Limit]) -> int:
             [FORGET],
         )
         if changed or cursor.rowcount:
-            _look_again(cursor)
+            look_again(cursor)
     return changed
 
 
@@ -96,7 +96,7 @@ def set_limit(limit: Limit, user_id: Any = None) -> bool:
         )
         is_known = bool(cursor.rowcount)
         if is_known:
-            _look_again(cursor)
+            look_again(cursor)
     return is_known
 
 
@@ -113,14 +113,14 @@ def reset_limit(kind: str, name: str) -> bool:
         )
         was_set = bool(cursor.rowcount)
         if was_set:
-            _look_again(cursor)
+            look_again(cursor)
     return was_set
 
 
-def _look_again(cursor: Any) -> None:
-    """Have the relay look at each lane. A relay at work may be closing one by the limit that it has read."""
+def look_again(cursor: Any, lane: str | None = None) -> None:
+    """Have the relay look at a lane, or at each. A relay at work may be closing one by what it has read."""
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-    cursor.execute("UPDATE taskruns_lane SET is_ready = true WHERE NOT is_ready")
+    cursor.execute("UPDATE taskruns_lane SET is_ready = true WHERE NOT is_ready AND lane = coalesce(%s, lane)", [lane])
 
 
 def forget_starts() -> int:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from pressroom import operator_actions
 from pressroom.models import Pause, Status, TaskRun
@@ -18,6 +19,8 @@ from tests.support.waiting import until
 
 LATEST = timedelta(seconds=1)
 """After the pause, for a run to begin."""
+SOON = timedelta(seconds=10)
+"""After the resume, for the first run to begin: at once, and this much later on a machine that is busy."""
 
 
 @pytest.mark.parametrize(("kind", "name"), [("queue", "default"), ("task", "probe.effect")])
@@ -51,7 +54,10 @@ def test_a_pause_under_load(stack: Stack, effects: str, kind: str, name: str) ->
     assert waiting.count() > 50
 
     operator_actions.resume(kind=kind, name=name, user=None)
+    resumed = timezone.now()
     until(done, "all are done")
+    first = TaskRun.objects.filter(name="probe.effect", started_at__gt=since + LATEST).earliest("started_at")
+    assert first.started_at < resumed + SOON
     runs = TaskRun.objects.filter(name="probe.effect")
     assert sorted(map(int, tasks.noted(effects))) == list(range(runs.count()))
     assert set(runs.values_list("status", "misses", "losses")) == {(Status.SUCCEEDED, 0, 0)}
@@ -87,3 +93,43 @@ def test_limits_while_workers_are_killed(stack: Stack, effects: str) -> None:
             running += step
             assert running <= most
         assert len(times) >= each
+
+
+@pytest.mark.timeout(600)
+def test_a_pause_of_a_key_under_load(stack: Stack, effects: str) -> None:
+    """Nothing of the key starts from a second after the pause on, its neighbours go on, and nothing is lost."""
+    stack.relay()
+    stack.worker()
+    stopping = threading.Event()
+    keys, numbers = ("a", "b"), list[int]()
+
+    def load() -> None:
+        while not stopping.wait(0.02):
+            for key in keys:
+                tasks.limited_effect.delay(effects, key, len(numbers))
+                numbers.append(len(numbers))
+        connection.close()
+
+    def of(key: str, **which: object) -> list[TaskRun]:
+        found = TaskRun.objects.filter(name="probe.limited_effect", **which)
+        return [run for run in found if run.arguments[0][1] == key]
+
+    caller = threading.Thread(target=load)
+    caller.start()
+    until(lambda: len(of("a", status=Status.SUCCEEDED)) > 10, "the load runs")
+    since = operator_actions.pause(kind="key", name="probe.limited_effect", key="a", user=None).since
+    until(lambda: len(of("b", started_at__gt=since + 3 * LATEST)) > 10, "its neighbour goes on")
+    stopping.set()
+    caller.join()
+    assert not of("a", started_at__gt=since + LATEST)
+    assert not of("a", status=Status.RUNNING)
+    waiting = len(of("a", status=Status.QUEUED))
+    assert waiting > 10
+
+    operator_actions.resume(kind="key", name="probe.limited_effect", key="a", user=None)
+    resumed = timezone.now()
+    until(done, "all are done", timeout=300)
+    assert min(run.started_at for run in of("a", started_at__gt=since + LATEST)) < resumed + SOON
+    runs = TaskRun.objects.filter(name="probe.limited_effect")
+    assert sorted(map(int, tasks.noted(effects))) == numbers
+    assert set(runs.values_list("status", "misses", "losses")) == {(Status.SUCCEEDED, 0, 0)}

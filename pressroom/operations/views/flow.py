@@ -11,23 +11,40 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
 from pressroom import operator_actions
+from pressroom.enqueue.limits import read_key
+from pressroom.models import Pause, PauseTarget
 from pressroom.operations.pages import action
 from pressroom.text import carried
 
 
 def _pause(request: HttpRequest, kind: str, name: str) -> str:
-    operator_actions.pause(kind=kind, name=name, user=request.user)
-    return f"The {kind} {name} is paused."
+    key = carried(request.POST.get("key", "")).strip()
+    if key and kind == PauseTarget.TASK:
+        paused = operator_actions.pause(kind=PauseTarget.KEY, name=name, key=read_key(key), user=request.user)
+    else:
+        paused = operator_actions.pause(kind=kind, name=name, user=request.user)
+    return f"Paused {paused}."
 
 
 def _resume(request: HttpRequest, kind: str, name: str) -> str:
+    if kind == PauseTarget.KEY:
+        # Of a key that is long, only this is known.
+        paused = Pause.objects.filter(pk=_number(name) or 0, kind=kind).first()
+        if paused is None:
+            raise operator_actions.NotPossible("The key is not paused.")
+        operator_actions.pause_end(pause=paused, user=request.user)
+        return f"Resumed {paused}."
     operator_actions.resume(kind=kind, name=name, user=request.user)
     return f"The {kind} {name} is resumed."
 
 
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
+
+
 def _limit(request: HttpRequest, kind: str, name: str) -> str:
     number, rate = (carried(request.POST.get(field, "")).strip() for field in ("concurrency", "rate"))
-    if number and not (number.isascii() and number.isdecimal() and len(number) < 10):
+    if number and (_number(number) is None or len(number) >= 10):
         raise ValueError(f"{number[:100]!r} is not a number of runs at once.")
     limit = operator_actions.limit_set(
         kind=kind, name=name, concurrency=int(number) if number else None, rate=rate or None, user=request.user

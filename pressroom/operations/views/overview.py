@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
-from pressroom.models import Limit, Pause, Target, Undeliverable
+from pressroom.models import Limit, Pause, PauseTarget, Undeliverable
 from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.operations import charts
 from pressroom.operations.pages import page, recorded, render
@@ -29,7 +29,8 @@ def overview(request: HttpRequest) -> HttpResponse:
     if span is None:
         raise BadRequest("Unknown span.")
     ledger, declared = read_ledger(), declared_queues()
-    paused = {(pause.kind, pause.name): pause for pause in Pause.objects.select_related("by").order_by("name")}
+    pauses = list(Pause.objects.select_related("by").order_by("name", "lane"))
+    paused_queues = {pause.name: pause for pause in pauses if pause.kind == PauseTarget.QUEUE}
     return render(
         request,
         "overview",
@@ -39,11 +40,11 @@ def overview(request: HttpRequest) -> HttpResponse:
                 "queue": declared[name],
                 "now": now,
                 "is_late": now.oldest > declared[name].max_wait,
-                "pause": paused.get((Target.QUEUE, name)),
+                "pause": paused_queues.get(name),
             }
             for name, now in ledger.queues.items()
         ],
-        paused_tasks=[pause for pause in paused.values() if pause.kind == Target.TASK],
+        paused_tasks=[pause for pause in pauses if pause.kind != PauseTarget.QUEUE],
         limits=Limit.objects.select_related("set_by")
         .exclude(concurrency=None, rate=None, code_concurrency=None, code_rate=None, set_at=None)
         .order_by("kind", "name"),

@@ -1,11 +1,11 @@
--- Gives places to runs that wait for a limit. Called by pressroom.sql.dispatch.take_due, within taskruns_take_due_2; why:
+-- Gives places to runs that wait for a limit. Called by pressroom.sql.dispatch.take_due, within taskruns_take_due_3; why:
 -- docs/decisions/0028-flow-control.md.
 --
 -- `names` are queues and `windows` how many published and unclaimed runs each may have: no more are admitted than the
--- relay can publish. `stopped` are the paused tasks. A lane is the task's name and a key, with chr(31) between them; the
+-- relay can publish. `stopped` are the paused tasks. The lane of a paused key gets no place. A lane is the task's name and a key, with chr(31) between them; the
 -- name is empty if only the queue has a limit. A run occupies a place while it is live and not held. If another relay
 -- admits at the moment, does nothing.
-CREATE OR REPLACE FUNCTION taskruns_admit_1(names text[], windows integer[], stopped text[]) RETURNS void
+CREATE OR REPLACE FUNCTION taskruns_admit_2(names text[], windows integer[], stopped text[]) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -22,6 +22,7 @@ DECLARE
     ready boolean;
     again timestamptz;
     met uuid[];
+    closed text[] := ARRAY(SELECT p.lane FROM taskruns_pause p WHERE p.kind = 'key');
 BEGIN
     IF NOT pg_try_advisory_xact_lock(482804169574) THEN
         RETURN;
@@ -95,7 +96,7 @@ BEGIN
                     ready := false;
                     again := clock_timestamp() + interval '0.5 s';
                 END IF;
-                IF split_part(its.lane, E'\x1f', 1) = ANY(stopped) THEN
+                IF split_part(its.lane, E'\x1f', 1) = ANY(stopped) OR its.lane = ANY(closed) THEN
                     free := 0;
                     ready := false;
                     again := clock_timestamp() + interval '0.5 s';

@@ -35,7 +35,7 @@ MUTATIONS = {
         "taskruns_free_place_1", {"INSERT INTO taskruns_freedplace (lane) VALUES (OLD.lane);": ""}
     ),
     "count-not-locked": (
-        "taskruns_admit_1",
+        "taskruns_admit_2",
         # The pause after the count lets the other relay count meanwhile. With the lock it changes nothing.
         {"NOT pg_try_advisory_xact_lock(482804169574)": "false", COUNTED: f"{COUNTED} PERFORM pg_sleep(0.05);"},
     ),

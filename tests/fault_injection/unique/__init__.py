@@ -1,0 +1,1 @@
+"""Unique calls from many processes at once, judged from outside: ``make unique``."""
