@@ -13,8 +13,9 @@ from reportlab.graphics.shapes import Circle, Drawing, Line, PolyLine, Rect, Str
 from reportlab.lib.colors import white
 
 from app.local.servers import PROJECT
+from bench.drawing import BLUE, FONT, GREEN, GREY, number, table
 from bench.figures import Asked, percentile
-from bench.page import BLUE, FONT, GREEN, GREY, machine, number, table, write
+from bench.page import machine, write
 
 if TYPE_CHECKING:
     from bench.fanout import Measured
