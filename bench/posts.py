@@ -90,17 +90,24 @@ def held() -> dict[str, int]:
         cursor.execute("SELECT count(*) FROM oban_jobs")
         [of_oban] = cursor.fetchone()
     of_celery = redis.Redis.from_url(f"{os.environ['REDIS_URL']}/0").llen("celery")
-    return {"pressroom": TaskRun.objects.filter(task="bench.noop").count(), "celery": of_celery, "oban": of_oban}
+    return {"pressroom": TaskRun.objects.filter(name="bench.noop").count(), "celery": of_celery, "oban": of_oban}
 
 
 def access_token() -> str:
     """Create an author and return an access token."""
     from django.contrib.auth import get_user_model
 
+    from app.accounts.services import user_make_author
     from app.accounts.sign_in.tokens import RefreshToken
 
     author = get_user_model().objects.create(username="author", email="author@example.com")
+    user_make_author(author)
     return str(RefreshToken.for_user(author).access_token)
+
+
+def serving(site: str, port: int) -> list[str]:
+    """Return the command of a site's gunicorn."""
+    return ["bench.site" if part == "app.wsgi" and site != "plain" else part for part in web(port)]
 
 
 def main(file: Path, requests: int) -> None:
@@ -115,14 +122,7 @@ def main(file: Path, requests: int) -> None:
     OBAN.prepare()
     log = file.with_suffix("")
     ports = {site: free_port() for site in SITES}
-    commands = {
-        site: [
-            *counting(),
-            f"BENCH_SITE={site}",
-            *("bench.site" if part == "app.wsgi" else part for part in web(port)),
-        ]
-        for site, port in ports.items()
-    }
+    commands = {site: [*counting(), f"BENCH_SITE={site}", *serving(site, port)] for site, port in ports.items()}
     relay = [*counting(), PYTHON, "manage.py", "relay"]
     with ExitStack() as stack:
         beside = stack.enter_context(Commands([relay], Path(f"{log}.relay.log")))

@@ -18,7 +18,8 @@ with the time, outside of every framework. Its payload is 1 KB.
 The queues that the requirements compare are measured ``--turns`` times in turn, without load and kills after the first;
 their figures are the medians.
 
-The exit code is 1 if a queue could not be measured or Pressroom left a task undone. Speed is printed, not judged.
+The exit code is 1 if a queue or the requests could not be measured, or Pressroom left a task undone. Speed is printed,
+not judged.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ import psycopg
 
 from app.local.servers import PROJECT, Postgres, Valkey
 from bench import curve, page
+from bench.drawing import table
 from bench.figures import COMPARED, Figures, Posts, asked, medians
 from bench.measure import rates
 from bench.peers import SETUPS
@@ -126,8 +128,8 @@ def measure(
     return figures
 
 
-def measure_posts(folder: Path, postgres: Postgres, valkey: Valkey, requests: int) -> list[Posts]:
-    """Measure the requests. Returns [] if they could not be measured or the blog is not installed."""
+def measure_posts(folder: Path, postgres: Postgres, valkey: Valkey, requests: int) -> list[Posts] | None:
+    """Measure the requests. Returns [] if the blog is not installed, and None if it went wrong."""
     if not (PROJECT / "app" / "blog").is_dir():
         return []
     file = folder / "posts.json"
@@ -135,7 +137,7 @@ def measure_posts(folder: Path, postgres: Postgres, valkey: Valkey, requests: in
         env = environment(folder, "posts", "app.settings", url, valkey)
         if error := apart(["bench.posts", str(file), str(requests)], env, folder / "posts.log"):
             print(f"POST /api/posts/: {error}")
-            return []
+            return None
     return [Posts(**one) for one in json.loads(file.read_text())]
 
 
@@ -188,16 +190,15 @@ def main() -> int:
                 continue
             figures = measure(name, folder, postgres, valkey, options, turn)
             turns[name].append(figures)
-            print(page.table(page.SPEED, [page.speed_row(figures)]))
-            print(page.table(page.COST, [page.cost_row(figures)]), figures.error, "", sep="\n", flush=True)
+            print(table(page.SPEED, [page.speed_row(figures)]))
+            print(table(page.COST, [page.cost_row(figures)]), figures.error, "", sep="\n", flush=True)
         measured = {name: medians(found) for name, found in turns.items()}
-        posts = []
-        if POSTS in options.only:
-            posts = measure_posts(folder, postgres, valkey, options.tasks // 10)
+        asked_posts = measure_posts(folder, postgres, valkey, options.tasks // 10) if POSTS in options.only else []
         with psycopg.connect(postgres.url) as connection:
             server = str(connection.execute("SHOW server_version").fetchone()[0])
         versions = {"PostgreSQL": server, "Valkey": str(valkey.client().info("server")["valkey_version"])}
-    rows, wanted = list(measured.values()), asked(measured, posts)
+    rows, posts = list(measured.values()), asked_posts or []
+    wanted = asked(measured, posts)
     page.write(options.page, page.block(rows, posts, wanted, context(options, rows, versions)))
     images = options.page.parent / "images"
     if rows:
@@ -205,9 +206,12 @@ def main() -> int:
     if any(one.curve for one in rows):
         print(curve.table(rows), "")
         curve.picture(rows, images / "latency.svg")
-    print(page.table(page.posts_head(posts), page.posts_rows(posts)), "", *wanted, sep="\n")
+    if posts:
+        print(table(page.posts_head(posts), page.posts_rows(posts)), "")
+    print(*wanted, sep="\n")
     ours = measured.get("pressroom")
-    return 1 if any(one.error for one in rows) or (ours is not None and ours.not_done) else 0
+    failed = asked_posts is None or any(one.error for one in rows)
+    return 1 if failed or (ours is not None and ours.not_done) else 0
 
 
 if __name__ == "__main__":

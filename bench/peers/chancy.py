@@ -37,8 +37,7 @@ caller = chancy()
 
 
 def job(number: int, payload: str) -> Job:
-    # Its name is given, because in a worker this module is __main__.
-    return Job(f"{NAME}.noop", queue=QUEUE.name, kwargs={"number": number, "payload": payload})
+    return Job.from_func(noop, queue=QUEUE.name).with_kwargs(number=number, payload=payload)
 
 
 def call_many(numbers: Iterable[int], payload: str) -> None:
@@ -70,11 +69,10 @@ async def work() -> None:
         await worker.wait_for_shutdown()
 
 
-NAME = "bench.peers.chancy"
 PEER = Peer(
     title="Chancy, asyncio",
     distributions=("chancy",),
-    workers=((PYTHON, "-m", NAME),) * 2,
+    workers=((PYTHON, "-m", __name__),) * 2,
     calls=DjangoCalls(call, call_many, transactional=True),
     slots=2 * JOBS,
     prepare=lambda: asyncio.run(make_tables()),
