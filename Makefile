@@ -83,7 +83,7 @@ backlog: install ## Let 50,000 tasks wait for ten minutes, with a FLUSHALL in th
 soak: install ## Run under load and check that tables and indexes stay bounded (SOAK_MINUTES=15)
 	@SOAK_MINUTES=$${SOAK_MINUTES:-15} $(RUN) -m pytest -s tests/reliability/test_housekeeping.py -k tables
 
-bench: $(BENCH) $(BENCH_DJANGO6) ## Compare with Celery, Oban and ten others for docs/performance.md (N=10000, K=10)
+bench: $(BENCH) $(BENCH_DJANGO6) ## Compare with Celery, Oban, Huey and eight others for docs/performance.md (N=10000, K=10)
 	@UV_PROJECT_ENVIRONMENT=.tools/bench $(UV) sync --quiet --frozen --all-extras --all-groups
 	@$(BENCH) -m bench.peers $(if $(filter file,$(origin N)),,--tasks $(N)) $(if $(K),--kills $(K)) $(ARGS)
 
