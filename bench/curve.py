@@ -43,12 +43,15 @@ def table(measured: Sequence[Figures]) -> str:
     return drawing.table(("calls/s", *(one.title for one in drawn(measured))), rows)
 
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 760, 380, 60, 20, 46, 40
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 760, 400, 60, 30, 46, 36
+LEGENDS, LEGEND_WIDTH = 4, 170
+"""The number of titles on a line, and the room of each."""
 
 
 def picture(measured: Sequence[Figures], path: Path) -> None:
     """Draw p99 (solid) and p50 (dashed) over the offered rate as SVG. A ring marks a rate that was not kept up with."""
     rows = drawn(measured)
+    top = TOP + 18 * math.ceil(len(rows) / LEGENDS)
     waits = [wait for one in rows for offered in one.curve for wait in (offered.p50, offered.p99) if wait]
     most_rate = max((offered.rate for one in rows for offered in one.curve), default=1.0)
     low = math.floor(math.log10(min(waits, default=1.0)))
@@ -56,7 +59,7 @@ def picture(measured: Sequence[Figures], path: Path) -> None:
 
     def at(rate: float, wait: float) -> tuple[float, float]:
         x = LEFT + (WIDTH - LEFT - RIGHT) * rate / most_rate
-        return x, BOTTOM + (HEIGHT - BOTTOM - TOP) * (math.log10(wait) - low) / (high - low)
+        return x, BOTTOM + (HEIGHT - BOTTOM - top) * (math.log10(wait) - low) / (high - low)
 
     sheet = Drawing(WIDTH, HEIGHT)
     sheet.add(Rect(0, 0, WIDTH, HEIGHT, fillColor=white, strokeColor=None))
@@ -80,9 +83,9 @@ def picture(measured: Sequence[Figures], path: Path) -> None:
             for offered, (x, y) in zip((one for one in one.curve if getattr(one, share)), points, strict=True):
                 fill = colour if offered.kept else white
                 sheet.add(Circle(x, y, 4, fillColor=fill, strokeColor=colour, strokeWidth=2))
-        x, y = LEFT + 12, HEIGHT - TOP - 6 - 18 * place
-        sheet.add(Line(x, y + 4, x + 22, y + 4, strokeColor=colour, strokeWidth=2))
-        sheet.add(String(x + 30, y, one.title, fontName=FONT, fontSize=11, fillColor=GREY))
+        x, y = LEFT + LEGEND_WIDTH * (place % LEGENDS), HEIGHT - TOP - 6 - 18 * (place // LEGENDS)
+        sheet.add(Line(x, y + 4, x + 16, y + 4, strokeColor=colour, strokeWidth=2))
+        sheet.add(String(x + 22, y, one.title, fontName=FONT, fontSize=11, fillColor=GREY))
     legend = "calls a second (solid: p99, dashed: p50, ring: not kept up with)"
     sheet.add(String(WIDTH / 2, 8, legend, fontName=FONT, fontSize=11, fillColor=GREY, textAnchor="middle"))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -124,7 +124,7 @@ def write(page: Path, text: str, mark: str = BEGIN) -> None:
     page.write_text(f"{before}{mark}\n\n{text}\n\n{END}{after}")
 
 
-WIDTH, ROW, TITLES, GAP = 760, 20, 216, 34
+WIDTH, ROW, TITLES, GAP = 790, 20, 246, 34
 PANELS = (
     ("drained, tasks a second", "drained", 0),
     ("commit to start at 20 a second, p99 in ms", "idle_p99", 1),
