@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from reportlab.graphics import renderSVG
 from reportlab.graphics.shapes import Drawing, Rect, String
 from reportlab.lib.colors import white
 
+from app.local.servers import PROJECT
 from bench import curve
 from bench.drawing import BLUE, FONT, GREEN, GREY, number, table
 from bench.figures import SITES, Asked, Figures, Posts
@@ -74,6 +76,14 @@ def posts_rows(posts: Sequence[Posts]) -> list[list[str]]:
         for site, title in SITES.items()
         if any(one.site == site for one in posts)
     ]
+
+
+def commit() -> str:
+    """Return the commit that was measured, with a + if files differ from it, or "unknown" outside of a repository."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    # From the PATH, as everything that a developer runs.
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def machine() -> str:

@@ -146,7 +146,8 @@ def context(options: argparse.Namespace, measured: list[Figures], services_versi
     turned = [one.title for one in measured if one.turns > 1]
     turns = f" Medians of {options.turns} turns: {'; '.join(turned)}." if turned else ""
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {options.tasks:,} tasks of 1 KB, {options.kills} kills, {page.machine()}, "
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {options.commit}, {options.tasks:,} tasks of 1 KB, "
+        f"{options.kills} kills, {page.machine()}, "
         f"load of {options.load:.1f} before and {psutil.getloadavg()[0]:.1f} after. "
         f"{page.versions(measured, services_versions)}.{turns}"
     )
@@ -175,6 +176,7 @@ def arguments() -> argparse.Namespace:
         page.around(options.page)
     except ValueError as error:  # fail now rather than after all measurements
         parser.error(str(error))
+    options.commit = page.commit()  # the files may change meanwhile
     options.load = psutil.getloadavg()[0]
     return options
 

@@ -170,6 +170,23 @@ def test_rows_are_as_wide_as_their_heads() -> None:
     assert (number(None), number(0), number(1234.5678, 1)) == ("–", "0", "1,234.6")
 
 
+def test_the_commit_and_outside_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.com", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    monkeypatch.setattr(page, "PROJECT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert page.commit() == "unknown"
+    git("init", "--quiet")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "--quiet", "--message=one")
+    assert page.commit() == git("rev-parse", "--short", "HEAD")
+    (tmp_path / "file").write_text("2")
+    assert page.commit() == git("rev-parse", "--short", "HEAD") + "+"
+
+
 def test_the_table_of_the_curve() -> None:
     rows = [
         Figures("Celery", curve=[Offered(50, 50, 1, 2), Offered(1000, 700.4, 8, 9000)]),
