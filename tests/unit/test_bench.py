@@ -16,9 +16,22 @@ from django.db import connection
 from app.local.servers import PROJECT
 from bench import curve, page
 from bench.drawing import number, table
-from bench.figures import SITES, Asked, Figures, Offered, Posts, asked, counted, medians, percentile, under_load
+from bench.figures import (
+    COMPARED,
+    SITES,
+    Asked,
+    Figures,
+    Offered,
+    Posts,
+    asked,
+    counted,
+    medians,
+    percentile,
+    under_load,
+)
 from bench.measure import begun, offered, rates
 from bench.peers import RECORD, SETUPS, Effects, effect
+from bench.peers.__main__ import CURVE
 from bench.peers.calls import DjangoCalls
 from bench.trees import Commands, cpu, kill, memory, tree
 from tests.support.waiting import until
@@ -263,6 +276,7 @@ def test_effects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_peer_has_a_file_of_its_own() -> None:
+    assert {*COMPARED, *CURVE} <= {*SETUPS}
     for name in SETUPS:
         assert (PROJECT / "bench" / "peers" / f"{name}.py").is_file()
 
