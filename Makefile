@@ -19,6 +19,8 @@ N ?= 1000000
 
 UV := .tools/bin/uv
 RUN := .venv/bin/python
+BENCH := .tools/bench/bin/python
+BENCH_DJANGO6 := .tools/bench-django6/installed
 STRIPE_MOCK := .tools/stripe-mock-$(STRIPE_MOCK_VERSION)/stripe-mock
 HELM := .tools/helm-$(HELM_VERSION)/helm
 HELM3 := .tools/helm-$(HELM3_VERSION)/helm
@@ -81,8 +83,9 @@ backlog: install ## Let 50,000 tasks wait for ten minutes, with a FLUSHALL in th
 soak: install ## Run under load and check that tables and indexes stay bounded (SOAK_MINUTES=15)
 	@SOAK_MINUTES=$${SOAK_MINUTES:-15} $(RUN) -m pytest -s tests/reliability/test_housekeeping.py -k tables
 
-bench: install ## Compare with Celery, Dramatiq, RQ, Huey and Procrastinate for docs/performance.md (N=10000, K=10)
-	@$(RUN) -m bench.peers $(if $(filter file,$(origin N)),,--tasks $(N)) $(if $(K),--kills $(K)) $(ARGS)
+bench: $(BENCH) $(BENCH_DJANGO6) ## Compare with Celery, Oban, Huey and eight others for docs/performance.md (N=10000, K=10)
+	@UV_PROJECT_ENVIRONMENT=.tools/bench $(UV) sync --quiet --frozen --all-extras --all-groups
+	@$(BENCH) -m bench.peers $(if $(filter file,$(origin N)),,--tasks $(N)) $(if $(K),--kills $(K)) $(ARGS)
 
 bench-fanout: install ## Notify a million subscribers of a post, and others by slow SMTP, for docs/performance.md (N=1000000)
 	@$(RUN) -m bench.fanout $(N) --write $(ARGS)
@@ -172,8 +175,8 @@ verify: install $(HELM) $(HELM_DOCS) ## Fail if a generated file is stale
 
 # ---- Tools -----------------------------------------------------------------------------------------------------------
 
-install: $(UV) ## Install everything from uv.lock into .venv/
-	@$(UV) sync --quiet --frozen --all-extras --all-groups $(call interpreter)
+install: $(UV) ## Install everything from uv.lock into .venv/, except for what only `make bench` needs
+	@$(UV) sync --quiet --frozen --all-extras --all-groups --no-group bench $(call interpreter)
 
 # --inexact keeps the packages that only `make test` needs.
 install-local: $(UV)
@@ -193,6 +196,20 @@ $(UV): .tools/uv-$(UV_VERSION)
 		fi; \
 	done; \
 	echo "Python 3.11 or later is needed: make PYTHON=/path/to/python" >&2; exit 1
+
+# Oban and Django 6 need Python 3.12. All queues are measured with the same Python, if possible the image's (3.13).
+$(BENCH): | $(UV)
+	@for python in $(PYTHON) python3.13 python3.12 python3.14 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9].*/bin/python); do \
+		if found=$$("$$python" -c 'import sys; print(sys.executable) if sys.version_info >= (3, 12) else sys.exit(1)' 2>/dev/null); then \
+			exec $(UV) venv --quiet --python "$$found" .tools/bench; \
+		fi; \
+	done; \
+	echo "Python 3.12 or later is needed: make bench PYTHON=/path/to/python" >&2; exit 1
+
+$(BENCH_DJANGO6): bench/peers/django6.txt | $(BENCH)
+	@$(UV) venv --quiet --clear --python $(BENCH) $(@D)
+	@$(UV) pip install --quiet --python $(@D)/bin/python --requirement $<
+	@touch $@
 
 # Built if Go is installed. Without Go, the tests that need these tools are skipped with a reason.
 $(STRIPE_MOCK): package := github.com/stripe/stripe-mock@v$(STRIPE_MOCK_VERSION)

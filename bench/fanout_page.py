@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,9 @@ from reportlab.graphics.shapes import Circle, Drawing, Line, PolyLine, Rect, Str
 from reportlab.lib.colors import white
 
 from app.local.servers import PROJECT
+from bench.drawing import BLUE, FONT, GREEN, GREY, number, table
 from bench.figures import Asked, percentile
-from bench.page import BLUE, FONT, GREEN, GREY, machine, number, table, write
+from bench.page import commit, machine, write
 
 if TYPE_CHECKING:
     from bench.fanout import Measured
@@ -59,16 +59,6 @@ def asked(rows: Sequence[Measured]) -> list[Asked]:
     if waits:
         found.append(Asked("seconds of a welcome mail meanwhile, p99", max(waits), MOST_WAIT, at_least=False))
     return found
-
-
-def commit() -> str:
-    """Return the commit that was measured, with a + if files differ from it."""
-    done = subprocess.run(
-        ["git", "describe",  # noqa: S607 - from the PATH, as everything that a developer runs
-          "--always", "--dirty=+", "--exclude=*"], cwd=PROJECT, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    return done.stdout.strip()
 
 
 def write_page(rows: Sequence[Measured], page: Path = PAGE, picture: Path = PICTURE) -> None:

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+KEPT = 0.95
+"""Share of an offered rate that must be reached, or the queue does not keep up."""
+STOCK = "celery_acks_late"
+"""The module of stock Celery in the requirements: with the settings that lose the least."""
+COMPARED = (STOCK, "huey", "oban", "pressroom", "pressroom_bundles")
+"""The modules that the requirements compare. They are measured several times in turn."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """Calls at an offered rate (a second): how many were made and begun a second, and the wait from commit to start."""
+
+    rate: float
+    reached: float
+    p50: float | None = None
+    p99: float | None = None
+    """Milliseconds, or None if no call began."""
+    missing: int = 0
+    """Calls that had not begun long after the last one."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether calls were made and begun as fast as they were offered."""
+        return not self.missing and self.reached >= KEPT * self.rate
 
 
 @dataclass
@@ -13,7 +41,10 @@ class Figures:
 
     title: str
     versions: dict[str, str] = field(default_factory=dict)
+    slots: int | None = None
     tasks: int = 0
+    turns: int = 1
+    """If there were several, the figures of `TURNED` are their medians."""
     enqueue: float | None = None
     """Calls a second, each in its own transaction."""
     enqueue_many: float | None = None
@@ -29,6 +60,8 @@ class Figures:
     """Calls a second that were reached when measuring the same at half of ``drained``."""
     half_p50: float | None = None
     half_p99: float | None = None
+    curve: list[Offered] = field(default_factory=list)
+    """The same at rising rates, up to the first that it does not keep up with."""
     cpu_workers: float | None = None
     """CPU seconds per 1,000 tasks, while the backlog is drained: those of the workers and their children."""
     cpu_beside: float | None = None
@@ -45,6 +78,27 @@ class Figures:
     doubled: int | None = None
     """Effects of tasks that already had one."""
     error: str = ""
+
+    @classmethod
+    def loaded(cls, values: dict[str, Any]) -> Figures:
+        """Return the results that ``dataclasses.asdict`` has written."""
+        return cls(**values | {"curve": [Offered(**one) for one in values.get("curve", ())]})
+
+
+TURNED = (
+    "enqueue", "enqueue_many", "drained", "drained_with_start", "idle_p50", "idle_p99", "cpu_workers", "cpu_beside",
+    "cpu_postgres", "cpu_redis", "others",
+)  # fmt: skip
+
+
+def medians(turns: Sequence[Figures]) -> Figures:
+    """Return the results of the first turn, with the medians of all turns for the figures of `TURNED`."""
+    found: dict[str, Any] = {}
+    for name in TURNED:
+        values = [value for one in turns if (value := getattr(one, name)) is not None]
+        found[name] = statistics.median(values) if values else None
+    error = next((one.error for one in turns if one.error), "")
+    return dataclasses.replace(turns[0], turns=len(turns), error=error, **found)
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -90,40 +144,89 @@ class Asked:
 
 @dataclass(frozen=True)
 class Posts:
-    """Milliseconds of ``POST /api/posts/`` with this many clients, each sending one request after another."""
+    """Milliseconds of ``POST /api/posts/``. The clients each send one request after another."""
 
+    site: str
+    """A key of `SITES`."""
     clients: int
-    plain_p50: float
-    plain_p99: float
-    task_p50: float
-    """With a durable task in the same transaction."""
-    task_p99: float
+    p50: float
+    p99: float
+
+
+SITES = {
+    "plain": "without a task",
+    "pressroom": "with Pressroom's durable task",
+    "celery": "with stock Celery's `delay_on_commit`",
+    "oban": "with Oban's job in the same transaction",
+}
+"""What a new post calls, by the name that bench.site knows."""
+
+
+def posts_asked(posts: Sequence[Posts]) -> list[Asked]:
+    p50 = {(one.site, one.clients): one.p50 for one in posts}
+    ours, stock = p50.get(("pressroom", 1)), p50.get(("celery", 1))
+    ours_at_ten, plain_at_ten = p50.get(("pressroom", 10)), p50.get(("plain", 10))
+    return [
+        Asked(
+            "ms by which POST with a durable task exceeds POST with stock Celery, p50 at 1 client",
+            ours - stock if ours is not None and stock is not None else None,
+            0.5,
+            at_least=False,
+        ),
+        Asked(
+            "POST with a durable task to POST without, p50 at 10 clients",
+            ours_at_ten / plain_at_ten if ours_at_ten is not None and plain_at_ten else None,
+            1.15,
+            at_least=False,
+        ),
+    ]
+
+
+def under_load(ours: Figures | None, stock: Figures | None) -> Asked:
+    """Compare p99 at all rates that both keep up with. The value is the worst ratio."""
+    text, limit = "commit→start p99 to stock Celery's", 1.5
+    of_stock = {one.rate: one.p99 for one in stock.curve if one.kept and one.p99} if stock else {}
+    of_ours = {one.rate: one.p99 for one in ours.curve if one.kept and one.p99} if ours else {}
+    ratios = [(of_ours[rate] / of_stock[rate], rate) for rate in of_ours if rate in of_stock]
+    if not ratios:
+        return Asked(f"{text} at every rate that both keep up with", None, limit, at_least=False)
+    worst, at = max(ratios)
+    rates = f"{min(rate for _, rate in ratios):g} to {max(rate for _, rate in ratios):g}"
+    text = f"{text} at every rate that both keep up with ({rates} calls/s, worst at {at:g})"
+    return Asked(text, worst, limit, at_least=False)
+
+
+def cpu(of: Figures | None, *parts: str) -> float | None:
+    """Return the CPU seconds of the parts together, or None if not all were measured. What is not run costs nothing."""
+    if of is None or of.cpu_workers is None:
+        return None
+    return sum(getattr(of, part) or 0.0 for part in parts)
 
 
 def asked(measured: Mapping[str, Figures], posts: Sequence[Posts] = ()) -> list[Asked]:
     """Return the requirements on Pressroom compared to the other queues. ``measured`` has the results by module."""
 
-    def ratio(
-        text: str, figure: str, peer: str, limit: float, at_least: bool = True, pressroom: str = "pressroom"
-    ) -> Asked:
-        ours, theirs = getattr(measured.get(pressroom), figure, None), getattr(measured.get(peer), figure, None)
-        return Asked(text, ours / theirs if ours is not None and theirs else None, limit, at_least)
+    def ratio(text: str, figure: str, peer: str, limit: float, at_least: bool = True, ours: str = "pressroom") -> Asked:
+        own, theirs = getattr(measured.get(ours), figure, None), getattr(measured.get(peer), figure, None)
+        return Asked(text, own / theirs if own is not None and theirs else None, limit, at_least)
 
-    drained = {"rq_worker": "RQ", "rq_simple": "RQ SimpleWorker", "procrastinate": "Procrastinate"}
-    alone = next((one for one in posts if one.clients == 1), None)
+    ours, stock = measured.get("pressroom"), measured.get(STOCK)
+    spent, of_stock = cpu(ours, "cpu_workers", "cpu_beside", "cpu_postgres"), cpu(stock, "cpu_workers", "cpu_redis")
     return [
-        ratio("drained/s to Celery's with acks_late", "drained", "celery_acks_late", 0.8),
-        *(ratio(f"drained/s to {title}'s", "drained", name, 1.0) for name, title in drained.items()),
-        ratio("drained/s with bundles to Huey's", "drained", "huey", 1.0, pressroom="pressroom_bundles"),
-        ratio("enqueue/s one by one to Celery's", "enqueue", "celery_default", 0.7),
-        ratio("enqueue/s in one transaction to Celery's", "enqueue_many", "celery_default", 3.0),
-        ratio("commit→start p99 at 20/s to Celery's", "idle_p99", "celery_default", 1.5, at_least=False),
-        ratio("commit→start p99 at half load to Celery's", "half_p99", "celery_default", 1.5, at_least=False),
-        ratio("workers' CPU per 1,000 to Celery's", "cpu_workers", "celery_default", 1.6, at_least=False),
+        ratio("enqueue/s one by one to stock Celery's", "enqueue", STOCK, 1.0),
+        ratio("enqueue/s one by one to Oban's", "enqueue", "oban", 0.9),
+        ratio("enqueue/s in one transaction to Oban's", "enqueue_many", "oban", 1.5),
+        ratio("drained/s one by one to stock Celery's", "drained", STOCK, 2.0),
+        ratio("drained/s with bundles to Oban's", "drained", "oban", 1.2, ours="pressroom_bundles"),
+        ratio("drained/s with bundles to Huey's", "drained", "huey", 1.0, ours="pressroom_bundles"),
+        ratio("idle p50 to stock Celery's", "idle_p50", STOCK, 1.0, at_least=False),
+        ratio("idle p99 to stock Celery's", "idle_p99", STOCK, 1.0, at_least=False),
+        under_load(ours, stock),
+        *posts_asked(posts),
         Asked(
-            "ms that a durable task adds to POST /api/posts/, p50 at 1 client",
-            alone.task_p50 - alone.plain_p50 if alone else None,
-            3.0,
+            "CPU of workers, relay and Postgres to that of stock Celery's workers and Valkey",
+            spent / of_stock if spent is not None and of_stock else None,
+            0.8,
             at_least=False,
         ),
     ]

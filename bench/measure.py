@@ -1,8 +1,9 @@
 """Measure one task queue: ``python -m bench.measure <module of bench.peers> <file for the results> …``.
 
 The steps: make N calls one by one, while no worker runs. Start the workers and wait until they have drained the calls.
-Make calls to the idle workers, at 20 a second and at half of the drained rate. Then make N calls in one transaction and
-start the workers again. Meanwhile, kill one worker with its children and restart it at once, K times.
+Make calls to the idle workers, at 20 a second, at half of the drained rate and at each of ``--rates``. Then make N
+calls in one transaction and start the workers again. Meanwhile, kill one worker with its children and restart it at
+once, K times. With ``--short``, only what is cheap is measured: without load and kills.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import argparse
 import dataclasses
 import importlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
-from bench.figures import Figures, counted, percentile
+from bench.figures import Figures, Offered, counted, percentile
 from bench.peers import Effects, Peer
 from bench.trees import Commands, busy, cpu, memory
 
@@ -43,7 +44,7 @@ class Run:
         self.file = file
         self.seconds = seconds
         self.services = services
-        self.figures = Figures(peer.title, {name: version(name) for name in peer.distributions}, tasks)
+        self.figures = Figures(peer.title, {name: version(name) for name in peer.distributions}, peer.slots, tasks)
         self.tasks = tasks
         self._next = 1
         self.save()
@@ -58,28 +59,22 @@ class Run:
 
     def enqueue(self) -> range:
         numbers = self.numbers(self.tasks)
-        self.peer.call(self.numbers(1)[0], PAYLOAD)  # opens connections
+        self.peer.calls.each(self.numbers(1), PAYLOAD)  # opens connections
         began = time.monotonic()
-        for number in numbers:
-            self.peer.call(number, PAYLOAD)
+        self.peer.calls.each(numbers, PAYLOAD)
         self.figures.enqueue = len(numbers) / (time.monotonic() - began)
         self.save()
         return numbers
 
     def enqueue_many(self) -> range:
         """Make all calls in one transaction. If the framework cannot, make them one by one without measuring."""
-        from django.db import transaction
-
         numbers = self.numbers(self.tasks)
-        if self.peer.call_many is None:
-            for number in numbers:
-                self.peer.call(number, PAYLOAD)
-            return numbers
         began = time.monotonic()
-        with transaction.atomic():
-            self.peer.call_many(numbers, PAYLOAD)
-        self.figures.enqueue_many = len(numbers) / (time.monotonic() - began)
-        self.save()
+        if self.peer.calls.together(numbers, PAYLOAD):
+            self.figures.enqueue_many = len(numbers) / (time.monotonic() - began)
+            self.save()
+        else:
+            self.peer.calls.each(numbers, PAYLOAD)
         return numbers
 
     def drain(self, effects: Effects, workers: Commands, beside: Commands, began: float) -> None:
@@ -105,47 +100,41 @@ class Run:
         self.figures.memory = memory(workers.processes)
         self.save()
 
-    def commit_to_start(self, rate: float, workers: Commands) -> tuple[float, float, float]:
-        """Make ``rate`` calls a second. Returns the rate that was reached, and p50 and p99 in milliseconds."""
+    def offer(self, rate: float, workers: Commands) -> Offered:
+        """Make ``rate`` calls a second, and wait for their starts."""
         effects, committed = Effects(), {}
         numbers = self.numbers(min(MOST_CALLS, max(2, round(rate * self.seconds))))
         began = time.monotonic()
         for count, number in enumerate(numbers):
             time.sleep(max(0.0, began + count / rate - time.monotonic()))
-            committed |= self._call_in_transaction(number)
-        came = (len(numbers) - 1) / (time.monotonic() - began)
-        deadline = time.monotonic() + LATE
-        while counted((number for number, _ in effects.read()), numbers)[0]:
+            committed[number] = self.peer.calls.committed(number, PAYLOAD)
+        called = time.monotonic()
+        while missing := counted((number for number, _ in effects.read()), numbers)[0]:
             workers.check()
-            if time.monotonic() > deadline:
-                missing = counted((number for number, _ in effects.read()), numbers)[0]
-                raise RuntimeError(
-                    f"{missing} of {len(numbers)} calls at {rate:.0f}/s had not begun {LATE:.0f} s later"
-                )
+            if time.monotonic() > called + LATE:
+                break
             time.sleep(0.05)
-        waits = [(at - committed[number]) * 1000 for number, at in effects.read() if number in committed]
-        return came, percentile(waits, 0.5), percentile(waits, 0.99)
-
-    def _call_in_transaction(self, number: int) -> dict[int, float]:
-        """Make a call and return the time of its commit, taken before the framework's own work after the commit."""
-        from django.db import transaction
-
-        committed: dict[int, float] = {}
-        with transaction.atomic():
-            transaction.on_commit(lambda: committed.update({number: time.monotonic()}))
-            if self.peer.transactional:
-                self.peer.call(number, PAYLOAD)
-            else:
-                transaction.on_commit(partial(self.peer.call, number, PAYLOAD))
-        return committed
+        starts: dict[int, float] = {}
+        for number, at in effects.read():
+            starts[number] = min(at, starts.get(number, at))
+        return offered(rate, began, called, committed, starts, missing)
 
     def latencies(self, workers: Commands) -> None:
+        idle = begun(self.offer(IDLE_RATE, workers))
+        self.figures.idle_p50, self.figures.idle_p99 = idle.p50, idle.p99
+        self.save()
+
+    def latencies_under_load(self, workers: Commands, rates: Iterable[float]) -> None:
+        """Offer half of what was drained, then the rates, up to the first that the queue does not keep up with."""
         assert self.figures.drained is not None
-        _, self.figures.idle_p50, self.figures.idle_p99 = self.commit_to_start(IDLE_RATE, workers)
+        half = begun(self.offer(self.figures.drained / 2, workers))
+        self.figures.half_rate, self.figures.half_p50, self.figures.half_p99 = half.reached, half.p50, half.p99
         self.save()
-        half = self.commit_to_start(self.figures.drained / 2, workers)
-        self.figures.half_rate, self.figures.half_p50, self.figures.half_p99 = half
-        self.save()
+        for rate in rates:
+            self.figures.curve.append(self.offer(rate, workers))
+            self.save()
+            if not self.figures.curve[-1].kept:
+                break
 
     def kills(self, numbers: range, effects: Effects, workers: Commands, kills: int, settle: float) -> None:
         """Kill workers at even steps of the work, then wait until nothing happens any more."""
@@ -183,6 +172,28 @@ def wait_until(condition: Callable[[], bool], effects: Effects, workers: Command
         time.sleep(0.01)
 
 
+def offered(
+    rate: float, began: float, called: float, committed: dict[int, float], starts: dict[int, float], missing: int
+) -> Offered:
+    """Return what came of calls at a rate. The numbers of ``committed`` were called from ``began`` to ``called``.
+
+    The rate that was reached counts to the last call or to the last start, whichever is later.
+    """
+    waits = [(at - committed[number]) * 1000 for number, at in starts.items() if number in committed]
+    last = max([called, *(at for number, at in starts.items() if number in committed)])
+    reached = max(0, len(waits) - 1) / (last - began)
+    if not waits:
+        return Offered(rate, reached, missing=missing)
+    return Offered(rate, reached, percentile(waits, 0.5), percentile(waits, 0.99), missing)
+
+
+def begun(one: Offered) -> Offered:
+    """Raises RuntimeError if calls did not begin."""
+    if one.missing:
+        raise RuntimeError(f"{one.missing} calls at {one.rate:.0f}/s had not begun {LATE:.0f} s later")
+    return one
+
+
 def measure(name: str, file: Path, options: argparse.Namespace) -> None:
     import django
     from django.core.management import call_command
@@ -190,6 +201,8 @@ def measure(name: str, file: Path, options: argparse.Namespace) -> None:
     django.setup()
     peer: Peer = importlib.import_module(f"bench.peers.{name}").PEER
     call_command("migrate", verbosity=0)
+    if peer.prepare is not None:
+        peer.prepare()
     services = {"postgres": psutil.Process(options.postgres), "redis": psutil.Process(options.redis)}
     run = Run(peer, file, options.tasks, options.seconds, services)
     log = file.with_suffix("")
@@ -202,10 +215,22 @@ def measure(name: str, file: Path, options: argparse.Namespace) -> None:
         with Commands(peer.workers, Path(f"{log}.workers.log")) as workers:
             run.drain(effects, workers, beside, began)
             run.latencies(workers)
+            if not options.short:
+                run.latencies_under_load(workers, options.rates)
         effects = Effects()
         numbers = run.enqueue_many()
+        if options.short:
+            return
         with Commands(peer.workers, Path(f"{log}.killed.log")) as workers:
             run.kills(numbers, effects, workers, options.kills, options.settle)
+
+
+def rates(text: str) -> list[float]:
+    """Return the rates of "50,100". Raises ValueError."""
+    found = [float(rate) for rate in text.split(",") if rate]
+    if not all(0 < rate < math.inf for rate in found):
+        raise ValueError(text)
+    return found
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -216,6 +241,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
         parser.add_argument(f"--{option}", type=int, required=True)
     for option in ("seconds", "settle"):
         parser.add_argument(f"--{option}", type=float, required=True)
+    parser.add_argument("--rates", type=rates, default=[])
+    parser.add_argument("--short", action="store_true", help="enqueue, drain and idle only")
     options = parser.parse_args(list(arguments) if arguments is not None else None)
     measure(options.name, options.file, options)
 

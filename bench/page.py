@@ -4,37 +4,30 @@ from __future__ import annotations
 
 import platform
 import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 from reportlab.graphics import renderSVG
 from reportlab.graphics.shapes import Drawing, Rect, String
-from reportlab.lib.colors import HexColor, white
+from reportlab.lib.colors import white
 
-from bench.figures import Asked, Figures, Posts
+from app.local.servers import PROJECT
+from bench import curve
+from bench.drawing import BLUE, FONT, GREEN, GREY, number, table
+from bench.figures import SITES, Asked, Figures, Posts
 
 BEGIN, END = "<!-- written by make bench -->", "<!-- end -->"
 
 SPEED = (
-    "", "enqueue/s", "enqueue/s in one transaction", "drained/s", "with the start", "idle p50, ms", "idle p99, ms",
-    "half load, calls/s", "p50, ms", "p99, ms",
+    "", "slots", "enqueue/s", "enqueue/s in one transaction", "drained/s", "with the start", "idle p50, ms",
+    "idle p99, ms", "half load, calls/s", "p50, ms", "p99, ms",
 )  # fmt: skip
 COST = (
     "", "workers' CPU", "relay's", "Postgres's", "Valkey's", "others', %", "memory, MB", "kills", "not done",
     "done twice",
 )  # fmt: skip
-POSTS = ("clients", "p50", "p99", "p50 with a durable task", "p99 with a durable task")
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table with the numbers aligned to the right."""
-    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def raised(log: str) -> str:
@@ -47,9 +40,9 @@ def raised(log: str) -> str:
 
 def speed_row(of: Figures) -> list[str]:
     return [
-        of.title, number(of.enqueue), number(of.enqueue_many), number(of.drained), number(of.drained_with_start),
-        number(of.idle_p50, 1), number(of.idle_p99, 1), number(of.half_rate), number(of.half_p50, 1),
-        number(of.half_p99, 1),
+        of.title, number(of.slots), number(of.enqueue), number(of.enqueue_many), number(of.drained),
+        number(of.drained_with_start), number(of.idle_p50, 1), number(of.idle_p99, 1), number(of.half_rate),
+        number(of.half_p50, 1), number(of.half_p99, 1),
     ]  # fmt: skip
 
 
@@ -61,8 +54,36 @@ def cost_row(of: Figures) -> list[str]:
     ]  # fmt: skip
 
 
-def posts_row(of: Posts) -> list[str]:
-    return [str(of.clients), *(number(one, 1) for one in (of.plain_p50, of.plain_p99, of.task_p50, of.task_p99))]
+def posts_head(posts: Sequence[Posts]) -> list[str]:
+    counts = sorted({one.clients for one in posts})
+    clients = [f"{count} client{'s' if count > 1 else ''}" for count in counts]
+    return ["", *(f"{count}, {share}" for count in clients for share in ("p50", "p99"))]
+
+
+def posts_rows(posts: Sequence[Posts]) -> list[list[str]]:
+    """Return a row for each site, with p50 and p99 for each number of clients."""
+    found = {(one.site, one.clients): one for one in posts}
+    counts = sorted({one.clients for one in posts})
+    return [
+        [
+            title,
+            *(
+                number(getattr(found.get((site, count)), share, None), 1)
+                for count in counts
+                for share in ("p50", "p99")
+            ),
+        ]
+        for site, title in SITES.items()
+        if any(one.site == site for one in posts)
+    ]
+
+
+def commit() -> str:
+    """Return the commit that was measured, with a + if files differ from it, or "unknown" outside of a repository."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    # From the PATH, as everything that a developer runs.
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def machine() -> str:
@@ -88,8 +109,10 @@ def block(measured: Sequence[Figures], posts: Sequence[Posts], asked: Sequence[A
     if measured:
         parts += [table(SPEED, [speed_row(one) for one in measured]), "CPU in seconds per 1,000 tasks:"]
         parts += [table(COST, [cost_row(one) for one in measured])]
+    if any(one.curve for one in measured):
+        parts += [curve.LEGEND, curve.table(measured), f"![{curve.TITLE}, by the offered rate](images/latency.svg)"]
     if posts:
-        parts += ["`POST /api/posts/`, milliseconds:", table(POSTS, [posts_row(one) for one in posts])]
+        parts += ["`POST /api/posts/`, milliseconds:", table(posts_head(posts), posts_rows(posts))]
     parts += ["![Tasks a second, waits, CPU and losses as bars](images/performance.svg)"] if measured else []
     parts += ["\n".join(f"- {one}" for one in asked)]
     parts += [f"{one.title} ended early: {one.error}" for one in measured if one.error]
@@ -111,9 +134,7 @@ def write(page: Path, text: str, mark: str = BEGIN) -> None:
     page.write_text(f"{before}{mark}\n\n{text}\n\n{END}{after}")
 
 
-WIDTH, ROW, TITLES, GAP = 760, 20, 190, 34
-GREY, BLUE, GREEN = HexColor(0x555555), HexColor(0x1F6FB2), HexColor(0x2E8B57)
-FONT = "Helvetica"
+WIDTH, ROW, TITLES, GAP = 790, 20, 246, 34
 PANELS = (
     ("drained, tasks a second", "drained", 0),
     ("commit to start at 20 a second, p99 in ms", "idle_p99", 1),

@@ -1,32 +1,44 @@
-"""``gunicorn bench.site``: the site, except that a new post starts a durable task in its transaction."""
+"""``BENCH_SITE=pressroom gunicorn bench.site``: the site, except that a new post calls a task in its transaction.
 
-from django.conf import settings
+BENCH_SITE is a key of `bench.figures.SITES`: by which queue it is called.
+"""
 
-settings.ROOT_URLCONF = __name__
+import os
+from collections.abc import Callable
 
-from app.wsgi import application  # noqa: E402 - this loads Django, which must know the routes below
+from app.wsgi import application  # loads Django
 
-__all__ = ["application", "urlpatterns"]
+__all__ = ["application"]
 
-from django.db import transaction  # noqa: E402
-from django.urls import path  # noqa: E402
-from rest_framework.serializers import BaseSerializer  # noqa: E402
+from django.db.models.signals import post_save
+from django.dispatch import receiver
 
-from app.blog.api import PostViewSet  # noqa: E402
-from app.blog.models import Post  # noqa: E402
-from app.urls import urlpatterns as of_the_site  # noqa: E402
-from bench.measure import PAYLOAD  # noqa: E402
-from bench.peers.ours import durable  # noqa: E402
+from app.blog.models import Post
+from bench.measure import PAYLOAD
 
 
-class PostsWithTask(PostViewSet):
-    """The site's view, with a task for each new post."""
+def call_of(site: str) -> Callable[[int, str], object]:
+    """Return what calls the task within a transaction."""
+    if site == "pressroom":
+        from bench.peers.ours import durable
 
-    def perform_create(self, serializer: BaseSerializer[Post]) -> None:
-        with transaction.atomic():
-            super().perform_create(serializer)
-            assert serializer.instance is not None
-            durable.delay(serializer.instance.pk, PAYLOAD)
+        return durable.delay
+    if site == "celery":
+        from bench.peers.celery_acks_late import app
+
+        return app.tasks["bench.noop"].delay_on_commit
+    if site == "oban":
+        from bench.peers.oban import call_in_django
+
+        return call_in_django
+    raise ValueError(f"BENCH_SITE={site}")
 
 
-urlpatterns = [path("api/posts/", PostsWithTask.as_view({"get": "list", "post": "create"})), *of_the_site]
+CALL = call_of(os.environ["BENCH_SITE"])
+
+
+@receiver(post_save, sender=Post)
+def call_task(instance: Post, created: bool, **_: object) -> None:
+    """Call the task where the service has stored the post. This adds no savepoint, as a transaction around it would."""
+    if created:
+        CALL(instance.pk, PAYLOAD)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from app.local.servers import PROJECT
-
+PROJECT = Path(__file__).resolve().parent.parent
 END_TIMEOUT = 20.0
 """Seconds after SIGTERM until the processes are killed."""
 

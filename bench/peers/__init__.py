@@ -10,17 +10,45 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-BARE = "bench.peers.settings"
-SETTINGS = {
-    "celery_default": BARE, "celery_acks_late": BARE, "dramatiq": BARE, "rq_worker": BARE, "rq_simple": BARE,
-    "huey": BARE, "procrastinate": "bench.peers.procrastinate_settings", "pressroom": "app.settings",
-    "pressroom_bundles": "app.settings", "pressroom_plain": "app.settings",
-}  # fmt: skip
-"""The modules in the order of the table, with the Django settings of each."""
+from bench.peers.calls import Calls
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What must be set before a peer's module can be imported."""
+
+    settings: str = "bench.peers.settings"
+    """The Django settings."""
+    django6: bool = False
+    """Whether the caller and the workers run in the environment with Django 6."""
+    appendfsync: str = "everysec"
+    """When Valkey syncs its append-only file. The default is Valkey's own."""
+
+
+SETUPS = {
+    "celery_default": Setup(),
+    "celery_acks_late": Setup(),
+    "celery_fsync": Setup(appendfsync="always"),
+    "dramatiq": Setup(),
+    "rq_worker": Setup(),
+    "rq_simple": Setup(),
+    "huey": Setup(),
+    "procrastinate": Setup("bench.peers.procrastinate_settings"),
+    "oban": Setup(),
+    "pgqueuer": Setup(),
+    "chancy": Setup(),
+    "absurd": Setup(),
+    "steady_queue": Setup("bench.peers.steady_queue_settings", django6=True),
+    "django_tasks_db": Setup("bench.peers.django_tasks_db_settings", django6=True),
+    "pressroom": Setup("app.settings"),
+    "pressroom_bundles": Setup("app.settings"),
+    "pressroom_plain": Setup("app.settings"),
+}
+"""The modules in the order of the table."""
 
 PYTHON = sys.executable
 RECORD = struct.Struct("<qd")
@@ -28,19 +56,19 @@ RECORD = struct.Struct("<qd")
 
 @dataclass(frozen=True)
 class Peer:
-    """A task queue. ``call`` and ``call_many`` take the number of a task and its payload."""
+    """A task queue."""
 
     title: str
     distributions: tuple[str, ...]
     """The distributions whose versions the page shows."""
     workers: tuple[tuple[str, ...], ...]
     """The commands that together run two worker processes."""
-    call: Callable[[int, str], object]
-    """Calls one task that is due now."""
-    transactional: bool = False
-    """Whether a call belongs to the surrounding transaction. If not, it is made after the commit."""
-    call_many: Callable[[Iterable[int], str], object] | None = None
-    """Makes many calls within a transaction, or None if the framework has no way to do that."""
+    calls: Calls
+    """How a program calls its task."""
+    slots: int = 2
+    """The number of tasks that the workers run or hold at the same time."""
+    prepare: Callable[[], object] | None = None
+    """Makes the tables, if Django's ``migrate`` does not."""
     beside: tuple[tuple[str, ...], ...] = ()
     """The commands that always run beside the workers."""
     beside_ready: str = ""

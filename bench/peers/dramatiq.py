@@ -6,6 +6,7 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
 from bench.peers import PYTHON, Peer, effect
+from bench.peers.calls import DjangoCalls
 
 dramatiq.set_broker(RedisBroker(url=f"{os.environ['REDIS_URL']}/0"))
 
@@ -19,5 +20,5 @@ PEER = Peer(
     title="Dramatiq",
     distributions=("dramatiq",),
     workers=((PYTHON, "-m", "dramatiq", __name__, "--processes", "2", "--threads", "1"),),
-    call=noop.send,
+    calls=DjangoCalls(noop.send),
 )

@@ -10,6 +10,7 @@ from app.local.servers import free_port
 from app.local.up import worker
 from app.queues import BY_NAME, DEFAULT_QUEUE
 from bench.peers import PYTHON, Peer, effect
+from bench.peers.calls import DjangoCalls
 
 
 @shared_task(name="bench.noop")
@@ -44,9 +45,7 @@ def ours(title: str, delay: Callable[[int, str], object]) -> Peer:
         title=title,
         distributions=("celery", "django"),
         workers=((*counting(), *worker(BY_NAME[DEFAULT_QUEUE]), f"--include={__name__}"),),
-        call=delay,
-        transactional=True,
-        call_many=call_many,
+        calls=DjangoCalls(delay, call_many, transactional=True),
         beside=((*counting(), PYTHON, "manage.py", "relay"),),
         beside_ready="relay: ready",
     )

@@ -7,11 +7,16 @@ from collections.abc import Iterable
 from procrastinate.contrib.django import app
 
 from bench.peers import PYTHON, Peer, effect
+from bench.peers.calls import DjangoCalls
 
 
 @app.task(name="bench.noop")
 def noop(number: int, payload: str) -> None:
     effect(number)
+
+
+def call(number: int, payload: str) -> None:
+    noop.defer(number=number, payload=payload)
 
 
 def call_many(numbers: Iterable[int], payload: str) -> None:
@@ -23,7 +28,5 @@ PEER = Peer(
     title="Procrastinate",
     distributions=("procrastinate",),
     workers=(worker, worker),
-    call=lambda number, payload: noop.defer(number=number, payload=payload),
-    transactional=True,
-    call_many=call_many,
+    calls=DjangoCalls(call, call_many, transactional=True),
 )

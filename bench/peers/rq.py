@@ -11,6 +11,7 @@ import redis
 from rq import Queue
 
 from bench.peers import PYTHON, Peer, effect
+from bench.peers.calls import DjangoCalls
 
 queue = Queue(connection=redis.Redis.from_url(os.environ["RQ_REDIS_URL"]))
 
@@ -26,5 +27,5 @@ def rq(title: str, worker_class: str) -> Peer:
         title=title,
         distributions=("rq",),
         workers=(worker, worker),
-        call=lambda number, payload: queue.enqueue(noop, number, payload),
+        calls=DjangoCalls(lambda number, payload: queue.enqueue(noop, number, payload)),
     )

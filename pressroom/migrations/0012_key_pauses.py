@@ -4,7 +4,7 @@ from pressroom.sql import functions
 
 
 class Migration(migrations.Migration):
-    dependencies = [("taskruns", "0009_limits")]
+    dependencies = [("taskruns", "0011_hourly_figures")]
 
     operations = [
         migrations.AddField(
