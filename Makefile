@@ -48,7 +48,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: limits limits-mutations help up shell psql demo test test-unit api-fuzz audit release-files e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: limits limits-mutations help up shell psql demo test test-matrix test-unit api-fuzz audit release-files e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ demo: install-local ## Publish to an author's 1,000 subscribers over HTTP and wa
 test: install $(GO_TOOLS) ## Run all tests with their own PostgreSQL and Valkey (JOBS=4 at a time, ARGS="-k name")
 	@$(RUN) -m tests.support.debian
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-matrix: install ## Run some tests on each combination of versions that this machine holds (CELLS="oldest newest")
+	@$(RUN) -m tests.matrix $(CELLS) --jobs $(JOBS) $(ARGS)
 
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
 	@$(RUN) -m pytest -n auto --dist loadgroup -m "not slow" tests/unit tests/contract $(ARGS)

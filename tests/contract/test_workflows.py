@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from tests.chart.tools import Refused, run, tool
+from tests.matrix.cells import CELLS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = ROOT / ".github" / "workflows"
@@ -58,7 +59,7 @@ def test_they_run_what_is_there(path: Path) -> None:
     text = path.read_text()
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for step in steps_of(path):
-        assert set(re.findall(r"\bmake ([a-z][\w-]*)\b", step.get("run", ""))) <= targets
+        assert set(re.findall(r"(?:^|[;&|] *)make ([a-z][\w-]*)", step.get("run", ""), re.MULTILINE)) <= targets
     for name in re.findall(r"(?:run|uses): \.?/?(\.\w+/\S+)", text):
         assert (ROOT / name).exists()
     for name in re.findall(r"\bpython3 (\S+\.py)\b", text):
@@ -106,6 +107,14 @@ def test_a_scheduled_workflow_looks_for_vulnerabilities_of_what_is_locked() -> N
     # YAML takes `on` for true.
     assert workflow[True]["schedule"]
     assert "make audit" in [step.get("run") for step in steps_of(FOLDER / "audit.yml")]
+
+
+def test_each_combination_of_versions_runs_somewhere() -> None:
+    """Where a cell is named, a machine that cannot hold it fails."""
+    jobs = read(FOLDER / "test.yml")["jobs"]
+    named = [name for one in jobs["versions"]["strategy"]["matrix"]["include"] for name in one["cells"].split()]
+    assert sorted(named) == sorted(cell.name for cell in CELLS)
+    assert 'make test-matrix CELLS="$CELLS"' in [step.get("run") for step in jobs["versions"]["steps"]]
 
 
 class TestRelease:
