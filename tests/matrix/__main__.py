@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -44,13 +45,14 @@ class Outcome:
     def row(self) -> str:
         # What did not run is named as the cell wants it.
         versions = [self.versions.get(name, self.cell.wanted()[name]) for name in COLUMNS]
-        return f"| {' | '.join([f'`{self.cell.name}`', *versions, f'{self.word}: {self.detail}'])} |"
+        cells = [f"`{self.cell.name}`", *versions, f"{self.word}: {self.detail}", f"{datetime.now(UTC):%Y-%m-%d}"]
+        return f"| {' | '.join(cells)} |"
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """The outcomes in Markdown."""
-    head = ["cell", "Python", "Django", "Celery", "Postgres", "Redis or Valkey", "tests"]
-    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(each.row() for each in outcomes)]) + "\n"
+def table(rows: list[str]) -> str:
+    """Rows of outcomes with their head, in Markdown."""
+    head = ["cell", "Python", "Django", "Celery", "Postgres", "Redis or Valkey", "tests", "on"]
+    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *rows]) + "\n"
 
 
 def environment_for(cell: Cell, python: Path) -> Path:
@@ -127,11 +129,14 @@ def last_line(text: str) -> str:
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing was printed")
 
 
-def write(outcomes: list[Outcome]) -> None:
-    """Put the table into the page."""
-    head, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    PAGE.write_text(f"{head}{BEGIN}\nOn {datetime.now(UTC):%d %B %Y}:\n\n{table(outcomes)}\n{END}{tail}")
+def write(page: str, outcomes: list[Outcome]) -> str:
+    """The page with the rows of these outcomes. Those of cells that were not tried stay as they were."""
+    head, _, rest = page.partition(BEGIN)
+    old, _, tail = rest.partition(END)
+    rows = {found[1]: found[0] for found in re.finditer(r"^\| `(\w+)` \|.*$", old, re.MULTILINE)}
+    rows |= {outcome.cell.name: outcome.row() for outcome in outcomes}
+    known = [rows[cell.name] for cell in CELLS if cell.name in rows]
+    return f"{head}{BEGIN}\n{table(known)}\n{END}{tail}"
 
 
 def main() -> int:
@@ -153,9 +158,9 @@ def main() -> int:
         if outcome.word == "failed" and (FOLDER / f"{cell.name}.log").exists():
             print(f"  {FOLDER / cell.name}.log", flush=True)
         outcomes.append(outcome)
-    print("\n" + table(outcomes))
+    print("\n" + table([outcome.row() for outcome in outcomes]))
     if given.write:
-        write(outcomes)
+        PAGE.write_text(write(PAGE.read_text(), outcomes))
     bad = {"failed", "not here"} if given.cells else {"failed"}
     return int(any(outcome.word in bad for outcome in outcomes))
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from app.local.servers import PROJECT
 from tests.matrix import machine
-from tests.matrix.__main__ import COLUMNS, FOLDER, Outcome, judge, run, table
+from tests.matrix.__main__ import BEGIN, COLUMNS, END, FOLDER, Outcome, judge, run, write
 from tests.matrix.cells import CELLS, SUBSET, Cell, matches, requirements
 from tests.matrix.report import versions
 
@@ -56,7 +57,10 @@ def counts(passed: int = 0, failed: int = 0) -> dict[str, int]:
 
 def test_a_cell_passes_with_the_versions_that_ran(tmp_path: Path) -> None:
     outcome = judged(tmp_path, 0, {"versions": RAN, "counts": counts(12)})
-    assert outcome.row() == "| `here` | 3.11.7 | 5.2.19 | 5.7.0 | 18.4 | Valkey 9.1.2 | passed: 12 |"
+    assert (
+        outcome.row()
+        == f"| `here` | 3.11.7 | 5.2.19 | 5.7.0 | 18.4 | Valkey 9.1.2 | passed: 12 | {datetime.now(UTC):%Y-%m-%d} |"
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,13 @@ def test_the_page_and_the_ignored_folder() -> None:
     assert "| failed: " not in page
 
 
-def test_a_table_has_a_row_for_each_cell() -> None:
-    rows = table([Outcome(cell, "not here", "no Python 3.99") for cell in CELLS]).splitlines()
-    assert len(rows) == 2 + len(CELLS)
-    assert len({row.count("|") for row in rows}) == 1
+def test_what_was_not_tried_keeps_its_row() -> None:
+    page = f"# Page\n{BEGIN}{END}The end.\n"
+    first = write(page, [Outcome(cell, "not here", "no Python 3.99") for cell in CELLS])
+    again = write(first, [Outcome(CELLS[1], "passed", "12", RAN)])
+    assert again.startswith("# Page\n")
+    assert again.endswith("The end.\n")
+    rows = [line for line in again.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == [cell.name for cell in CELLS]
+    assert ["passed: 12" in row for row in rows] == [cell is CELLS[1] for cell in CELLS]
+    assert len({row.count("|") for row in again.splitlines() if row.startswith("|")}) == 1
