@@ -72,7 +72,8 @@ def environment_for(cell: Cell, python: Path) -> Path:
         overrides = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["uv"]["override-dependencies"]
         (folder / "overrides.txt").write_text("\n".join(overrides))
         install = [
-            UV, "pip", "install", "--quiet", f"--python={folder / 'bin' / 'python'}", "-r", folder / "requirements.txt",
+            # Without the project's configuration, which holds Django to the version of the lock.
+            UV, "pip", "install", "--quiet", "--no-config", f"--python={folder / 'bin' / 'python'}", "-r", folder / "requirements.txt",
             "--override", folder / "overrides.txt",
         ]  # fmt: skip
         subprocess.run(install, cwd=FOLDER, capture_output=True, text=True, check=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import transaction
@@ -44,8 +45,9 @@ def program() -> list[str]:
     if not (folder / "made").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", folder], check=True)
         pip = [PROJECT / ".tools" / "bin" / "python", "-m", "pip", f"--python={python}", "install", "--quiet"]
-        wanted = f"prometheus-exporter-celery=={RELEASE}"
-        subprocess.run([*pip, "--ignore-requires-python", "--disable-pip-version-check", wanted], check=True)
+        # kombu imports packaging, and does not ask for it.
+        wanted = [f"prometheus-exporter-celery=={RELEASE}", "packaging"]
+        subprocess.run([*pip, "--ignore-requires-python", "--disable-pip-version-check", *wanted], check=True)
         (folder / "made").touch()
     return [str(python), "-c", "from src.cli import cli; cli()"]
 
@@ -57,11 +59,17 @@ def scrape(port: int) -> list[Sample]:
 
 
 def of(samples: list[Sample], names: set[str]) -> Told:
-    """Those that count something: celery-exporter has a zero for each task and counter, ours none that never moved."""
+    """Those of both queues, or of none, that count something.
+
+    celery-exporter has a zero for each task and counter, ours none that never moved. It knows the queues that it was
+    told of, ours all that are declared.
+    """
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for sample in samples
-        if sample.name in names and (sample.value or not sample.name.endswith("_total"))
+        if sample.name in names
+        and sample.labels.get("queue_name", QUEUES[0]) in QUEUES
+        and (sample.value or not sample.name.endswith("_total"))
     }
 
 
@@ -73,22 +81,21 @@ def labels(samples: list[Sample], prefix: str = "celery_") -> dict[str, set[str]
     return found
 
 
-def test_it_says_what_ours_say(stack: Stack, effects: str, program: list[str], redis_server: object) -> None:
+def test_it_says_what_ours_say(stack: Stack, effects: str, program: list[str], redis_server: Any) -> None:
     theirs_at, worker_at, relay_at, exporter_at = (free_port() for _ in range(4))
-    url = str(redis_server.url)  # type: ignore[attr-defined]
+    queues = f"--queues={','.join(QUEUES)}"
     stack.relay(METRICS_PORT=str(relay_at), **EVENTS)
-    stack.start(
-        [*program, f"--broker-url={url}/0", "--host=127.0.0.1", f"--port={theirs_at}", "--retry-interval=1"],
-        "Started celery-exporter", cwd=stack.folder,
-    )  # fmt: skip
+    at = [f"--broker-url={redis_server.url}/0", "--host=127.0.0.1", f"--port={theirs_at}", "--retry-interval=1"]
+    stack.start([*program, *at, queues], "Started celery-exporter", cwd=stack.folder)
     stack.start([sys.executable, "manage.py", "exporter", f"--port={exporter_at}"], "exporter: ready")
-    stack.worker(f"--queues={','.join(QUEUES)}", METRICS_PORT=str(worker_at), **EVENTS)
 
-    def hears() -> bool:
-        # A heartbeat of the worker: no event was sent before it listened.
-        return any(sample.name == "celery_worker_up" and sample.value for sample in scrape(theirs_at))
+    def theirs() -> list[Sample]:
+        return scrape(theirs_at)
 
-    until(hears, "celery-exporter hears the worker")
+    # It hears events once it has heard those of a worker, which then goes.
+    first = stack.worker(queues, **EVENTS)
+    until(lambda: value(theirs(), "celery_worker_up"), "celery-exporter hears the worker")
+    assert first.stop() == 0
     with transaction.atomic():
         for number in range(SUCCEED):
             tasks.effect.delay(effects, str(number))
@@ -98,28 +105,37 @@ def test_it_says_what_ours_say(stack: Stack, effects: str, program: list[str], r
             tasks.retry_by_hand.delay(effects, 1)
         for number in range(MAILS):
             tasks.effect.apply_async([effects, f"mail {number}"], queue="emails")
+    # It takes a task's queue from the event of its call, which comes after the message.
+    calls = SUCCEED + FAIL + RETRY + MAILS
+    until(lambda: value(theirs(), "celery_task_sent_total") == calls, "it has heard of each call")
+    waiting = {"celery_queue_length"}
+    agree(lambda: of(theirs(), waiting), lambda: of(scrape(exporter_at), waiting), "lengths of the queues")
+    assert sorted(of(theirs(), waiting).values()) == [MAILS, calls - MAILS]
+
+    stack.worker(queues, METRICS_PORT=str(worker_at), **EVENTS)
     until(done, "all tasks end")
 
     def ours() -> list[Sample]:
         return scrape(worker_at) + scrape(exporter_at)
 
-    agree(lambda: of(scrape(theirs_at), COUNTERS), lambda: of(ours(), COUNTERS), "counters")
-    agree(lambda: of(scrape(theirs_at), GAUGES), lambda: of(ours(), GAUGES), "gauges")
+    agree(lambda: of(theirs(), COUNTERS), lambda: of(ours(), COUNTERS), "counters")
+    agree(lambda: of(theirs(), GAUGES), lambda: of(ours(), GAUGES), "gauges")
 
-    theirs, told = scrape(theirs_at), ours() + scrape(relay_at)
-    ended = {"celery_task_succeeded_total": SUCCEED + RETRY + MAILS, "celery_task_failed_total": FAIL,
-             "celery_task_retried_total": RETRY, "celery_task_sent_total": SUCCEED + FAIL + 2 * RETRY + MAILS,
-             "celery_task_runtime_count": SUCCEED + RETRY + MAILS}  # fmt: skip
-    for name, value in ended.items():
-        for samples in (theirs, told):
-            assert sum(sample.value for sample in samples if sample.name == name) == value, name
-    # Each name of theirs that has a sample is one of ours, with the same labels.
-    own = labels(told)
-    assert {name: names for name, names in labels(theirs).items() if own.get(name) != names} == {}
-    # Who sends differs by design: there the caller's or the relay's host, which is this one here.
-    assert {sample.labels["hostname"] for sample in theirs if sample.name == "celery_task_sent_total"} == {
-        sample.labels["hostname"] for sample in told if sample.name == "celery_task_sent_total"
-    }
+    there, here = theirs(), ours() + scrape(relay_at)
+    ended = SUCCEED + RETRY + MAILS
+    expected = {
+        "celery_task_sent_total": calls + RETRY, "celery_task_succeeded_total": ended,
+        "celery_task_failed_total": FAIL, "celery_task_retried_total": RETRY, "celery_task_runtime_count": ended,
+    }  # fmt: skip
+    for samples in (there, here):
+        assert {name: value(samples, name) for name in expected} == expected
+    # Each of its names is one of ours, with the same labels.
+    own = labels(here)
+    assert {name: names for name, names in labels(there).items() if own.get(name) != names} == {}
+
+
+def value(samples: list[Sample], name: str) -> float:
+    return sum(sample.value for sample in samples if sample.name == name)
 
 
 def agree(theirs: Callable[[], Told], ours: Callable[[], Told], what: str) -> None:
