@@ -73,8 +73,8 @@ def environment_for(cell: Cell, python: Path) -> Path:
         (folder / "overrides.txt").write_text("\n".join(overrides))
         install = [
             # Without the project's configuration, which holds Django to the version of the lock.
-            UV, "pip", "install", "--quiet", "--no-config", f"--python={folder / 'bin' / 'python'}", "-r", folder / "requirements.txt",
-            "--override", folder / "overrides.txt",
+            UV, "pip", "install", "--quiet", "--no-config", f"--python={folder / 'bin' / 'python'}",
+            "-r", folder / "requirements.txt", "--override", folder / "overrides.txt",
         ]  # fmt: skip
         subprocess.run(install, cwd=FOLDER, capture_output=True, text=True, check=True)
         made.write_text(digest)
