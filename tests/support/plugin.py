@@ -1,7 +1,8 @@
 """Real services for the tests, started before Django's settings are read (``-p tests.support.plugin``).
 
 Of the environment only ``DATABASE_URL`` is heeded: an empty test database is made there. Redis is always our own:
-tests empty it and take it down.
+tests empty it and take it down. ``TEST_POSTGRES`` and ``TEST_REDIS`` choose other programs for the servers that are
+started here (``tests/matrix``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from app.local.servers import Postgres, Valkey, data_folder
 
 _folder = Path(tempfile.mkdtemp(prefix="pressroom-tests-"))
 _data = data_folder(_folder)
+Postgres.programs = os.environ.get("TEST_POSTGRES") or Postgres.programs
+Valkey.program = os.environ.get("TEST_REDIS") or Valkey.program
 _postgres = Postgres(_data, durable=False)
 _valkey = Valkey(_data, persist=False)
 

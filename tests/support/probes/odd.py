@@ -17,7 +17,7 @@ from tests.support.notes import note, noted
 from tests.support.probes import tasks
 
 
-class Calling(Task[Any, Any]):
+class Calling(Task):
     """As Celery's guide has it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -36,7 +36,7 @@ def tell_state(self: Any, path: str, until_exists: str) -> None:
     tasks.hold.run(path, "it", until_exists)
 
 
-class Hooked(Task[Any, Any]):
+class Hooked(Task):
     """Each of its hooks fails."""
 
     def on_success(self, *args: Any) -> None:

@@ -200,7 +200,7 @@ def leave_once(path: str) -> None:
         sys.exit(1)
 
 
-class Telling(Task[Any, Any]):
+class Telling(Task):
     """Notes what failed."""
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 
+import celery
 import pytest
 from django.utils import timezone
 from django_celery_beat.models import (
@@ -73,11 +74,12 @@ def test_a_broken_row_is_marked_and_the_others_fire_on(
     assert sum("odd is set aside" in record.getMessage() for record in caplog.records) == 1, "it is logged once"
 
 
+NEVER = "never occurs" if celery.VERSION >= (5, 7) else "date value out of range"
 BROKEN_CRONTABS = {
     "an hour that is none": ("hour", "25", "25 > 23"),
     "a minute in words": ("minute", "soon", "'soon'"),
     "a step of 0": ("minute", "*/0", ""),
-    "a day that never comes": ("day_of_month", "31", "never occurs"),
+    "a day that never comes": ("day_of_month", "31", NEVER),
     "an empty field": ("day_of_week", "", ""),
     "a zone that is none": ("timezone", "Mars/Olympus", "Mars"),
     "a zone with a way out": ("timezone", "../../etc/passwd", ""),
