@@ -214,7 +214,7 @@ class Release:
         if unready := self.namespace.unready():
             return unready
         try:
-            late, forgotten = self.namespace.psql(UNWELL), self.namespace.psql(FORGOTTEN)
+            late, forgotten = self.namespace.psql(f"{UNWELL};{FORGOTTEN}").splitlines()
         except Failed as error:
             return str(error)
         told = {"tasks are late": late, "transactions of nobody are open": forgotten}

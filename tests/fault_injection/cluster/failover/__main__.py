@@ -59,7 +59,7 @@ class Replicated(Release):
 def fail_over(release: Replicated, pair: Pair, row: FailoverRow) -> None:
     """Do it, have a new standby follow, and wait until all is well. Raises Failed."""
     print(f"… {row.title}", file=sys.stderr, flush=True)
-    row.switched = pair.fail_over()
+    row.begin, row.switched = pair.fail_over()
     print(f"  {row.switched - row.begin:6.1f} s  {pair.primary} is the primary", file=sys.stderr, flush=True)
     pair.follow()
     print(f"  {time.time() - row.begin:6.1f} s  {pair.standby} follows it", file=sys.stderr, flush=True)

@@ -76,15 +76,14 @@ class Postgres(Pair):
         self.namespace.ask(self.primary, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
         until(lambda: self.namespace.psql(SYNCHRONOUS) == "1", "the standby is synchronous")
 
-    def fail_over(self) -> float:
-        """Kill the primary, promote the standby. Returns when the Service was switched over. Raises Failed."""
+    def fail_over(self) -> tuple[float, float]:
         old, new = self.address(self.primary), self.standby
         self.namespace.primary = ""
-        self.kill()
+        killed = self.kill()
         self.fence()
         gone = f"! pg_isready -q -h {old} -t 1"
         until(lambda: self.tries(new, gone), "the old primary answers no more")
         self.namespace.ask(new, "SELECT pg_promote()")
         if self.namespace.ask(new, "SELECT pg_is_in_recovery(), current_setting('synchronous_standby_names')") != "f|":
             raise Failed(f"{new} is not promoted, or waits for a standby that is not there")
-        return self.switch(new)
+        return killed, self.switch(new)

@@ -79,16 +79,12 @@ class Redis(Pair):
         for name in self.sentinels:
             until(lambda name=name: self.tries(name, known), f"{name} knows the replica")
 
-    def fail_over(self) -> float:
-        """Kill the master, follow the Sentinels' choice. Returns when the Service was switched over.
-
-        Raises Failed.
-        """
+    def fail_over(self) -> tuple[float, float]:
         new = self.standby
         address = self.address(new)
-        self.kill()
+        killed = self.kill()
         self.fence()
         chosen = f"redis-cli -p 26379 sentinel get-master-addr-by-name mymaster | grep -qxF {address}"
         until(lambda: self.tries(self.sentinels[0], chosen), "the Sentinels have chosen", timeout=400.0)
         until(lambda: self.tries(new, IS_MASTER), "it is the master")
-        return self.switch(new)
+        return killed, self.switch(new)

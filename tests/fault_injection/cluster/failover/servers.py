@@ -97,6 +97,21 @@ class Pair:
         """The Pod that follows the primary, or, while there is none, becomes it."""
         raise NotImplementedError
 
+    def start(self) -> None:
+        """Start both, and wait until the standby follows. Raises Failed."""
+        raise NotImplementedError
+
+    def follow(self) -> None:
+        """Start a new standby, and wait until it follows. Raises Failed."""
+        raise NotImplementedError
+
+    def fail_over(self) -> tuple[float, float]:
+        """Kill the primary, have the standby take over.
+
+        Returns when the primary was killed and when the Service was switched over. Raises Failed.
+        """
+        raise NotImplementedError
+
     def node(self, number: int) -> str:
         """Not that of the one before."""
         return self.nodes[number % len(self.nodes)]
@@ -115,12 +130,14 @@ class Pair:
         self.primary, self.standby = name, ""
         return time.time()
 
-    def kill(self) -> None:
-        """Kill all that runs in the primary's Pod, with SIGKILL, and wait until its containers have ended."""
+    def kill(self) -> float:
+        """Kill all that runs in the primary's Pod, with SIGKILL, and wait for its end. Returns when that began."""
+        began = time.time()
         # The shell that kills is spared, and so is process 1, which ends with the server and may take that shell along.
         self.tries(self.primary, "kill -9 -1")
         phase = ["get", "pod", self.primary, "-o", "jsonpath={.status.phase}"]
         until(lambda: self.namespace.kubectl(*phase) in ("Failed", "Succeeded"), f"{self.primary} has ended")
+        return began
 
     def fence(self) -> None:
         """Take the old primary's Pod away; it does not come back."""
