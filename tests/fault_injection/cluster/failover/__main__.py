@@ -80,6 +80,7 @@ def main() -> int:
     rows: list[FailoverRow] = []
     try:
         release.start()
+        print("… calls come", file=sys.stderr, flush=True)
         rows.append(FailoverRow("none", time.time(), ""))
         time.sleep(QUIET)
         for _ in range(TIMES):
