@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.test.utils import setup_databases, teardown_databases
 
+from tests.support import flush
 from tests.support.processes import Stack, stack_in
+
+flush.install()
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +51,7 @@ def shared_stack(
         yield stack
         for process in stack.processes:
             process.end()
-        call_command("flush", verbosity=0, interactive=False)
+        flush.flush()
 
 
 @pytest.fixture
