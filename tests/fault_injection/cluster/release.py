@@ -220,13 +220,13 @@ class Release:
         told = {"tasks are late": late, "transactions of nobody are open": forgotten}
         return ", ".join(f"{count} {what}" for what, count in told.items() if count != "0")
 
-    def settle(self, after: str) -> float:
+    def settle(self, after: str, patience: float = PATIENCE) -> float:
         """Wait until all is well and has been for CALM seconds. Returns the moment from which it was. Raises Failed."""
-        deadline, since = time.time() + PATIENCE, None
+        deadline, since = time.time() + patience, None
         while since is None or time.time() - since < CALM:
             unwell = self.unwell()
             if time.time() > deadline:
-                raise Failed(f"not within {PATIENCE:g} s, after: {after}: {unwell}")
+                raise Failed(f"not within {patience:g} s, after: {after}: {unwell}")
             since = None if unwell else since or time.time()
             time.sleep(0.5)
         return since

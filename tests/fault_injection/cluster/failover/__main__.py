@@ -27,6 +27,8 @@ RATE = float(os.environ.get("RATE", "20"))
 TIMES = int(os.environ.get("TIMES", "2"))
 LONGEST = 3600
 """Seconds: a guard against a load that nobody ends."""
+PATIENCE = 120.0
+"""Seconds until all must be well, or the row says that it is not."""
 QUIET = 30.0
 """Seconds of load before the first failover, for comparison."""
 
@@ -57,14 +59,19 @@ class Replicated(Release):
 
 
 def fail_over(release: Replicated, pair: Pair, row: FailoverRow) -> None:
-    """Do it, have a new standby follow, and wait until all is well. Raises Failed."""
+    """Do it, have a new standby follow, and wait until all is well, or for PATIENCE. Raises Failed."""
     print(f"… {row.title}", file=sys.stderr, flush=True)
     row.begin, row.switched = pair.fail_over()
     print(f"  {row.switched - row.begin:6.1f} s  {pair.primary} is the primary", file=sys.stderr, flush=True)
     pair.follow()
     print(f"  {time.time() - row.begin:6.1f} s  {pair.standby} follows it", file=sys.stderr, flush=True)
-    row.recovery = release.settle(row.title) - row.begin
-    print(f"  {row.recovery:6.1f} s  all is well", file=sys.stderr, flush=True)
+    try:
+        row.recovery = release.settle(row.title, PATIENCE) - row.begin
+        print(f"  {row.recovery:6.1f} s  all is well", file=sys.stderr, flush=True)
+    except Failed as error:  # a machine too slow for the load is no loss: the verdict is the books'
+        row.recovery = time.time() - row.begin
+        row.overdue = True
+        print(f"  {row.recovery:6.1f} s  {error}", file=sys.stderr, flush=True)
 
 
 def main() -> int:

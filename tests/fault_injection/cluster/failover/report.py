@@ -27,6 +27,8 @@ class FailoverRow(Row):
     """The longest time without a request that succeeded."""
     first_start: float = 0.0
     """From the kill to the first task that began after the switch."""
+    overdue: bool = False
+    """Not all was well at the end of the recovery."""
     unstarted: float = 0.0
     """The longest time without a task that began."""
 
@@ -61,8 +63,9 @@ def table(rows: Sequence[FailoverRow]) -> str:
     for row in rows:
         failed = ", ".join(f"{count} × {status}" for status, count in row.failed.items()) or "0"
         times = (f"{row.switched - row.begin:.1f} s", f"{row.first_start:.1f} s") if row.switched else ("", "")
+        recovery = f"{'more than ' if row.overdue else ''}{row.recovery:.0f} s"
         cells.append((
             row.title, str(row.requests), str(row.refused), failed, f"{row.unserved:.1f} s", *times,
-            f"{row.unstarted:.1f} s", str(row.lost), str(row.doubled), str(row.outside), f"{row.recovery:.0f} s",
+            f"{row.unstarted:.1f} s", str(row.lost), str(row.doubled), str(row.outside), recovery,
         ))  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -29,11 +29,12 @@ def test_each_row_has_the_pauses_of_its_time(tmp_path: Path) -> None:
         (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
     rows = [
         FailoverRow("nothing", 90.0, ""), FailoverRow("Postgres", 100.0, "postgres", switched=105.0),
-        FailoverRow("Redis", 120.0, "", switched=125.0),
+        FailoverRow("Redis", 120.0, "", switched=125.0, recovery=30.0, overdue=True),
     ]  # fmt: skip
     measure(rows, tmp_path)
     assert [row.unserved for row in rows] == [8.0, 11.5, 38.5]
     assert [row.unstarted for row in rows] == [7.5, 11.5, 40.0]
     assert [row.first_start for row in rows] == [0.0, 6.5, float("inf")]
     assert "| Postgres | 0 | 0 | 0 | 11.5 s | 5.0 s | 6.5 s | 11.5 s | 0 | 0 | 0 | 0 s |" in table(rows)
+    assert "| 0 | more than 30 s |" in table(rows)
     assert "| nothing | 0 | 0 | 0 | 8.0 s |  |  | 7.5 s |" in table(rows)
