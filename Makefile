@@ -50,7 +50,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-matrix test-unit api-fuzz audit release-files e2e e2e-autoscale e2e-mailing chaos reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-flow bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-matrix test-unit api-fuzz audit release-files e2e e2e-autoscale e2e-mailing chaos failover reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-flow bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +89,9 @@ e2e-mailing: install $(HELM) ## Mail 10,000 by a slow server, with one pod and w
 
 chaos: install $(HELM) ## Break pods, nodes and networks on a cluster with KEDA under load (SEED=, MINUTES=20, RATE=20)
 	@$(RUN) -m tests.fault_injection.cluster $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)
+
+failover: install $(HELM) ## Kill the primaries of Postgres and Redis on a cluster under load (SEED=, TIMES=2, RATE=20)
+	@$(RUN) -m tests.fault_injection.cluster.failover $(if $(SEED),--seed $(SEED))
 
 backlog: install ## Let 50,000 tasks wait for ten minutes, with a FLUSHALL in the middle
 	@BACKLOG_TASKS=50000 BACKLOG_SECONDS=600 $(RUN) -m pytest -s tests/reliability/test_backlog.py

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.cluster.kube import Failed, need, need_keda, run, until
+from tests.e2e.cluster.kube import Failed, need, need_keda, run
 from tests.fault_injection.cluster.faults import FAULTS, SHORT, Fault
-from tests.fault_injection.cluster.release import Release, build
-from tests.fault_injection.cluster.report import Row, fill, table
-from tests.fault_injection.local.tally import Tally, tally
+from tests.fault_injection.cluster.release import PROMETHEUS, Release, build
+from tests.fault_injection.cluster.report import Row, table
+from tests.fault_injection.cluster.verdict import verdict
 
 RATE = float(os.environ.get("RATE", "20"))
 """Requests a second; half of them call tasks of the oracle's four kinds, an eighth publishes, which starts three."""
@@ -58,27 +58,6 @@ def possible(release: Release, fault: Fault) -> bool:
     return (not fault.node or release.weak is not None) and (not fault.node_shell or release.shell is not None)
 
 
-def verdict(release: Release, rows: list[Row]) -> Tally:
-    """End the calls, wait until nothing is left to do, and fill in the rows. Raises Failed."""
-    release.ask_outside("stop")
-    until(lambda: release.has("stopped"), "the calls end", timeout=600.0)
-    until(lambda: release.unfinished() == 0, "no task is left", timeout=1800.0)
-    with tempfile.TemporaryDirectory() as temporary, release.connection() as connection:
-        folder = Path(temporary)
-        for name in ("called", "acknowledged", "effects", "working", "requests"):
-            (folder / name).write_text("".join(f"{line}\n" for line in release.book(name)))
-        found = tally(folder, connection)
-        fill(rows, folder, found)
-        published = release.book("published")
-        succeeded = connection.execute(
-            "SELECT id FROM taskruns_taskrun WHERE id = ANY(%s::uuid[]) AND status = 'succeeded'", [published]
-        ).fetchall()
-    print(f"published: {len(succeeded)} of {len(published)} tasks succeeded", flush=True)
-    if len(succeeded) != len(published):
-        found.wrong.append("not every task of a publication succeeded")
-    return found
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fault_injection.cluster", description=__doc__)
     parser.add_argument("--short", action="store_true", help="the worst five, without KEDA")
@@ -89,7 +68,7 @@ def main() -> int:
         need_keda()
     seed = given.seed or secrets.token_hex(4)
     print(f"seed {seed}\n{run('kubectl', 'version')}", flush=True)
-    build()
+    build("redis:8", "postgres:17", PROMETHEUS)
     release = Release(seed, RATE, round(RATE * LONGEST), keda=not given.short)
     for fault in FAULTS.values():
         if not possible(release, fault):
@@ -104,7 +83,8 @@ def main() -> int:
         time.sleep(30)
         for fault in plan(release, given.short):
             hit(release, fault, rows)
-        found = verdict(release, rows)
+        with tempfile.TemporaryDirectory() as folder:
+            found = verdict(release, rows, Path(folder))
     except Failed as error:
         print(f"\n{error}\n{release.namespace.state()}\n{table(rows)}", file=sys.stderr)
         return 1

@@ -34,10 +34,7 @@ LATE = 5
 CALM = 8.0
 """Seconds without anything wrong, after which a fault is over: what it took away is not missed at once."""
 PATIENCE = 1800.0
-VALUES = [
-    *INSTALL, "--set=worker.terminationGracePeriodSeconds=30", "--set=postgres.maxConnections=300",
-    "--set=extraEnv.ORACLE_FOLDER=http://books.pressroom-chaos-outside.svc:8080",
-]  # fmt: skip
+VALUES = [*INSTALL, "--set=worker.terminationGracePeriodSeconds=30"]
 # So many that what waits is a fault's doing.
 FIXED = ["--set=workers.default.replicas=3"]
 KEDA = [
@@ -58,11 +55,18 @@ SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND st
 class Release:
     """What the faults are done to. ``rng`` chooses where there is a choice."""
 
+    name = "pressroom-chaos"
+    """Of its namespace; the caller's is called after it."""
+    namespace_class = Namespace
+    database = "press-postgres"
+    """The Service of its Postgres."""
+    database_secret = "press-postgres"
+
     def __init__(self, seed: str, rate: float, most: int, keda: bool) -> None:
         self.seed, self.rng = seed, random.Random(f"{seed} faults")
         self.rate, self.most, self.keda = rate, most, keda
-        self.namespace = Namespace("pressroom-chaos")
-        self.outside = Namespace("pressroom-chaos-outside", restricted=False)
+        self.namespace = self.namespace_class(self.name)
+        self.outside = Namespace(f"{self.name}-outside", restricted=False)
         self.nodes = [
             node["metadata"]["name"] for node in self.namespace.get("nodes")
             if not any(taint["effect"] == "NoSchedule" for taint in node["spec"].get("taints", []))
@@ -78,21 +82,31 @@ class Release:
     def start(self) -> None:
         """Install all of it, and wait until calls come. Raises Failed."""
         self.install(IMAGE)
-        self.namespace.psql(TABLE)
         self.namespace.shell(
             "from django_celery_beat.models import IntervalSchedule, PeriodicTask\n"
             f"every = IntervalSchedule.objects.create(every={TICK}, period='seconds')\n"
             "PeriodicTask.objects.create(name='chaos', task='chaos.tick', interval=every)\n"
         )
         self.apply_prometheus()
+        self.call()
+
+    def call(self) -> None:
+        """Start the caller, and wait until its calls come. Raises Failed."""
+        self.namespace.psql(TABLE)
         self.apply_outside(token(self.namespace, minutes=24 * 60))
         self.outside.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=300s")
         until(lambda: len(self.book("acknowledged")) > 20, "calls come")
 
+    def datastores(self) -> list[str]:
+        """The chart's values for Postgres and Redis, as arguments."""
+        pinned = f"--set=postgres.nodeSelector.kubernetes\\.io/hostname={self.nodes[0]}"
+        return [pinned, "--set=postgres.maxConnections=300"]
+
     def install(self, image: str) -> None:
         """The chart with that image: an upgrade where it is there."""
-        pinned = f"--set=postgres.nodeSelector.kubernetes\\.io/hostname={self.nodes[0]}"
-        install(self.namespace, *VALUES, *(KEDA if self.keda else FIXED), pinned, image=image, timeout="10m")
+        books = f"--set=extraEnv.ORACLE_FOLDER=http://books.{self.outside.name}.svc:8080"
+        scaling = KEDA if self.keda else FIXED
+        install(self.namespace, *VALUES, *scaling, books, *self.datastores(), image=image, timeout="10m")
         self.image = image
 
     def apply_outside(self, author: str) -> None:
@@ -169,8 +183,8 @@ class Release:
     @contextmanager
     def connection(self) -> Iterator[psycopg.Connection]:
         """To the release's Postgres, for as long as the block lasts."""
-        secret = json.loads(self.namespace.kubectl("get", "secret", "press-postgres", "-o", "json"))["data"]
-        with self.namespace.forward("press-postgres", 5432) as url:
+        secret = json.loads(self.namespace.kubectl("get", "secret", self.database_secret, "-o", "json"))["data"]
+        with self.namespace.forward(self.database, 5432) as url:
             host, _, port = url.removeprefix("http://").partition(":")
             with psycopg.connect(
                 host=host, port=port, user="pressroom", dbname="pressroom", autocommit=True,
@@ -200,19 +214,19 @@ class Release:
         if unready := self.namespace.unready():
             return unready
         try:
-            late, forgotten = self.namespace.psql(UNWELL), self.namespace.psql(FORGOTTEN)
+            late, forgotten = self.namespace.psql(f"{UNWELL};{FORGOTTEN}").splitlines()
         except Failed as error:
             return str(error)
         told = {"tasks are late": late, "transactions of nobody are open": forgotten}
         return ", ".join(f"{count} {what}" for what, count in told.items() if count != "0")
 
-    def settle(self, after: str) -> float:
+    def settle(self, after: str, patience: float = PATIENCE) -> float:
         """Wait until all is well and has been for CALM seconds. Returns the moment from which it was. Raises Failed."""
-        deadline, since = time.time() + PATIENCE, None
+        deadline, since = time.time() + patience, None
         while since is None or time.time() - since < CALM:
             unwell = self.unwell()
             if time.time() > deadline:
-                raise Failed(f"not within {PATIENCE:g} s, after: {after}: {unwell}")
+                raise Failed(f"not within {patience:g} s, after: {after}: {unwell}")
             since = None if unwell else since or time.time()
             time.sleep(0.5)
         return since
@@ -236,15 +250,18 @@ def node_shell() -> list[str] | None:
     return shlex.split(given) if given else None
 
 
-def build() -> None:
-    """The images; the cluster gets them."""
+def build(*public: str, upgrade: bool = True) -> None:
+    """The images; the cluster gets them, and those of ``public`` that are on this machine, which need not be pulled.
+
+    Without ``upgrade`` there is no NEXT.
+    """
     run("docker", "build", "--network", "host", "-t", "pressroom:e2e", ".", timeout=1800.0)
     tests, plain = ROOT / "tests", "BASE=pressroom:e2e"
     run("docker", "build", "-t", IMAGE, "--build-arg", plain, "-f", f"{HERE}/image/Dockerfile", str(tests))
-    run("docker", "build", "-t", NEXT, "--build-arg", f"BASE={IMAGE}", str(tests / "e2e" / "cluster" / "next"))
-    # Such as are here need not be pulled.
-    public = ["redis:8", "postgres:17", PROMETHEUS]
-    load_image(IMAGE, NEXT, *(image for image in public if succeeds("docker", "image", "inspect", image)))
+    if upgrade:
+        run("docker", "build", "-t", NEXT, "--build-arg", f"BASE={IMAGE}", str(tests / "e2e" / "cluster" / "next"))
+        load_image(NEXT)
+    load_image(IMAGE, *(image for image in public if succeeds("docker", "image", "inspect", image)))
 
 
 def pod(

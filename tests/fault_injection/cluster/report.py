@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fault_injection.local.tally import Tally
@@ -42,7 +43,7 @@ class Row:
     """Seconds from an acknowledgement to the first begin of its tasks, at most."""
 
 
-def fill(rows: list[Row], folder: Path, found: Tally) -> None:
+def fill(rows: Sequence[Row], folder: Path, found: Tally) -> None:
     """Count in each row what the books in ``folder``, and the verdict on them, have of its time."""
 
     def row_of(at: float) -> Row:
