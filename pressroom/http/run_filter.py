@@ -16,6 +16,8 @@ from pressroom.models import Status
 from pressroom.sql.run_filter import FIRST_YEAR, LAST_YEAR, LOOKED_THROUGH, STANDINGS, Looked, RunFilter
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
+MOST_PART = 50
+"""Characters of a text that is searched for. All filters together have to fit into a URL, escaped."""
 INDEXED = {"status", "queue", "name"}
 """The filters that an index answers together. With another one, a page is what a bounded search has found."""
 
@@ -34,11 +36,13 @@ class RunFilterSerializer(serializers.Serializer[Any]):
     )  # fmt: skip
     queue = serializers.ChoiceField(choices=sorted(declared_queues()), required=False)
     name = serializers.CharField(max_length=200, required=False, help_text="Of the task.")
-    error = serializers.CharField(max_length=200, required=False, help_text="Part of the last error's class or text.")
-    argument = serializers.CharField(max_length=200, required=False, help_text="Part of the arguments, as JSON.")
-    result = serializers.CharField(max_length=200, required=False, help_text="Part of the result, as JSON.")
-    worker = serializers.CharField(max_length=200, required=False, help_text="Part of the last worker's name.")
-    owner = serializers.CharField(max_length=200, required=False, help_text="User name.")
+    error = serializers.CharField(
+        max_length=MOST_PART, required=False, help_text="Part of the last error's class or text."
+    )
+    argument = serializers.CharField(max_length=MOST_PART, required=False, help_text="Part of the arguments, as JSON.")
+    result = serializers.CharField(max_length=MOST_PART, required=False, help_text="Part of the result, as JSON.")
+    worker = serializers.CharField(max_length=MOST_PART, required=False, help_text="Part of the last worker's name.")
+    owner = serializers.CharField(max_length=150, required=False, help_text="User name.")
     since = serializers.DateTimeField(required=False, validators=[_check_year], help_text="Called then or later.")
     until = serializers.DateTimeField(required=False, validators=[_check_year], help_text="Called before.")
 

@@ -114,7 +114,7 @@ class TestActions:
             QUEUED | {"filter": {"statut": "queued"}}, QUEUED | {"filter": {"status": "queued", "names": ["x"]}},
             QUEUED | {"filter": {"status": []}}, QUEUED | {"filter": {"error": "\x00"}},
             QUEUED | {"filter": {"argument": "\ud800"}},
-            QUEUED | {"filter": {"error": "x" * 201}}, QUEUED | {"filter": {"since": "0001-01-01T00:00:00Z"}},
+            QUEUED | {"filter": {"error": "x" * 51}}, QUEUED | {"filter": {"since": "0001-01-01T00:00:00Z"}},
             QUEUED | {"filter": {"until": "9999-12-31T23:59:59-12:00"}}, QUEUED | {"filter": {"until": "1969"}},
             QUEUED | {"filter": {"owner": "nobody"}}, QUEUED | {"filter": {f"x{n}": n for n in range(10_000)}},
             QUEUED | {"queue": "emails"}, QUEUED | {"priority": 1}, QUEUED | {"kind": "move"},
@@ -189,7 +189,7 @@ class TestList:
     @pytest.mark.parametrize(
         "query",
         ["since=0001-01-01T00:00:00Z", "until=9999-12-31T23:59:59-12:00", "error=%00", "owner=nobody", "page_size=0",
-         "error=x&error=y", "status=odd", "worker=" + "x" * 201],
+         "error=x&error=y", "status=odd", "worker=" + "x" * 51],
     )  # fmt: skip
     def test_what_is_not_valid_is_refused(self, api: APIClient, query: str) -> None:
         answer = api.get(f"/api/tasks/?{query}{'' if 'page_size' not in query else '&error=x'}")
