@@ -27,7 +27,7 @@ class EndedRunCounter:
             return
         self._next = now + self.EVERY
         if self._edge is None or now - self._edge_at >= self.LONGEST_WAIT or figures.is_settled(self._edge):
-            self._until = self._edge.at if self._edge is not None else None
+            self._until = None if self._edge is None else self._edge.at
             self._edge, self._edge_at = figures.edge(), now
         if self._until is not None and figures.count(self._until):
             self._next = now

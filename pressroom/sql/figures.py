@@ -4,8 +4,8 @@ The relay counts each ended run once, in the order of their ends, and moves a ma
 that is killed has counted nothing. Runs that ended before the mark are in the figures, whatever becomes of their rows.
 The few after it are read from the ledger. A page therefore costs the same after ten million runs as after a thousand.
 
-Waits and run times are kept as histograms. Each bucket ends 19 % after the one before: four are a factor of two.
-The first one ends at SHORTEST.
+Waits and run times are kept as histograms. Each bucket ends 19 % after the one before, so four of them are a factor of
+two. The first one ends at SHORTEST.
 """
 
 from __future__ import annotations
