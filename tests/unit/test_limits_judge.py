@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fault_injection.limits.judge import AT_ONCE, PERIOD, STARTS, Verdict, judge, most_at_once, spans
+from tests.fault_injection.limits.judge import (
+    AT_ONCE,
+    PERIOD,
+    QUEUE_AT_ONCE,
+    STARTS,
+    Verdict,
+    judge,
+    most_at_once,
+    spans,
+)
 
 
 def line(at: float, word: str, kind: str = "at_once", key: str = "1", number: int = 0, pid: int = 7) -> str:
@@ -37,9 +46,11 @@ def test_one_that_begins_when_another_ends_is_not_beside_it() -> None:
     assert most_at_once(spans(bodies([(0, 1), (1, 2), (2, 3)]), {})) == 1
 
 
-def test_keys_do_not_count_together() -> None:
-    noted = [line(0.0, "begins", key=str(key)) for key in range(9)]
-    assert verdict(noted, killed={7: 1.0}).at_once == 1
+def test_keys_count_together_for_the_queue_only() -> None:
+    noted = [line(0.0, "begins", key=str(key)) for key in range(QUEUE_AT_ONCE + 1)]
+    found = verdict(noted, killed={7: 1.0})
+    assert (found.at_once, found.of_queue, found.is_clean) == (1, QUEUE_AT_ONCE + 1, False)
+    assert verdict(noted[1:], killed={7: 1.0}).is_clean
 
 
 def test_a_body_ends_with_its_process() -> None:
@@ -54,7 +65,7 @@ def test_a_body_ends_with_its_process() -> None:
 @pytest.mark.parametrize(("seconds", "is_clean"), [(PERIOD, True), (PERIOD - 1, False)])
 def test_a_rate_is_judged_in_every_window(seconds: float, is_clean: bool) -> None:
     begins = [100 + 0.001 * number for number in range(STARTS)] + [100 + seconds]
-    found = verdict(bodies([(at, at + 0.01) for at in begins], "rated"), STARTS + 1, "rated")
+    found = verdict(bodies([(at, at) for at in begins], "rated"), STARTS + 1, "rated")
     assert found.shortest == pytest.approx(seconds)
     assert found.is_clean == is_clean
 
@@ -71,8 +82,8 @@ def test_a_key_that_waits_much_longer_than_the_others_is_unfair() -> None:
     def waits(longest: float) -> Verdict:
         noted = []
         for key in usual:
-            at = longest if key == "3" else 1.0
-            noted += [line(at, "begins", key=key), line(at + 0.1, "ends", key=key)]
+            at = longest if key == "3" else 1.0 + int(key) / 100
+            noted += [line(at, "begins", key=key), line(at, "ends", key=key)]
         return judge(calls, spans(noted, {}), usual)
 
     assert waits(3.0).is_clean

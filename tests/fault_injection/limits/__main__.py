@@ -16,7 +16,7 @@ import psycopg
 
 from app.local.servers import Postgres, Valkey, data_folder
 from tests.fault_injection.limits.client import CALLS, KEYS, crowded
-from tests.fault_injection.limits.judge import Verdict, judge, spans
+from tests.fault_injection.limits.judge import QUEUE, Verdict, judge, spans
 from tests.fault_injection.local.stack import Role
 from tests.support.notes import noted
 from tests.support.processes import Process
@@ -28,12 +28,20 @@ BETWEEN = (3.0, 12.0)
 SETTLING = 90.0
 """Seconds without anything noted after which what has not come counts as missing."""
 ENVIRONMENT = {"TASKRUNS_HEARTBEAT": "0.5", "TASKRUNS_SILENCE": "5", "TASKRUNS_UNCLAIMED": "3"}
+SETTINGS = "tests.fault_injection.limits.settings"
+COUNTED = "room := least(room, one.concurrency - taken);"
 MUTATIONS = {
-    "place-not-freed": ("taskruns_free_place_1", "INSERT INTO taskruns_freedplace (lane) VALUES (OLD.lane);", ""),
-    "count-not-locked": ("taskruns_admit_2", "NOT pg_try_advisory_xact_lock(482804169574)", "false"),
-    "starts-not-noted": ("taskruns_claim_2", "WHERE l.rate IS NOT NULL", "WHERE l.rate IS NULL"),
-}
-"""A guard of the database, and what is put in its place."""
+    "place-not-freed": (
+        "taskruns_free_place_1", {"INSERT INTO taskruns_freedplace (lane) VALUES (OLD.lane);": ""}
+    ),
+    "count-not-locked": (
+        "taskruns_admit_2",
+        # The pause after the count lets the other relay count meanwhile. With the lock it changes nothing.
+        {"NOT pg_try_advisory_xact_lock(482804169574)": "false", COUNTED: f"{COUNTED} PERFORM pg_sleep(0.05);"},
+    ),
+    "starts-not-noted": ("taskruns_claim_2", {"WHERE l.rate IS NOT NULL": "WHERE l.rate IS NULL"}),
+}  # fmt: skip
+"""Guards of a function of the database, and what is put in their places."""
 
 
 class Run:
@@ -77,7 +85,7 @@ class Run:
         self._valkey.start()
         self._environment = {
             **ENVIRONMENT, "DATABASE_URL": self._postgres.url, "REDIS_URL": self._valkey.url, "LOCAL": "1",
-            "VAR_DIR": str(self._folder), "LIMITS_FOLDER": str(self._folder), "DJANGO_SETTINGS_MODULE": "app.settings",
+            "VAR_DIR": str(self._folder), "LIMITS_FOLDER": str(self._folder), "DJANGO_SETTINGS_MODULE": SETTINGS,
         }  # fmt: skip
         assert self._process("migrate", "manage.py", "migrate", "-v", "0").popen.wait() == 0
         if self._without is not None:
@@ -88,11 +96,13 @@ class Run:
             assert role.process is not None
             role.process.wait_for(role.ready_text)
 
-    def _switch_off(self, function: str, guard: str, instead: str) -> None:
+    def _switch_off(self, function: str, guards: dict[str, str]) -> None:
         with psycopg.connect(self._postgres.url, autocommit=True) as connection:
             [source] = connection.execute("SELECT pg_get_functiondef(%s::regproc)", [function]).fetchone() or [""]
-            assert source.count(guard) == 1, f"{guard!r} is not once in {function}: what is the guard now?"
-            connection.execute(source.replace(guard, instead))
+            for guard, instead in guards.items():
+                assert source.count(guard) == 1, f"{guard!r} is not once in {function}: what is the guard now?"
+                source = source.replace(guard, instead)
+            connection.execute(source)
 
     def _kill_workers(self, client: Process) -> None:
         until = time.monotonic() + self._rng.uniform(*BETWEEN)
@@ -153,7 +163,7 @@ class Run:
 
 def _worker(number: int) -> list[str]:
     return [
-        sys.executable, "-m", "celery", "-A", "app", "worker", "-l", "info", "-Q", "default", "-c", str(SLOTS),
+        sys.executable, "-m", "celery", "-A", "app", "worker", "-l", "info", "-Q", QUEUE, "-c", str(SLOTS),
         "--include=tests.fault_injection.limits.tasks", "-n", f"worker{number}@%h", "--without-gossip",
         "--without-mingle",
     ]  # fmt: skip

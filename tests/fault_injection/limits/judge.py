@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 AT_ONCE = 2
 """Runs at once of a key."""
+QUEUE, QUEUE_AT_ONCE = "default", 6
+"""The queue of all runs, and how many of them at once: fewer than its workers have slots."""
 STARTS, PERIOD = 10, 5.0
 """Starts of a key in so many seconds."""
 RATE = f"{STARTS}/5s"
@@ -36,6 +38,8 @@ class Verdict:
 
     at_once: int
     """The most runs at once of a key."""
+    of_queue: int
+    """The most runs at once of all."""
     shortest: float
     """The shortest time in which more runs of a key began than the rate allows; infinite if there are too few."""
     missing: int
@@ -52,15 +56,20 @@ class Verdict:
     @property
     def is_clean(self) -> bool:
         return (
-            self.at_once <= AT_ONCE and self.shortest >= PERIOD - SLACK and not self.missing and self.is_fair
-        )  # fmt: skip
+            self.at_once <= AT_ONCE
+            and self.of_queue <= QUEUE_AT_ONCE
+            and self.shortest >= PERIOD - SLACK
+            and not self.missing
+            and self.is_fair
+        )
 
     def __str__(self) -> str:
         waits = sorted(self.waits.values()) or [0.0]
         return (
-            f"at most {self.at_once} at once of a key (limit {AT_ONCE}); {STARTS + 1} starts of a key took at least "
-            f"{self.shortest:.2f} s (limit {PERIOD - SLACK:g} s); {self.missing} calls missing, {self.lost} bodies "
-            f"lost with their worker; mean wait of a key {waits[0]:.2f} s to {waits[-1]:.2f} s"
+            f"at most {self.at_once} at once of a key (limit {AT_ONCE}) and {self.of_queue} of the queue (limit "
+            f"{QUEUE_AT_ONCE}); {STARTS + 1} starts of a key took at least {self.shortest:.2f} s (limit "
+            f"{PERIOD - SLACK:g} s); {self.missing} calls missing, {self.lost} bodies lost with their worker; mean "
+            f"wait of a key {waits[0]:.2f} s to {waits[-1]:.2f} s"
         )
 
 
@@ -112,6 +121,7 @@ def judge(called: dict[tuple[str, str, int], float], executed: list[Span], usual
     done = {(one.kind, one.key, one.number) for one in executed if one.is_whole}
     return Verdict(
         at_once=max((most_at_once(found) for (kind, _), found in by_key.items() if kind == "at_once"), default=0),
+        of_queue=most_at_once(executed),
         shortest=min(
             (shortest_window(found) for (kind, _), found in by_key.items() if kind == "rated"), default=float("inf")
         ),
