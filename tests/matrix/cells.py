@@ -29,7 +29,7 @@ class Cell:
 
 
 CELLS = (
-    Cell("oldest", "3.11", "5.2", "5.6", "15", "Redis 7"),
+    Cell("oldest", "3.11", "5.2", "5.7", "15", "Redis 7"),
     Cell("lock", "3.11", "5.2", "5.7", "18", "Valkey 9"),
     Cell("image", "3.13", "5.2", "5.7", "17", "Redis 8"),
     Cell("python", "3.13", "5.2", "5.7", "18", "Valkey 9"),
