@@ -315,7 +315,7 @@ class TestFigures:
         assert page.count("resumed") >= 2
         odd = {"action": "pause", "kind": "x", "name": "\0"}
         answer = operator.post("/admin/operations/flow/act/", odd, follow=True)
-        assert "Only a queue or a task can be paused." in answer.content.decode()
+        assert "Only a queue, a task or a key of a task can be paused." in answer.content.decode()
 
     def test_the_last_hour(self) -> None:
         now = timezone.now().replace(second=30, microsecond=0)
