@@ -29,5 +29,5 @@ class EndedRunCounter:
         if self._edge is None or now - self._edge_at >= self.LONGEST_WAIT or figures.is_settled(self._edge):
             self._until = None if self._edge is None else self._edge.at
             self._edge, self._edge_at = figures.edge(), now
-        if self._until is not None and figures.count(self._until):
+        if self._until is not None and figures.count_ended(self._until):
             self._next = now

@@ -107,7 +107,7 @@ class Relay:
         if is_away:
             outages.begin(Outage.REDIS, time.monotonic() - self._failed_at if self._redis_failed else 0.0)
         else:
-            outages.end(Outage.REDIS)
+            outages.over(Outage.REDIS)
         self._is_noted = is_away
 
     def _explained(self, error: Exception) -> bool:

@@ -129,7 +129,7 @@ def is_settled(edge: Edge) -> bool:
     return bool(row and row[0])
 
 
-def count(until: datetime.datetime) -> bool:
+def count_ended(until: datetime.datetime) -> bool:
     """Count the next runs that ended before ``until``, which an `Edge` allows. Returns whether there may be more.
 
     Another process that counts at the same time does so alone.

@@ -17,7 +17,7 @@ def begin(service: str, seconds: float) -> None:
         )
 
 
-def end(service: str) -> None:
+def over(service: str) -> None:
     """Record that a service is back."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM taskruns_outage WHERE service = %s", [service])

@@ -334,7 +334,7 @@ def test_redis_away_is_said_at_the_top(dataset: Dataset, opened: Opened) -> None
         assert width_of_content(phone) <= PHONE["width"]
         assert Axe().run(phone, context="#content").violations_count == 0
     finally:
-        outages.end("redis")
+        outages.over("redis")
     expect(page.get_by_text("Redis is away since")).to_have_count(0)
 
 

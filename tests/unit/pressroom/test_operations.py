@@ -537,7 +537,7 @@ def test_what_is_away_is_said_on_each_page(operator: Client) -> None:
     for path in paths:
         assert re.search(r"Redis is away</strong> since <time [^>]+>[\d: -]+ [+-]\d\d:\d\d</time>", shown(path))
         assert zoned(since) in shown(path)
-    outages.end("redis")
+    outages.over("redis")
     Tick.objects.create(name="relay", at=timezone.now() - datetime.timedelta(minutes=5))
     for path in paths:
         assert "The relay has made no round</strong> since" in shown(path)
