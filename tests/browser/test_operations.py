@@ -338,6 +338,7 @@ def test_redis_away_is_said_at_the_top(dataset: Dataset, opened: Opened) -> None
     expect(page.get_by_text("Redis is away since")).to_have_count(0)
 
 
+@pytest.mark.timeout(1200)  # twenty pictures
 def test_screenshots(dataset: Dataset, opened: Opened, tmp_path: Path) -> None:
     """Of every page, to be looked at; into a folder of the repository only where SCREENSHOTS names it."""
     spread(3_500)
