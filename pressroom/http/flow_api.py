@@ -52,6 +52,10 @@ LIMIT = {
 class KeyField(serializers.JSONField):
     """The key of a pause, which its lane ends with."""
 
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        # Null is a key. With allow_null its schema would be: anything, or else null.
+        return (True, None) if data is None else super().validate_empty_values(data)
+
     def get_attribute(self, instance: Pause) -> Any:
         return instance.lane.partition(LANE_SEPARATOR)[2]
 
@@ -68,7 +72,7 @@ class PauseSerializer(serializers.ModelSerializer[Pause]):
     kind = serializers.ChoiceField(choices=PauseTarget.values)
     name = serializers.CharField(max_length=200, help_text="Of the queue or task.")
     key = KeyField(
-        required=False, allow_null=True,
+        required=False,
         help_text="With the kind `key`, the value of the task's key: any JSON. The digest of one that is long.",
     )  # fmt: skip
     by = serializers.SerializerMethodField(help_text="Who paused it. Null for a command or code.")

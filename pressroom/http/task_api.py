@@ -150,6 +150,7 @@ class TaskRunSerializer(serializers.ModelSerializer[TaskRun]):
         return dict(self.ErrorSerializer(run).data) if run.error_type else None
 
 
+@extend_schema_serializer(examples=examples(response=task_example(*EXAMPLE, repeated=False)))
 class CalledTaskSerializer(TaskRunSerializer):
     """A run as the response to the request that called it."""
 

@@ -73,8 +73,10 @@ def make_dataset(stack: Stack) -> Dataset:
         _fail()
         until(lambda: not _live(report.celery_id), "the report is made")
         _end(stack.worker("-Q", "reports", "-n", "worker-gone@%h", "-c", "1"), reports)
-        held = TaskRun.of(tasks.hold.delay(str(stack.folder / "notes"), "long", str(gate)))
-        tasks.steps.delay(40, str(gate))
+        # They run as long as there are tests, which is longer than the queue allows on a busy machine.
+        limits = {"soft_time_limit": 3500, "time_limit": 3600}
+        held = TaskRun.of(tasks.hold.apply_async((str(stack.folder / "notes"), "long", str(gate)), **limits))
+        tasks.steps.apply_async((40, str(gate)), **limits)
         until(lambda: TaskRun.objects.filter(status=Status.RUNNING).count() == 2, "both slots are in use")
         for number in range(3):
             tasks.effect.delay(str(stack.folder / "notes"), f"waits {number}")
