@@ -114,9 +114,8 @@ def test_the_admins_index_leads_there(dataset: Dataset, opened: Opened) -> None:
 def test_a_list_is_kept_up_to_date_without_a_reload(dataset: Dataset, opened: Opened) -> None:
     page = opened("tasks/")
     page.evaluate("window.same = true")
-    box = page.get_by_role("checkbox", name="Select probe.hold", exact=False)
-    box.check()
-    name = box.get_attribute("id")
+    name = page.get_by_role("checkbox", name="Select probe.effect", exact=False).first.get_attribute("id")
+    page.locator(f"#{name}").check()
     with owned_by(dataset.root):
         run = TaskRun.of(tasks.effect.delay(str(dataset.stack.folder / "notes"), "just now"))
     expect(page.locator(f'a[href="/admin/operations/tasks/{run.pk}/"]')).to_be_visible()
