@@ -81,7 +81,7 @@ def posts_rows(posts: Sequence[Posts]) -> list[list[str]]:
 def commit() -> str:
     """Return the commit that was measured, with a + if files differ from it, or "unknown" outside of a repository."""
     command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    # From the PATH, as everything that a developer runs.
+    # A developer runs git from the PATH, too.
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -88,12 +89,22 @@ def run_move(*, run: TaskRun, user: Any, queue: str = "", priority: int | None =
         if not many_runs.lock_waiting([run.pk]):
             raise NotPossible("Only a waiting run can be moved.")
         run = TaskRun.objects.get(pk=run.pk)
-        published = many_runs.published_in([run.pk])
-        many_runs.move({run.pk: _lane_of(run, queue)}, queue, priority)
+        move_locked({run.pk: _lane_of(run, queue)}, queue, priority)
         record(user, run, CHANGE, f"moved from {run.queue}, priority {run.priority}, to {moved_to(queue, priority)}")
-        if queue and queue != run.queue and published:
-            transaction.on_commit(partial(withdraw, published), robust=True)
-        transaction.on_commit(waker.wake)
+
+
+def move_locked(lanes: Mapping[uuid.UUID, str | None], queue: str, priority: int | None) -> int:
+    """Move waiting runs that the caller has locked, and take back their messages. Returns how many were moved.
+
+    ``lanes`` gives the lane of each run in its new queue.
+    """
+    published = many_runs.published_in(list(lanes)) if queue else {}
+    moved = many_runs.move(lanes, queue, priority)
+    elsewhere = {one: old for one, old in published.items() if old != queue and one in moved}
+    if elsewhere:
+        transaction.on_commit(partial(withdraw, elsewhere), robust=True)
+    transaction.on_commit(waker.wake)
+    return len(moved)
 
 
 def check_move(queue: str, priority: int | None) -> None:

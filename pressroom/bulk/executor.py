@@ -117,16 +117,15 @@ def _act(action: BulkAction) -> None:
         known = reason[:300]
         if known in action.reasons or len(action.reasons) < MOST_REASONS:
             action.reasons[known] = action.reasons.get(known, 0) + number
-    action.position = position
-    kept = ["done", "skipped", "failed", "reasons", "position"]
-    action.save(update_fields=kept)
+    # What ended or changed between the count and its batch was not met.
+    end = {"state": BulkAction.State.DONE, "ended_at": Now()} if position is None else {}
+    BulkAction.objects.filter(pk=action.pk).update(
+        done=action.done, skipped=action.skipped, failed=action.failed, reasons=action.reasons, position=position,
+        worked_at=Now(), **end,
+    )  # fmt: skip
     kill_points.reach("bulk.acted")
-    if position is None:
-        # What ended or changed between the count and its batch was not met.
-        BulkAction.objects.filter(pk=action.pk).update(state=BulkAction.State.DONE, ended_at=Now(), worked_at=Now())
+    if end:
         record(action.by, action, CHANGE, f"{kind.done}: {action.summary}")
-    else:
-        BulkAction.objects.filter(pk=action.pk).update(worked_at=Now())
 
 
 def _acted(kind: Kind, action: BulkAction, run_ids: list[uuid.UUID]) -> tuple[Result, Counter[str]]:

@@ -6,7 +6,6 @@ import dataclasses
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from celery import current_app
@@ -15,10 +14,10 @@ from django.db import transaction
 from pressroom.conf import declared_queues
 from pressroom.enqueue.limits import has_limit, lane_of
 from pressroom.enqueue.wakeup import waker
-from pressroom.enqueue.withdrawal import withdraw
 from pressroom.execution import end_hooks, settle
 from pressroom.execution.called_runs import cancel_run
 from pressroom.models import LIVE, WAITING, BulkAction, Status, TaskCall, TaskRun
+from pressroom.operator_actions import move_locked
 from pressroom.sql import history, many_runs, runs
 from pressroom.sql.run_filter import LATER, STANDINGS
 from pressroom.text import carried
@@ -83,8 +82,9 @@ def _run_again(action: BulkAction, run_ids: list[uuid.UUID]) -> Result:
 
 
 def _run_now(action: BulkAction, run_ids: list[uuid.UUID]) -> Result:
-    result = Result(len(many_runs.hasten(run_ids)))
-    result.leave(range(len(run_ids) - result.done), "It no longer waits for a later time.")  # type: ignore[arg-type]
+    hastened = many_runs.hasten(run_ids)
+    result = Result(len(hastened))
+    result.leave(set(run_ids).difference(hastened), "It no longer waits for a later time.")
     transaction.on_commit(waker.wake)
     return result
 
@@ -93,19 +93,8 @@ def _move(action: BulkAction, run_ids: list[uuid.UUID]) -> Result:
     result = Result()
     waiting = many_runs.lock_waiting(run_ids)
     result.leave(set(run_ids).difference(waiting), "It no longer waits.")
-    result.done = move_waiting(waiting, action.queue, action.priority, result)
+    result.done = move_locked(lanes_of(waiting, action.queue, result), action.queue, action.priority)
     return result
-
-
-def move_waiting(run_ids: list[uuid.UUID], queue: str, priority: int | None, result: Result) -> int:
-    """Move runs that the caller has locked. Returns how many. Counts in ``result`` those that cannot be moved."""
-    published = many_runs.published_in(run_ids) if queue else {}
-    moved = many_runs.move(lanes_of(run_ids, queue, result), queue, priority)
-    elsewhere = {one: old for one, old in published.items() if old != queue and one in moved}
-    if elsewhere:
-        transaction.on_commit(partial(withdraw, elsewhere), robust=True)
-    transaction.on_commit(waker.wake)
-    return len(moved)
 
 
 def _discard(action: BulkAction, run_ids: list[uuid.UUID]) -> Result:

@@ -74,7 +74,7 @@ class PauseSerializer(serializers.ModelSerializer[Pause]):
     key = KeyField(
         required=False,
         help_text="With the kind `key`, the value of the task's key: any JSON. The digest of one that is long.",
-    )  # fmt: skip
+    )
     by = serializers.SerializerMethodField(help_text="Who paused it. Null for a command or code.")
 
     class Meta:

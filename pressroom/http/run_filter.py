@@ -13,7 +13,7 @@ from rest_framework import serializers
 from pressroom.conf import declared_queues
 from pressroom.http.permissions import may_view
 from pressroom.models import Status
-from pressroom.sql.run_filter import FIRST_YEAR, LAST_YEAR, LOOKED_THROUGH, STANDINGS, Looked, RunFilter
+from pressroom.sql.run_filter import BAD_YEAR, LOOKED_THROUGH, STANDINGS, Looked, RunFilter, has_good_year, user_id_of
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
 MOST_PART = 50
@@ -23,8 +23,8 @@ INDEXED = {"status", "queue", "name"}
 
 
 def _check_year(moment: datetime.datetime) -> None:
-    if not FIRST_YEAR < moment.year < LAST_YEAR:
-        raise serializers.ValidationError(f"The year must be between {FIRST_YEAR} and {LAST_YEAR}.")
+    if not has_good_year(moment):
+        raise serializers.ValidationError(BAD_YEAR)
 
 
 class RunFilterSerializer(serializers.Serializer[Any]):
@@ -75,7 +75,7 @@ class RunFilterSerializer(serializers.Serializer[Any]):
 def run_filter(fields: dict[str, Any], user: Any) -> RunFilter:
     """Return the filter for validated ``fields``. Of a user who may not view all runs, it matches their own ones.
 
-    Raises ValidationError for an owner whom the user may not ask for, or who does not exist.
+    Raises ValidationError if there is no such owner, or if the user asks for somebody else's runs.
     """
     wanted = dict(fields)
     owner, name, status = wanted.pop("owner", ""), wanted.pop("name", ""), wanted.pop("status", "")
@@ -85,9 +85,7 @@ def run_filter(fields: dict[str, Any], user: Any) -> RunFilter:
             raise serializers.ValidationError({"owner": "You see only your own tasks."})
         owner_id = user.pk
     elif owner:
-        owner_id = get_user_model()._default_manager.filter(
-            **{get_user_model().USERNAME_FIELD: owner}
-        ).values_list("pk", flat=True).first()  # fmt: skip
+        owner_id = user_id_of(owner)
         if owner_id is None:
             raise serializers.ValidationError({"owner": "There is no user with this name."})
     return RunFilter(

@@ -6,13 +6,12 @@ import datetime
 from typing import Any
 
 from django import forms
-from django.contrib.auth import get_user_model
 
 from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
 from pressroom.enqueue.arguments import PRIORITIES
 from pressroom.models import Status
-from pressroom.sql.run_filter import FIRST_YEAR, LAST_YEAR, STANDINGS, RunFilter
+from pressroom.sql.run_filter import BAD_YEAR, STANDINGS, RunFilter, has_good_year, user_id_of
 
 
 class MomentField(forms.DateTimeField):
@@ -28,8 +27,8 @@ class MomentField(forms.DateTimeField):
             moment: datetime.datetime | None = super().to_python(value)
         except OverflowError:
             moment = datetime.datetime.max.replace(tzinfo=datetime.UTC)
-        if moment is not None and not FIRST_YEAR < moment.year < LAST_YEAR:
-            raise forms.ValidationError(f"The year must be between {FIRST_YEAR} and {LAST_YEAR}.")
+        if moment is not None and not has_good_year(moment):
+            raise forms.ValidationError(BAD_YEAR)
         return moment
 
 
@@ -73,20 +72,17 @@ class SearchForm(Paged):
         """Return what the valid form asks for. Part of a name matches every known task whose name contains it."""
         fields: dict[str, Any] = {name: value for name, value in self.cleaned_data.items() if name != "before"}
         name, owner = fields.pop("name"), fields.pop("owner")
-        return RunFilter(
-            names=known_names(name) if name else (), owner_id=None if owner is None else owner.pk, **fields
-        )
+        return RunFilter(names=known_names(name) if name else (), owner_id=owner, **fields)
 
-    def clean_owner(self) -> Any:
-        """Return the user with this name, or None for an empty field."""
+    def clean_owner(self) -> int | None:
+        """Return the key of the user with this name, or None for an empty field."""
         name = self.cleaned_data["owner"]
         if not name:
             return None
-        users = get_user_model()._default_manager
-        user = users.filter(**{get_user_model().USERNAME_FIELD: name}).only("pk").first()
-        if user is None:
+        user_id = user_id_of(name)
+        if user_id is None:
             raise forms.ValidationError("There is no user with this name.")
-        return user
+        return user_id
 
     def clean(self) -> dict[str, Any]:
         """Refuse an end that is not after the beginning."""

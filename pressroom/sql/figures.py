@@ -25,7 +25,9 @@ LAST_BUCKET = 140
 SLICE = 5_000
 """The most ended runs of a queue that one count reads, unless more ended in the same microsecond."""
 DAYS = 8
-"""Days for which the figures of hours are kept. Those of minutes are kept for two hours."""
+"""Days for which the figures of hours are kept."""
+MINUTES_KEPT = "2 hours"
+"""How long the figures of minutes are kept, as an interval of Postgres."""
 LATE = 5
 """Seconds between the end of a run and its storing after which the run is noted, because the count may be over."""
 UNCOUNTED = 5_000
@@ -150,7 +152,7 @@ def count_ended(until: datetime.datetime) -> bool:
         till = _end_of_slice(cursor, since, until)
         _count(cursor, since, till)
         cursor.execute("UPDATE taskruns_figuresmark SET until = %s", [till])
-        cursor.execute("DELETE FROM taskruns_figure WHERE minutes = 1 AND at < now() - interval '2 hours'")
+        cursor.execute(f"DELETE FROM taskruns_figure WHERE minutes = 1 AND at < now() - interval '{MINUTES_KEPT}'")
         cursor.execute(
             "DELETE FROM taskruns_figure WHERE minutes = 60 AND at < now() - make_interval(days => %s)", [DAYS]
         )
@@ -193,7 +195,7 @@ def _count(cursor: Any, since: datetime.datetime, till: datetime.datetime) -> No
         SELECT minutes, date_bin(make_interval(mins => minutes), at, timestamptz '1970-01-01 00:00+00'), queue, name,
             kind, bucket, sum(number)
         FROM counted CROSS JOIN (VALUES (1), (60)) AS length (minutes)
-        WHERE minutes = 60 OR at >= now() - interval '2 hours'
+        WHERE minutes = 60 OR at >= now() - interval '{MINUTES_KEPT}'
         GROUP BY 1, 2, 3, 4, 5, 6
         ON CONFLICT (minutes, at, queue, name, kind, bucket) DO UPDATE SET number = f.number + excluded.number
         """,

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import connection
 
 from pressroom.models import LIVE, Held, Status, Worker
@@ -38,6 +39,7 @@ MOST_WORKERS = 5_000
 """How many processes with a matching name the filter by worker knows, the latest ones. Each start is another one."""
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 """The years of a call that a key can express, and that every time zone can show."""
+BAD_YEAR = f"The year must be between {FIRST_YEAR} and {LAST_YEAR}."
 LIVE_TABLE, ENDED_TABLE = "taskruns_liverun", "taskruns_endedrun"
 _OF_TABLE = {
     LIVE_TABLE: "NULL::timestamptz AS finished_at, held",
@@ -45,6 +47,17 @@ _OF_TABLE = {
 }
 """The columns that only one of the tables has: the time of the end, and why a run may not start."""
 _RUNNING = f"status = '{Status.RUNNING.value}'"
+
+
+def user_id_of(name: str) -> int | None:
+    """Return the key of the user with this name, or None if there is none."""
+    users = get_user_model()._default_manager
+    return users.filter(**{get_user_model().USERNAME_FIELD: name}).values_list("pk", flat=True).first()
+
+
+def has_good_year(moment: datetime.datetime) -> bool:
+    """Return whether a filter can use the moment. BAD_YEAR says why not."""
+    return FIRST_YEAR < moment.year < LAST_YEAR
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,9 +57,9 @@ class Verdict:
     rolled_back: int = 0
     keys: int = 0
     periods: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Of each kind: the different runs that callers were told of."""
+    """By kind: how many different runs the callers got."""
     bodies: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Of each kind: the bodies that were executed."""
+    """By kind: how many bodies were executed."""
     twice: int = 0
     """Runs that were stored while another one of the key stood."""
     missing: int = 0
