@@ -14,6 +14,7 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 
 from pressroom.beat.scheduler import LedgerScheduler
 from pressroom.models import BrokenSchedule, TaskRun
+from tests.support.locks import waiting_for_locks
 from tests.support.processes import Process, Stack
 from tests.support.waiting import until
 
@@ -135,7 +136,7 @@ def test_sigterm_while_it_reads_its_schedules(beats: Any) -> None:
         # What it reads first waits for us.
         cursor.execute("LOCK TABLE django_celery_beat_periodictask IN ACCESS EXCLUSIVE MODE")
         beat = beats(1)
-        until(lambda: waiting_for_locks(cursor), "it waits for the table")
+        until(waiting_for_locks, "it waits for the table")
         assert beat.stop() == 0
 
 
@@ -167,8 +168,3 @@ def test_sigterm_whose_exception_is_lost() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def waiting_for_locks(cursor: Any) -> int:
-    cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    return int(cursor.fetchone()[0])

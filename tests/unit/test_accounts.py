@@ -16,6 +16,7 @@ from app.accounts.tasks import cleanup_expired_tokens, send_welcome_email
 from app.mail.send import MailPutOff, MailUnavailable
 from pressroom.http import idempotency
 from pressroom.models import IdempotencyKey, TaskRun
+from tests.support.locks import waiting_for_locks
 from tests.support.loopback import smtp_server
 from tests.support.waiting import until
 
@@ -136,17 +137,12 @@ def test_a_registration_at_work_is_409_to_its_repeat() -> None:
         finally:
             connection.close()
 
-    def waiting() -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'accounts_user'::regclass")
-            return bool(cursor.fetchone()[0])
-
     with ThreadPoolExecutor(2) as pool:
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("LOCK TABLE accounts_user IN EXCLUSIVE MODE")  # reads go on, the INSERT waits
             first = pool.submit(register, 1)
-            until(waiting, "the first is at work")
+            until(waiting_for_locks, "the first is at work")
             assert pool.submit(register, 2).result(timeout=60) == 409
         assert first.result(timeout=60) == 201
     assert (User.objects.count(), TaskRun.objects.count()) == (1, 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -24,17 +24,12 @@ from app.blog.subscriptions.services import (
     unconfirmed_cleanup,
 )
 from app.erasure import erase
+from tests.support.locks import waiting_for_locks
 from tests.support.probes import here
 from tests.support.waiting import until
 from tests.unit.blog.mailing import chunk_runs, start, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def waiting_for_locks() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return int(cursor.fetchone()[0])
 
 
 @pytest.fixture

@@ -4,22 +4,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.db.models.functions import Now
 
 from pressroom.execution.called_runs import cancel_called, start_at_once
 from pressroom.models import LiveRun, Status, TaskRun
+from tests.support.locks import waiting_for_locks
 from tests.support.notes import noted
 from tests.support.probes import here, tasks
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def is_a_lock_awaited() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-        return bool(cursor.fetchone()[0])
 
 
 class TestCancel:
@@ -49,7 +44,7 @@ class TestCancel:
             with transaction.atomic():
                 LiveRun.objects.update(status=Status.QUEUED)
                 cancelling = thread.submit(cancel)
-                until(is_a_lock_awaited, "it waits for the row")
+                until(waiting_for_locks, "it waits for the row")
             assert cancelling.result() == 1
         assert TaskRun.of(result).status == Status.CANCELLED
 

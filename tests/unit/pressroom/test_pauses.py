@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from typing import Any
 
@@ -18,7 +17,9 @@ from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.operator_actions import NotPossible
 from pressroom.sql import dispatch, ends, lost_attempts, pauses, runs, workers
 from tests.support.ledger_rows import change_run
+from tests.support.locks import waiting_for_locks
 from tests.support.probes import here, tasks
+from tests.support.waiting import until
 from tests.unit.pressroom.test_bundle import Slot, call, ids
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -197,12 +198,7 @@ def test_a_relay_that_marks_runs_meanwhile_does_not_publish_them_after_the_pause
     threads[0].start()
     assert marked.wait(60)
     threads[1].start()
-    deadline = time.monotonic() + 60
-    with connection.cursor() as cursor:
-        while time.monotonic() < deadline:  # until the pause waits for the relay
-            cursor.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-            if cursor.fetchone():
-                break
+    until(waiting_for_locks, "the pause waits for the relay")
     go_on.set()
     for thread in threads:
         thread.join(60)

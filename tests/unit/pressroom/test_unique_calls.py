@@ -22,6 +22,7 @@ from pressroom import checks, retention
 from pressroom.models import LiveRun, TaskCall, TaskRun, UniqueCall
 from pressroom.signals import unique_call_repeated
 from pressroom.sql import lost_attempts, runs
+from tests.support.locks import waiting_for_locks
 from tests.support.probes import here, tasks
 from tests.support.processes import Process
 from tests.support.waiting import until
@@ -147,13 +148,7 @@ def test_a_second_transaction_waits_for_the_end_of_the_first(unique: Any, commit
     threads[0].start()
     assert called.wait(60)
     threads[1].start()
-
-    def is_waiting() -> bool:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted")
-            return cursor.fetchone() is not None
-
-    until(is_waiting, "the second waits")
+    until(waiting_for_locks, "the second waits")
     end.set()
     for thread in threads:
         thread.join(60)
