@@ -19,7 +19,8 @@ class Cell:
 
     @property
     def packages(self) -> dict[str, str]:
-        return {"django": self.django, "celery": self.celery}
+        # Celery accepts a later kombu than its own. A project that holds Celery back has the kombu of that time.
+        return {"django": self.django, "celery": self.celery, "kombu": self.celery}
 
     def wanted(self) -> dict[str, str]:
         return {
