@@ -8,11 +8,13 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from celery import chain, chord, chunks, current_app, group, signature, xmap, xstarmap
 from celery.canvas import StampingVisitor
+from celery.exceptions import TimeoutError as CeleryTimeoutError
 from celery.result import AsyncResult, GroupResult, ResultSet
 
 from tests.canvas import tasks as t
@@ -38,6 +40,9 @@ def end(result: Any) -> Any:
     try:
         value = result.get(timeout=WAIT)
     except Exception as error:
+        # In a chain, it may be the error of an earlier step, raised before the failure of this one is stored.
+        with suppress(CeleryTimeoutError):
+            result.get(timeout=WAIT, propagate=False)
         return [result.state, type(error).__name__, str(error).replace(str(getattr(result, "id", "")), "<id>")]
     return [result.state, value]
 
