@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 
 from django.contrib.admin.models import CHANGE
+from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
@@ -77,7 +78,7 @@ def work_once() -> bool:
             BulkAction.objects.filter(pk=action.pk).update(
                 state=BulkAction.State.FAILED, error=text, ended_at=Now(), worked_at=Now()
             )
-            record(action.by, action, CHANGE, f"failed: {text}")
+            _record(action, f"failed: {text}")
     return True
 
 
@@ -125,7 +126,13 @@ def _act(action: BulkAction) -> None:
     )  # fmt: skip
     kill_points.reach("bulk.acted")
     if end:
-        record(action.by, action, CHANGE, f"{kind.done}: {action.summary}")
+        _record(action, f"{kind.done}: {action.summary}")
+
+
+def _record(action: BulkAction, message: str) -> None:
+    # An account that is deleted while its order is written leaves its key behind.
+    users = get_user_model()._default_manager
+    record(users.filter(pk=action.by_id).first() if action.by_id is not None else None, action, CHANGE, message)
 
 
 def _acted(kind: Kind, action: BulkAction, run_ids: list[uuid.UUID]) -> tuple[Result, Counter[str]]:
