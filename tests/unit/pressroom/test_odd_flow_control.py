@@ -118,7 +118,8 @@ def test_a_call_keeps_the_arguments_of_its_task_by_which_it_is_unique() -> None:
         ({"rate": NoRepr()}, "rate=a NoRepr"), ({"rate": "１/m"}, "rate="), ({"rate": "1/m\x00"}, "rate="),
         ({"concurrency": 1, "key": NoRepr()}, "key=<no repr"), ({"concurrency": 1, "key": ""}, "no argument"),
         ({"concurrency": 1, "key": "\ud800" * 1_000}, "no argument"), ({"unique": NoRepr()}, "unique=<no repr"),
-        ({"unique": 0}, "unique=0"), ({"unique": False}, "unique=False"), ({"unique": 1, "unique_by": {1}}, "unique_by="),
+        ({"unique": 0}, "unique=0"), ({"unique": False}, "unique=False"),
+        ({"unique": 1, "unique_by": {1}}, "unique_by="),
     ],
 )  # fmt: skip
 def test_the_check_at_start_says_what_is_wrong(
@@ -215,7 +216,7 @@ def test_two_who_change_parts_of_a_limit_at_the_same_time_change_both(anna: User
         try:
             begun.set()
             operator_actions.limit_set(kind="task", name="odd.keyed", rate="7/m", user=anna)
-        except Exception as error:  # noqa: BLE001 - the test shows it
+        except Exception as error:
             errors.append(error)
         finally:
             connection.close()
@@ -341,12 +342,15 @@ def test_who_ordered_an_action_and_how_it_ended_is_recorded_once_each(anna: User
     [
         ("flow", "pause", "queue", "\udcff"), ("flow", "resume", "queue", "\udcff"), ("flow", "pause", "key", LIMITED),
         ("flow", "limit", "queue", "\udcff", "--concurrency", "1"), ("flow", "reset", "task", "\udcff"),
-        ("flow", "limit", "task", LIMITED, "--concurrency", "0"), ("flow", "limit", "task", LIMITED, "--rate", "\udcff"),
+        ("flow", "limit", "task", LIMITED, "--concurrency", "0"),
+        ("flow", "limit", "task", LIMITED, "--rate", "\udcff"),
         ("flow", "limit", "task", LIMITED, "--concurrency", "9" * 5_000), ("flow", "limit", "task", LIMITED),
         ("flow", "pause", "queue", "emails", "7"), ("flow", "pause", "task", "odd.loose"),
         ("flow", "pause", "key", LIMITED, "x" * 9_000_000), ("tasks", "cancel", "--name", "\udcff"),
-        ("tasks", "cancel", "--name", "x", "--to-queue", "emails"), ("tasks", "count", "--name", "x", "--to-priority", "5"),
-        ("tasks", "discard", "--status", "queued"), ("tasks", "cancel", "--since", "2026-01-02", "--until", "2026-01-01"),
+        ("tasks", "cancel", "--name", "x", "--to-queue", "emails"),
+        ("tasks", "count", "--name", "x", "--to-priority", "5"),
+        ("tasks", "discard", "--status", "queued"),
+        ("tasks", "cancel", "--since", "2026-01-02", "--until", "2026-01-01"),
         ("deadletters", "list", "--limit", "-1"), ("deadletters", "list", "--limit", "9" * 30),
         ("deadletters", "list", "--queue", "\udcff"), ("deadletters", "retry", "--all", "--name", "\udcff"),
         ("deadletters", "discard", "--all", "--error", "\udcff"),

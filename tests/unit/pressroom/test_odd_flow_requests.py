@@ -73,7 +73,8 @@ def send(api: APIClient, method: str, url: str, body: str) -> Any:
 @pytest.mark.parametrize(
     "body",
     [
-        "{}", '{"concurency": 5}', '{"concurrency": 5, "rat": "1/s"}', '{"name": "x"}', '{"set_by": 1}', "null", '"x"', "[]",
+        "{}", '{"concurency": 5}', '{"concurrency": 5, "rat": "1/s"}', '{"name": "x"}', '{"set_by": 1}', "null", '"x"',
+        "[]",
         '{"concurrency": true}', '{"concurrency": 5.5}', '{"concurrency": 1e308}', '{"concurrency": 1e400}',
         '{"concurrency": NaN}', '{"concurrency": -1}', f'{{"concurrency": {DIGITS}}}', f'{{"concurrency": {10**400}}}',
         '{"concurrency": null, "concurrency": 0}', '{"rate": "１/m"}', '{"rate": "\\ud800"}', '{"rate": "1/m\\u0000"}',
@@ -132,12 +133,14 @@ def order(kind: str = "cancel", wanted: Any = None, **more: Any) -> str:
     [
         order(wanted={"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}),
         order(wanted={"since": "2026-01-02T00:00:00+09:00", "until": "2026-01-01T15:00:00Z"}),
-        order(wanted={"status": "succeeded"}), order("discard", {"status": "queued"}), order("run-now", {"status": "failed"}),
+        order(wanted={"status": "succeeded"}), order("discard", {"status": "queued"}),
+        order("run-now", {"status": "failed"}),
         order(wanted={"since": 1}), order(wanted={"since": "2026-01-01T00:00:00+99:99"}), order(wanted={"queue": None}),
         order(wanted={"since": "0001-01-01T00:00:00+23:59"}), order(wanted={"until": "9999-12-31T23:59:59-23:59"}),
         order(wanted={"name": "  "}), order(wanted={"name": True}), order(wanted={"__class__": 1}), order(priorty=5),
         order("move", queue="emails", priorty=5), order("move", priority=True), order("move", priority=10**400),
-        order("move", queue="", priority=None), order("move", queue="em\u0430ils"), order(["cancel"]), order("cancel\u200b"),
+        order("move", queue="", priority=None), order("move", queue="em\u0430ils"), order(["cancel"]),
+        order("cancel\u200b"),
         order("move").replace("}}", '}, "priority": 1e400}'),
     ],
     ids=lambda body: body[:60],
@@ -180,7 +183,8 @@ def test_the_wrong_person_changes_nothing(limit: Limit, anna: User) -> None:
     for client, status in ((APIClient(), 401), (client_of(User.objects.create_user("ben", "b@example.com")), 403)):
         answers = [
             client.post("/api/pauses/", {"kind": "queue", "name": "default"}, format="json"),
-            client.get("/api/pauses/"), client.delete(f"/api/pauses/{pause.pk}/"), client.get(f"/api/limits/{limit.pk}/"),
+            client.get("/api/pauses/"), client.delete(f"/api/pauses/{pause.pk}/"),
+            client.get(f"/api/limits/{limit.pk}/"),
             client.patch(f"/api/limits/{limit.pk}/", {"concurrency": 1}, format="json"),
             client.post(f"/api/limits/{limit.pk}/reset/"),
         ]  # fmt: skip
@@ -233,9 +237,11 @@ def test_the_overview_shows_many_pauses_in_part_and_one_of_a_queue_that_is_gone(
     "form",
     [
         {"action": "pause", "kind": "key"}, {"action": "pause", "kind": "queue", "name": "emails", "key": "7"},
-        {"action": "pause", "kind": "task", "key": "\x00"}, {"action": "pause", "kind": "task", "name": "x" * 1_000_000},
+        {"action": "pause", "kind": "task", "key": "\x00"},
+        {"action": "pause", "kind": "task", "name": "x" * 1_000_000},
         {"action": "pause", "kind": "x" * 1_000_000}, {"action": "pause", "kind": "task", "name": "probe.glance"},
-        {"action": "resume", "kind": "task", "name": "x" * 1_000_000}, {"action": "resume", "kind": "key", "name": DIGITS},
+        {"action": "resume", "kind": "task", "name": "x" * 1_000_000},
+        {"action": "resume", "kind": "key", "name": DIGITS},
         {"action": "resume", "kind": "x" * 1_000_000}, {"action": "resume", "kind": "key", "name": str(2**62)},
         {"action": "limit", "kind": "task", "rate": "x" * 1_000_000}, {"action": "limit", "kind": "x" * 1_000_000},
         {"action": "limit", "kind": "task", "concurrency": "0"}, {"action": "limit", "kind": "task", "rate": "１/m"},
@@ -260,10 +266,13 @@ def test_a_key_with_half_a_character_is_paused_as_json(browser: Client, limit: L
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("?span=x", 400), ("?span=%00", 400), ("?span=", 400), ("tasks/?before=x", 200), ("tasks/?since=0001-01-01", 200),
+        ("?span=x", 400), ("?span=%00", 400), ("?span=", 400), ("tasks/?before=x", 200),
+        ("tasks/?since=0001-01-01", 200),
         ("tasks/?since=9999-12-31T23:59:59", 200), ("tasks/?until=99999-01-01", 200), ("tasks/?name=%00", 200),
-        ("tasks/?name=%ED%A0%80", 200), ("tasks/?owner=%25", 200), ("tasks/?error=%25_%5C%27%22", 200), ("tasks/?key=%25", 200),
-        ("tasks/?since=2026-01-02&until=2026-01-01", 200), ("tasks/?worker=%25%5C", 200), ("dead-letters/?name=%00", 400),
+        ("tasks/?name=%ED%A0%80", 200), ("tasks/?owner=%25", 200), ("tasks/?error=%25_%5C%27%22", 200),
+        ("tasks/?key=%25", 200),
+        ("tasks/?since=2026-01-02&until=2026-01-01", 200), ("tasks/?worker=%25%5C", 200),
+        ("dead-letters/?name=%00", 400),
         ("tasks/?before=ffffffff-ffff-ffff-ffff-ffffffffffff", 200), ("dead-letters/?queue=%27%22%3E%25", 200),
         (f"actions/{2**63}/", 404), (f"actions/{DIGITS}/", 404), ("actions/-1/", 404), ("actions/%D9%A3/", 404),
         (f"actions/{10**30}/", 404),
@@ -282,7 +291,8 @@ def test_an_odd_address_of_a_page(browser: Client, path: str, status: int) -> No
         ({"action": "move", "all": "1", "of": "tasks", "to_priority": "1e400"}, 200),
         ({"action": "move", "all": "1", "of": "tasks", "to_queue": "em\u0430ils"}, 200),
         ({"action": "discard", "all": "1", "of": "tasks", "status": "queued"}, 302),
-        ({"action": "cancel", "all": "1", "of": "dead_letters"}, 302), ({"action": "cancel", "run": str(uuid.UUID(int=0))}, 302),
+        ({"action": "cancel", "all": "1", "of": "dead_letters"}, 302),
+        ({"action": "cancel", "run": str(uuid.UUID(int=0))}, 302),
     ],
     ids=str,
 )  # fmt: skip
