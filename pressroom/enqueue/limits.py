@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -58,11 +59,13 @@ def lane_of_key(task: Any, value: Any) -> str:
 def read_key(text: str) -> Any:
     """Return the key that somebody has typed, or that a lane ends with: JSON, or else the text itself."""
 
-    def refuse(constant: str) -> Any:
-        raise ValueError(constant)  # NaN is not JSON
+    def finite(number: str) -> float:
+        if not math.isfinite(found := float(number)):
+            raise ValueError(number)  # NaN is not JSON, and no call has the key 1e400
+        return found
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=finite, parse_float=finite)
     except (ValueError, RecursionError):
         return text
 

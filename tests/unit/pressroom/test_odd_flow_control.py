@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -309,6 +310,34 @@ def test_a_key_that_fails_skips_its_run_alone(
         with pytest.raises(NotPossible, match="key of its limit") as refused:
             operator_actions.run_move(run=bad, user=anna, priority=9)
         assert len(str(refused.value)) < 500
+
+
+def test_an_action_that_loses_its_connection_each_time_holds_up_no_other(
+    anna: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keyed.delay("a")
+    odd = orders.order(kind="move", wanted=RunFilter(names=("odd.keyed",)), user=anna, priority=5)
+    good = orders.order(kind="cancel", wanted=RunFilter(queue="emails"), user=anna)
+
+    def closes(name: str) -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return name
+
+    monkeypatch.setattr(keyed, "key", closes)
+    for _ in range(6):
+        with suppress(Exception):
+            work_once()
+    good.refresh_from_db()
+    odd.refresh_from_db()
+    assert (good.state, odd.done, LiveRun.objects.get().priority) == ("done", 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"), [("1e400", "1e400"), ("[-1e999]", "[-1e999]"), ("NaN", "NaN"), ("1e3", 1000.0)]
+)
+def test_a_typed_key_is_a_number_only_if_a_call_can_have_it(text: str, key: Any) -> None:
+    assert limit_options.read_key(text) == key
 
 
 @pytest.mark.parametrize(
