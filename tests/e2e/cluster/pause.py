@@ -20,7 +20,7 @@ from tests.e2e.cluster.autoscale import (
     told,
     watching,
     worker,
-)  # fmt: skip
+)
 from tests.e2e.cluster.kube import Failed, Namespace, Steps, in_a_namespace, need, need_keda, until
 from tests.e2e.cluster.stack import build
 
@@ -54,8 +54,9 @@ def replicas(watched: Watched, number: int) -> float:
     began = watched.samples[-1].at
     until(
         lambda: (watched.samples[-1].replicas, watched.samples[-1].ready) == (number, number),
-        f"{number} workers are ready", timeout=PATIENCE,
-    )  # fmt: skip
+        f"{number} workers are ready",
+        timeout=PATIENCE,
+    )
     return watched.samples[-1].at - began
 
 
