@@ -334,13 +334,6 @@ def test_an_action_that_loses_its_connection_each_time_holds_up_no_other(
 
 
 @pytest.mark.parametrize(
-    ("text", "key"), [("1e400", "1e400"), ("[-1e999]", "[-1e999]"), ("NaN", "NaN"), ("1e3", 1000.0)]
-)
-def test_a_typed_key_is_a_number_only_if_a_call_can_have_it(text: str, key: Any) -> None:
-    assert limit_options.read_key(text) == key
-
-
-@pytest.mark.parametrize(
     ("kind", "wanted"),
     [("cancel", RunFilter(status="succeeded")), ("discard", RunFilter(status="queued")),
      ("run-now", RunFilter(status="running")), ("run-again", RunFilter(status="held")),
