@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -81,28 +78,6 @@ def test_it_is_there_with_the_same_type_and_labels(name: str) -> None:
 def test_what_is_new_has_a_name_of_its_own() -> None:
     more = {name for name in ours() if name.startswith("celery_")} - CELERY_EXPORTER.keys()
     assert more == set()
-
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE = ROOT / "docs" / "metrics.md"
-
-
-def test_the_page_has_each_metric() -> None:
-    sources = (
-        "pressroom/monitoring/exporter.py",
-        "pressroom/monitoring/counters.py",
-        "app/observability/web_metrics.py",
-    )
-    made = {name for one in sources for name in re.findall(r'"((?:celery|pressroom)_\w+)"', (ROOT / one).read_text())}
-    assert {name for name in ours() if not name.startswith("process_")} <= made
-    told = re.findall(r"^\| `((?:celery|pressroom)_\w+)` \|", PAGE.read_text(), re.MULTILINE)
-    assert sorted(name.removesuffix("_total") for name in told) == sorted(made)
-
-
-def test_the_page_has_each_alert_and_its_severity() -> None:
-    rules = yaml.safe_load((ROOT / "deploy/helm/pressroom/files/alerts.yaml").read_text())["groups"]
-    told = re.findall(r"^\| \[(\w+)\]\(runbooks/\w+\.md\) \| (\w+) \|", PAGE.read_text(), re.MULTILINE)
-    assert told == [(rule["alert"], rule["labels"]["severity"]) for group in rules for rule in group["rules"]]
 
 
 def test_host_and_queue_are_told_as_there() -> None:
