@@ -99,6 +99,7 @@ def main(count: int) -> int:
             noon = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
             cursor.execute(FILL, {"n": count, "day": noon})
             cursor.execute("VACUUM ANALYZE")
+            cursor.execute("CHECKPOINT")  # a day that is dropped has been on the disk for days
             cursor.execute("SELECT pg_total_relation_size(%s)", [f"taskruns_endedrun_{day:%Y%m%d}"])
             size = int(cursor.fetchall()[0][0])
         print(f"{count:,} ended runs of {day}, {size / 1e6:,.0f} MB without their messages", flush=True)

@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from functools import partial
+from types import EllipsisType
 from typing import Any
 
 from celery import current_app
@@ -26,7 +27,7 @@ from pressroom.execution.called_runs import cancel_run
 from pressroom.models import BulkAction, EndedRun, Limit, LiveRun, Pause, PauseTarget, Status, TaskCall, TaskRun
 from pressroom.queues import MOST, parsed_rate
 from pressroom.sql import history, limits, many_runs, pauses, runs
-from pressroom.text import carried
+from pressroom.text import carried, shown
 
 
 class NotPossible(Exception):
@@ -125,7 +126,7 @@ def _lane_of(run: TaskRun, queue: str = "") -> str | None:
     try:
         return lane_of(current_app.tasks.get(run.name), queue or run.queue, *run.arguments)
     except Exception as error:  # the key is the task's own function
-        raise NotPossible(f"The key of its limit cannot be found: {carried(error)}") from error
+        raise NotPossible(f"The key of its limit cannot be found: {carried(error):.300}") from error
 
 
 def run_discard(*, run: TaskRun, user: Any) -> None:
@@ -152,13 +153,16 @@ def pause(*, kind: str, name: str, user: Any, key: Any = None) -> Pause:
     else:
         raise NotPossible("Only a queue, a task or a key of a task can be paused.")
     if name not in names:
-        raise NotPossible(f"There is no {'queue' if kind == PauseTarget.QUEUE else 'task'} {name}.")
+        raise NotPossible(f"There is no {'queue' if kind == PauseTarget.QUEUE else 'task'} {name:.255}.")
+    if kind == PauseTarget.TASK and not getattr(names[name], "durable", True):
+        raise NotPossible(f"Calls of the task {name} are not stored (durable=False), so they cannot wait.")
     lane = _lane_of_key(names[name], key) if kind == PauseTarget.KEY else ""
     with transaction.atomic():
         is_new = pauses.pause(kind, name, getattr(user, "pk", None), lane)
-        paused = Pause.objects.get(kind=kind, name=name, lane=lane)
-        if not is_new:
-            raise NotPossible(f"{_sentence(paused)} is paused already.")
+        # Somebody may have resumed it since.
+        paused = Pause.objects.filter(kind=kind, name=name, lane=lane).first()
+        if paused is None or not is_new:
+            raise NotPossible(f"{_sentence(Pause(kind=kind, name=name, lane=lane))} is paused already.")
         record(user, paused, ADDITION, "paused")
     return paused
 
@@ -169,7 +173,7 @@ def _lane_of_key(task: Any, key: Any) -> str:
     try:
         return lane_of_key(task, key)
     except Exception as error:  # what cannot be stored as JSON can have any fault
-        raise NotPossible(f"This cannot be a key: {carried(error)}") from error
+        raise NotPossible(f"This cannot be a key: {carried(error):.300}") from error
 
 
 def _sentence(paused: Pause) -> str:
@@ -184,11 +188,11 @@ def resume(*, kind: str, name: str, user: Any, key: Any = None) -> None:
     if kind == PauseTarget.KEY:
         task = current_app.tasks.get(name)
         if task is None:
-            raise NotPossible(f"There is no task {name}.")
+            raise NotPossible(f"There is no task {name:.255}.")
         lane = _lane_of_key(task, key)
     paused = Pause.objects.filter(kind=kind, name=name, lane=lane).first()
     if paused is None:
-        raise NotPossible(f"{_sentence(Pause(kind=kind, name=name, lane=lane))} is not paused.")
+        raise NotPossible(f"{_sentence(Pause(kind=kind[:20], name=name[:255], lane=lane))} is not paused.")
     pause_end(pause=paused, user=user)
 
 
@@ -202,20 +206,38 @@ def pause_end(*, pause: Pause, user: Any) -> None:
         transaction.on_commit(waker.wake)
 
 
-def limit_set(*, kind: str, name: str, concurrency: int | None, rate: str | None, user: Any) -> Limit:
+def limit_set(
+    *,
+    kind: str,
+    name: str,
+    user: Any,
+    concurrency: int | EllipsisType | None = ...,
+    rate: str | EllipsisType | None = ...,
+) -> Limit:
     """Put a limit in force in place of the code's: so many runs at once, and a rate such as ``"100/m"``.
 
-    None is no limit. It stays in force through deploys until `limit_reset`. Raises ValueError for what cannot be a
-    limit, and NotPossible if no code has a limit of this task or queue.
+    None is no limit. What is not given stays as it is. The limit stays in force through deploys until `limit_reset`.
+    Raises ValueError for what cannot be a limit, and NotPossible if no code has a limit of this task or queue.
     """
-    if concurrency is not None and not (type(concurrency) is int and 1 <= concurrency <= MOST):
-        raise ValueError(f"concurrency={concurrency!r:.100} is not a whole number from 1 to {MOST}")
-    count, period = (None, None) if rate is None else parsed_rate(rate)
+    if concurrency is ... and rate is ...:
+        raise ValueError("Give concurrency, rate or both.")
+    if not (concurrency is None or concurrency is ... or (type(concurrency) is int and 1 <= concurrency <= MOST)):
+        raise ValueError(f"concurrency={shown(concurrency)} is not a whole number from 1 to {MOST}")
+    count, period = (None, None) if rate is None or rate is ... else parsed_rate(rate)
     kind, name = carried(kind), carried(name)
     with transaction.atomic():
-        if not limits.set_limit(limits.Limit(kind, name, concurrency, count, period), getattr(user, "pk", None)):
-            raise NotPossible(f"The code has no limit of a {kind} {name}.")
-        limit = Limit.objects.get(kind=kind, name=name)
+        # Locked, because two may change a part of it at the same time.
+        limit = Limit.objects.select_for_update().filter(kind=kind, name=name).first()
+        if limit is None:
+            raise NotPossible(f"The code has no limit of a {kind:.20} {name:.255}.")
+        if concurrency is not ...:
+            limit.concurrency = concurrency
+        if rate is not ...:
+            limit.rate, limit.period = count, period
+        limits.set_limit(
+            limits.Limit(kind, name, limit.concurrency, limit.rate, limit.period), getattr(user, "pk", None)
+        )
+        limit.refresh_from_db()
         record(user, limit, CHANGE, f"set to {limit.in_force}")
         transaction.on_commit(waker.wake)
     return limit
@@ -226,7 +248,7 @@ def limit_reset(*, kind: str, name: str, user: Any) -> None:
     kind, name = carried(kind), carried(name)
     with transaction.atomic():
         if not limits.reset_limit(kind, name):
-            raise NotPossible(f"The limit of the {kind} {name} is that of the code.")
+            raise NotPossible(f"The limit of the {kind:.20} {name:.255} is that of the code.")
         limit = Limit.objects.get(kind=kind, name=name)
         record(user, limit, CHANGE, f"reset to {limit.in_force}")
         transaction.on_commit(waker.wake)

@@ -25,7 +25,7 @@ LANE_SEPARATOR = "\x1f"
 MOST = 1_000_000
 """The largest limit of runs at once, and of starts in a period."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_RATE = re.compile(r"(\d{1,7})/(\d{0,4})([smhd])")
+_RATE = re.compile(r"(\d{1,7})/(\d{0,4})([smhd])", re.ASCII)
 
 
 def parsed_rate(rate: str) -> tuple[int, float]:
@@ -35,7 +35,8 @@ def parsed_rate(rate: str) -> tuple[int, float]:
     """
     match = _RATE.fullmatch(rate) if isinstance(rate, str) else None
     if match is None or not 1 <= int(match[1]) <= MOST or (match[2] and not int(match[2])):
-        raise ValueError(f"rate={rate!r:.100} is not a number of starts in a time, such as '100/m' or '5/10s'")
+        given = repr(rate)[:100] if isinstance(rate, str) else f"a {type(rate).__name__}"
+        raise ValueError(f"rate={given} is not a number of starts in a time, such as '100/m' or '5/10s'")
     return int(match[1]), float(int(match[2] or 1) * UNITS[match[3]])
 
 

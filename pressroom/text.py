@@ -71,6 +71,15 @@ def _text_of(value: object) -> str:
         return f"<no text: {type(error).__name__} in {type(value).__name__}.__str__>"
 
 
+def shown(value: object, most: int = 100) -> str:
+    """Return ``value`` as code would write it, at most ``most`` characters, for a message. Never raises."""
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - as above; and a whole number may be too long for text
+        text = f"<no repr: {type(error).__name__} of {type(value).__name__}>"
+    return carried(text[:most])
+
+
 def is_deeper_than(text: str, levels: int) -> bool:
     """Return whether JSON text has more than ``levels`` nested lists and objects."""
     if text.count("[") + text.count("{") <= levels:

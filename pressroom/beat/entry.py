@@ -22,7 +22,7 @@ from kombu.utils.json import loads
 
 from pressroom.beat.crontab import ZonedCrontab
 from pressroom.database.errors import is_no_answer
-from pressroom.enqueue import arguments
+from pressroom.enqueue import arguments, unique_calls
 
 SHORTEST = datetime.timedelta(milliseconds=10)
 """The shortest interval. With a shorter one, beat would do nothing else."""
@@ -265,6 +265,7 @@ def _check_options(app: Any, task: str, options: dict[str, Any]) -> None:
     for name in ("expires", "time_limit", "soft_time_limit"):
         if isinstance(options.get(name), int | float) and options[name] <= 0:
             raise ValueError(f"{name} is {options[name]!r}: no run could ever succeed")
+    unique_calls.checked(app.tasks.get(task), task, options.get("unique"), options.get("unique_by"))
     if options.get("serializer") not in (None, "json"):
         raise ValueError(f"serializer is {options['serializer']!r}: tasks are always sent as JSON")
     app.amqp.router.expand_destination({k: options.get(k) for k in ("queue", "exchange", "routing_key")})

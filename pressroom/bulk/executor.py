@@ -10,9 +10,11 @@ import logging
 import threading
 import uuid
 from collections import Counter
+from contextlib import suppress
 
 from django.contrib.admin.models import CHANGE
-from django.db import connection, transaction
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models.functions import Now
 
 from pressroom.bulk.kinds import KINDS, Kind, Result
@@ -59,13 +61,26 @@ class Executor:
 def work_once() -> bool:
     """Do the next batch of the action that has waited the longest. Returns False if there is none.
 
-    An error of a run counts for that run. Any other error ends the action.
+    An error of a run counts for that run. Any other error ends the action. After one that cannot even be written down,
+    the other actions have their turn first.
     """
+    tried: list[int] = []
+    try:
+        return _work_once(tried)
+    except Exception:
+        with suppress(DatabaseError, InterfaceError):
+            connection.close()
+            BulkAction.objects.filter(pk__in=tried, ended_at=None).update(worked_at=Now())
+        raise
+
+
+def _work_once(tried: list[int]) -> bool:
     with transaction.atomic():
         open_ones = BulkAction.objects.select_for_update(skip_locked=True, of=("self",)).filter(ended_at=None)
         action = open_ones.order_by("worked_at").first()
         if action is None:
             return False
+        tried.append(action.pk)
         try:
             with transaction.atomic():
                 _step(action)
@@ -77,7 +92,7 @@ def work_once() -> bool:
             BulkAction.objects.filter(pk=action.pk).update(
                 state=BulkAction.State.FAILED, error=text, ended_at=Now(), worked_at=Now()
             )
-            record(action.by, action, CHANGE, f"failed: {text}")
+            _record(action, f"failed: {text}")
     return True
 
 
@@ -125,7 +140,13 @@ def _act(action: BulkAction) -> None:
     )  # fmt: skip
     kill_points.reach("bulk.acted")
     if end:
-        record(action.by, action, CHANGE, f"{kind.done}: {action.summary}")
+        _record(action, f"{kind.done}: {action.summary}")
+
+
+def _record(action: BulkAction, message: str) -> None:
+    # An account that is deleted while its order is written leaves its key behind.
+    users = get_user_model()._default_manager
+    record(users.filter(pk=action.by_id).first() if action.by_id is not None else None, action, CHANGE, message)
 
 
 def _acted(kind: Kind, action: BulkAction, run_ids: list[uuid.UUID]) -> tuple[Result, Counter[str]]:

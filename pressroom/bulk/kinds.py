@@ -130,7 +130,7 @@ def lanes_of(run_ids: Iterable[uuid.UUID], queue: str, result: Result) -> dict[u
         except TaskCall.DoesNotExist:
             result.leave([run.pk], "It no longer exists.")
         except Exception as error:  # noqa: BLE001 - the key is the task's own function
-            result.leave([run.pk], f"The key of its limit cannot be found: {carried(error)}")
+            result.leave([run.pk], f"The key of its limit cannot be found: {carried(error):.300}")
     return lanes
 
 

@@ -13,6 +13,7 @@ from pressroom.bulk.kinds import KINDS
 from pressroom.models import LIVE, BulkAction
 from pressroom.operator_actions import NotPossible, check_move, moved_to, record
 from pressroom.sql.run_filter import Looked, RunFilter
+from pressroom.text import shown
 from pressroom.uuid7 import uuid7_at
 
 LOCK = 482804169575
@@ -28,13 +29,19 @@ CLOCKS = datetime.timedelta(hours=1)
 """How far the clock of a process that calls may be ahead of the database's. Keys are made with its clock."""
 
 
-def order(*, kind: str, wanted: RunFilter, user: Any, queue: str = "", priority: int | None = None) -> BulkAction:
+def order(
+    *, kind: str, wanted: RunFilter, user: Any, queue: str = "", priority: int | None = None, most_own: int = MOST_OPEN
+) -> BulkAction:
     """Have the relay do ``kind`` with all runs that match now. ``user`` may be None.
 
-    ``queue`` and ``priority`` say where ``move`` moves to. Raises ValueError for what cannot be done at all, and
-    NotPossible if the same action, or too many others, are under way.
+    ``queue`` and ``priority`` say where ``move`` moves to. ``most_own`` is how many of the user's may be under way.
+    Raises ValueError for what cannot be done at all, and NotPossible if the same action, or too many others, are under
+    way.
     """
     check(kind, queue, priority)
+    if not wanted.statuses(KINDS[BulkAction.Kind(kind)].statuses):
+        possible = ", ".join(KINDS[BulkAction.Kind(kind)].statuses)
+        raise ValueError(f"This action changes only runs that are {possible}. The filter matches others.")
     fields = {"kind": kind, "filter": wanted.to_json(), "queue": queue, "priority": priority}
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -44,6 +51,8 @@ def order(*, kind: str, wanted: RunFilter, user: Any, queue: str = "", priority:
             raise NotPossible(f"The same action is under way, as number {same.pk}.")
         if under_way.count() >= MOST_OPEN:
             raise NotPossible(f"{MOST_OPEN} actions are under way. Wait until one has ended.")
+        if user is not None and under_way.filter(by=user.pk).count() >= most_own:
+            raise NotPossible(f"{most_own} actions of yours are under way. Wait until one has ended.")
         made = BulkAction.objects.create(**fields, by_id=getattr(user, "pk", None), ordered_at=Now(), worked_at=Now())
         made.refresh_from_db()
         record(user, made, ADDITION, f"ordered: {in_words(made)}")
@@ -98,16 +107,21 @@ def estimate(kind: str, wanted: RunFilter, queue: str = "", priority: int | None
 def in_words(action: BulkAction) -> str:
     """Return what the action does, and with which runs."""
     to = moved_to(action.queue, action.priority)
-    return f"{KINDS[BulkAction.Kind(action.kind)].label}{to and f' to {to}'}: {conditions(action.filter)}"
+    kind = KINDS.get(action.kind)  # type: ignore[call-overload]  # a later release may have others
+    return f"{kind.label if kind else action.kind}{to and f' to {to}'}: {conditions(action.filter)}"
 
 
-def conditions(wanted: dict[str, Any]) -> str:
-    """Return the conditions of a filter, as `RunFilter.to_json` returned it, in words: a line for a page."""
+def conditions(wanted: Any) -> str:
+    """Return the conditions of a filter, as `RunFilter.to_json` returned it, in words: a line for a page.
+
+    A later release may have written another one.
+    """
+    if not isinstance(wanted, dict):
+        return shown(wanted)
     names = {"names": "task", "error_type": "error", "text": "argument", "owner_id": "owner", "key": "id"}
     parts = []
     for name, value in wanted.items():
-        shown = ", ".join(value[:3]) + (f" and {len(value) - 3} more" if len(value) > 3 else "") if (
-            isinstance(value, list)
-        ) else str(value)  # fmt: skip
-        parts.append(f"{names.get(name, name)} {shown}"[:200])
+        listed = value if isinstance(value, list) else [value]
+        more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+        parts.append(f"{names.get(name, name)} {', '.join(map(str, listed[:3]))}{more}"[:200])
     return "; ".join(parts) or "all"

@@ -143,7 +143,7 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         """Return what makes the call unique, or None. A call that was given its id is part of something: it is not."""
         unique, unique_by = options.pop("unique", None), options.pop("unique_by", None)
         task = self.tasks.get(name)
-        if unique is None and getattr(task, "unique", None) is None:
+        if unique is unique_by is None and getattr(task, "unique", None) is None:
             return None
         call = unique_call(task, name, options.get("args"), options.get("kwargs"), unique, unique_by, options)
         return call if options["has_new_id"] else None

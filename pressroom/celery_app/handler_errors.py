@@ -1,8 +1,7 @@
 """Celery's signals of tasks, of which a handler can break only itself, whatever it raises.
 
-Celery logs what a handler raises and goes on if it is an Exception. An error beside that class (asyncio's
-CancelledError, a project's own BaseException) would become the run's. SystemExit would end a worker with all its
-slots, because Celery sends some signals in the worker's main process.
+Celery logs what a handler raises and goes on if it is an Exception. An error beside that class would become the run's.
+SystemExit would end a worker with all its slots, because Celery sends some signals in the worker's main process.
 """
 
 from __future__ import annotations
@@ -11,26 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import signals
-from celery.exceptions import WorkerShutdown, WorkerTerminate
 from celery.utils.dispatch import Signal
-from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
+
+from pressroom.process.user_code import guarded
 
 GUARDED: tuple[Signal, ...] = (
     signals.before_task_publish, signals.after_task_publish, signals.task_sent, signals.task_received,
     signals.task_prerun, signals.task_postrun, signals.task_success, signals.task_retry, signals.task_failure,
     signals.task_internal_error, signals.task_revoked, signals.task_rejected, signals.task_unknown,
 )  # fmt: skip
-MEANT = (WorkerShutdown, WorkerTerminate, KeyboardInterrupt, GreenletExit)
-"""Exceptions by which a handler, or somebody else while it runs, ends the process or the greenlet."""
-
-
-_process = {"is_worker": False}
 # The stubs lack half of this class.
 _Signal: Any = Signal
-
-
-class HandlerEscapedError(Exception):
-    """A handler raised an exception that is no Exception."""
 
 
 class GuardedSignal(_Signal):  # type: ignore[misc]  # see _Signal
@@ -55,27 +45,7 @@ class _Guarded:
         return repr(self.handler)
 
     def __call__(self, **given: Any) -> Any:
-        try:
-            return self.handler(**given)
-        except (Exception, *MEANT):
-            raise
-        except BaseException as error:
-            if _comes_from_outside(error):
-                raise
-            raise HandlerEscapedError(f"{type(error).__name__} in a signal's handler") from error
-
-
-def _comes_from_outside(error: BaseException) -> bool:
-    """Return whether the error may be meant for the process or its greenlet: a time limit, or a server's SIGTERM."""
-    if isinstance(error, SystemExit):
-        # A worker ends by other means. A web server's SIGTERM may raise this in the middle of a handler.
-        return not _process["is_worker"]
-    return type(error).__module__.partition(".")[0] == "gevent"
-
-
-def mark_as_worker() -> None:
-    """Say that this process is a worker's. Its children inherit that."""
-    _process["is_worker"] = True
+        return guarded("a signal's handler", self.handler, **given)
 
 
 def install() -> None:

@@ -32,14 +32,17 @@ def by_name(task: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     named = dict(bound.arguments)
     for parameter in bound.signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
-            named |= named.pop(parameter.name)
+            more = named.pop(parameter.name)
+            # One may have the name of a positional-only parameter.
+            named |= {f"**{name}" if name in named else name: value for name, value in more.items()}
     return named
 
 
 def has_parameter(task: Any, name: str) -> bool:
-    """Return whether a call of the task may have an argument of this name."""
+    """Return whether a call of the task may have an argument of this name. That of ``**kwargs`` itself has no value."""
     parameters = parameters_of(task)
-    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    more = [one.name for one in parameters.values() if one.kind is one.VAR_KEYWORD]
+    return name not in more and (name in parameters or bool(more))
 
 
 def as_text(name: str, value: Any) -> str:

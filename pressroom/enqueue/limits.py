@@ -11,9 +11,11 @@ from django.conf import settings
 
 from pressroom.conf import declared_queues
 from pressroom.enqueue.call_arguments import as_text, by_name, digest, has_parameter
+from pressroom.process.user_code import guarded
 from pressroom.queues import LANE_SEPARATOR, MOST, parsed_rate
 from pressroom.sql import limits
 from pressroom.sql.limits import Limit
+from pressroom.text import carried, shown
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,9 @@ def lane_of(task: Any, queue: str, args: Any, kwargs: Any) -> str | None:
     key = task.key
     if key is None:
         return f"{task.name}{LANE_SEPARATOR}"
-    return lane_of_key(task, key(*args, **kwargs) if callable(key) else by_name(task, args, kwargs).get(key))
+    if callable(key):
+        return lane_of_key(task, guarded(f"the key of {task.name}", key, *args, **kwargs))
+    return lane_of_key(task, by_name(task, args, kwargs).get(key))
 
 
 def lane_of_key(task: Any, value: Any) -> str:
@@ -93,16 +97,16 @@ def problems(task: Any) -> Iterator[str]:
             yield "key needs concurrency or rate"
         return
     if task.concurrency is not None and not (type(task.concurrency) is int and 1 <= task.concurrency <= MOST):
-        yield f"concurrency={task.concurrency!r:.100} is not a whole number from 1 to {MOST}"
+        yield f"concurrency={shown(task.concurrency)} is not a whole number from 1 to {MOST}"
     try:
         if task.rate is not None:
             parsed_rate(task.rate)
     except ValueError as error:
         yield str(error)
     if not (task.key is None or callable(task.key) or isinstance(task.key, str)):
-        yield f"key={task.key!r:.100} is not the name of an argument, and no function"
+        yield f"key={shown(task.key)} is not the name of an argument, and no function"
     elif isinstance(task.key, str) and not has_parameter(task, task.key):
-        yield f"key names no argument of the task: {task.key}"
+        yield f"key names no argument of the task: {carried(task.key):.200}"
     if not getattr(task, "durable", True):
         yield "a task with durable=False stores no calls that could wait"
     if LANE_SEPARATOR in task.name:

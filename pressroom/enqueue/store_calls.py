@@ -181,9 +181,10 @@ class LedgerAMQP(AMQP):
     def _is_durable(self, row: runs.Message, headers: dict[str, Any]) -> bool:
         """Return whether to store the call. Only plain calls of a task with ``durable=False`` are not stored.
 
-        A call of that task is stored all the same if it is due later, is part of a group or continues a stored run.
+        A call of that task is stored all the same if it is due later, if it waits for its queue's limit, if it is part
+        of a group or if it continues a stored run.
         """
-        if getattr(self.app.tasks.get(row.name), "durable", True):
+        if row.lane is not None or getattr(self.app.tasks.get(row.name), "durable", True):
             return True
         running = context.current()
         goes_on = running is not None and running.celery_id == row.celery_id

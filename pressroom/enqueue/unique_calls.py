@@ -8,6 +8,7 @@ from typing import Any
 
 from pressroom.enqueue.arguments import check_seconds
 from pressroom.enqueue.call_arguments import as_text, by_name, digest, has_parameter
+from pressroom.text import carried, shown
 
 WHILE_WAITING, UNTIL_DONE = "while waiting", "until done"
 OTHERS_DEPEND = ("link", "link_error", "chain", "chord", "group_id")
@@ -30,16 +31,13 @@ def unique_call(
 ) -> UniqueCall | None:
     """Return what makes the call unique, or None for a call that is always stored.
 
-    ``unique`` and ``unique_by`` are the options of the call; without them the task's own apply. ``task`` is None if
-    this process does not know it. Raises TypeError or ValueError.
+    ``unique`` and ``unique_by`` are the options of the call; the task's own applies for each that is None. ``task`` is
+    None if this process does not know it. Raises TypeError or ValueError.
     """
-    if unique is None:
-        unique = getattr(task, "unique", None)
-        unique_by = unique_by or getattr(task, "unique_by", None)
-    if not unique:
+    chosen_options = checked(task, name, unique, unique_by)
+    if chosen_options is None:
         return None
-    for problem in problems(task, unique, unique_by):
-        raise ValueError(f"{name}: {problem}")
+    unique, unique_by = chosen_options
     if any(options.get(option) for option in OTHERS_DEPEND):
         return None
     names = (unique_by,) if isinstance(unique_by, str) else unique_by
@@ -50,25 +48,40 @@ def unique_call(
     return UniqueCall(f"{kind}:{name}:{text}", float(unique) if kind == "s" else None)
 
 
+def checked(task: Any, name: str, unique: Any, unique_by: Any) -> tuple[Any, Any] | None:
+    """Return the options that apply to a call with these ones, or None if it is always stored. Raises ValueError."""
+    if unique is None:
+        unique = getattr(task, "unique", None)
+    if unique is None or unique is False:
+        if unique_by is not None:
+            raise ValueError(f"{name}: unique_by needs unique")
+        return None
+    if unique_by is None:
+        unique_by = getattr(task, "unique_by", None)
+    for problem in problems(task, unique, unique_by):
+        raise ValueError(f"{name}: {problem}")
+    return unique, unique_by
+
+
 def problems(task: Any, unique: Any, unique_by: Any) -> Iterator[str]:
     """Yield what is wrong with the options, if anything is."""
-    if unique not in (WHILE_WAITING, UNTIL_DONE):
+    if not (isinstance(unique, str) and unique in (WHILE_WAITING, UNTIL_DONE)):
         if isinstance(unique, str | bool) or not isinstance(unique, int | float):
-            yield f"unique={unique!r:.100} is not {WHILE_WAITING!r}, {UNTIL_DONE!r} or a number of seconds"
+            yield f"unique={shown(unique)} is not {WHILE_WAITING!r}, {UNTIL_DONE!r} or a number of seconds"
             return
         try:
             check_seconds("", "unique", unique)
         except ValueError:
-            yield f"unique={unique!r:.100} is not a number of seconds within a hundred years"
+            yield f"unique={shown(unique)} is not a number of seconds within a hundred years"
             return
         if unique <= 0:
-            yield f"unique={unique!r:.100} is not above 0"
+            yield f"unique={shown(unique)} is not above 0"
     if unique_by is None:
         return
     names = (unique_by,) if isinstance(unique_by, str) else unique_by
     if not isinstance(names, list | tuple) or not names or not all(isinstance(one, str) for one in names):
-        yield f"unique_by={unique_by!r:.100} is not a list of names of arguments"
+        yield f"unique_by={shown(unique_by)} is not a list of names of arguments"
     elif task is None:
         yield "unique_by needs a task whose arguments this process knows"
     elif missing := [one for one in names if not has_parameter(task, one)]:
-        yield f"unique_by names no argument of the task: {', '.join(missing)}"
+        yield f"unique_by names no argument of the task: {carried(', '.join(missing)):.200}"

@@ -20,6 +20,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, transaction
 from django.utils.module_loading import autodiscover_modules
 
+from pressroom.process.user_code import guarded
 from pressroom.sql.runs import Failure, SettledRun
 from pressroom.text import carried
 
@@ -115,7 +116,7 @@ def call_hook(hook: Hook, end: End) -> None:
         depth, opened = len(savepoints), len(blocks)
         was_kept, _connection.is_kept = _connection.is_kept, True
         try:
-            hook(end)
+            guarded("on_end", hook, end)
             if len(blocks) > opened:
                 raise RuntimeError("on_end left a transaction open")
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import current_app
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema, extend_schema_field, extend_schema_serializer
+from drf_spectacular.utils import extend_schema, extend_schema_serializer
 from rest_framework import exceptions, mixins, permissions, serializers, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from pressroom import operator_actions
 from pressroom.bulk import orders
 from pressroom.enqueue.arguments import PRIORITIES
+from pressroom.http.fields import KnownFieldsMixin, UserNameField
 from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples, response_headers
 from pressroom.http.permissions import may_operate, may_view
@@ -25,6 +26,8 @@ from pressroom.http.task_api import POLL_AFTER, Conflict
 from pressroom.models import BulkAction
 from pressroom.sql.run_filter import RunFilter
 
+MOST_OWN = 3
+"""How many actions of somebody who does not operate the site may be under way, so that there is room for others."""
 REQUEST = {"kind": "cancel", "filter": {"queue": "emails", "status": "queued", "since": "2026-03-02T08:00:00+09:00"}}
 RESPONSE = {
     "id": 12,
@@ -46,7 +49,7 @@ RESPONSE = {
 
 
 @extend_schema_serializer(examples=examples(request=REQUEST, response=RESPONSE))
-class BulkActionSerializer(serializers.ModelSerializer[BulkAction]):
+class BulkActionSerializer(KnownFieldsMixin, serializers.ModelSerializer[BulkAction]):
     """An action on all tasks that match a filter."""
 
     url = serializers.HyperlinkedIdentityField(view_name="task-action-detail", lookup_field="pk")
@@ -62,7 +65,7 @@ class BulkActionSerializer(serializers.ModelSerializer[BulkAction]):
     reasons = serializers.DictField(
         child=serializers.IntegerField(), read_only=True, help_text="Why tasks were skipped or failed: how many."
     )
-    by = serializers.SerializerMethodField(help_text="Who ordered it. Null for a command or code.")
+    by = UserNameField(help_text="Who ordered it. Null for a command or code.")
 
     class Meta:
         model = BulkAction
@@ -71,10 +74,6 @@ class BulkActionSerializer(serializers.ModelSerializer[BulkAction]):
             "reasons", "error", "by", "ordered_at", "ended_at",
         )  # fmt: skip
         read_only_fields = ("state", "total", "done", "skipped", "failed", "error", "ordered_at", "ended_at")
-
-    @extend_schema_field(serializers.CharField(allow_null=True))
-    def get_by(self, one: BulkAction) -> str | None:
-        return one.by.get_username() if one.by else None
 
     def validate_filter(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Refuse a filter without a condition: a client that has lost its condition would act on everything."""
@@ -111,6 +110,8 @@ class BulkActionViewSet(
         serializer.is_valid(raise_exception=True)
         fields = dict(serializer.validated_data)
         wanted = self._allowed(fields["kind"], run_filter(fields.pop("filter"), request.user))
+        if not may_operate(request.user):
+            fields["most_own"] = MOST_OWN
         try:
             made = orders.order(**fields, wanted=wanted, user=request.user)
         except ValueError as error:

@@ -19,6 +19,7 @@ from rest_framework.routers import SimpleRouter
 from pressroom import operator_actions
 from pressroom.enqueue.limits import read_key
 from pressroom.http.bulk_api import BulkActionViewSet
+from pressroom.http.fields import KnownFieldsMixin, UserNameField
 from pressroom.http.idempotency import idempotent
 from pressroom.http.openapi import examples
 from pressroom.http.permissions import may_operate, may_view
@@ -65,7 +66,7 @@ class KeyField(serializers.JSONField):
 
 
 @extend_schema_serializer(examples=examples(request={"kind": "queue", "name": "emails"}, response=PAUSE))
-class PauseSerializer(serializers.ModelSerializer[Pause]):
+class PauseSerializer(KnownFieldsMixin, serializers.ModelSerializer[Pause]):
     """A pause that is in force."""
 
     url = serializers.HyperlinkedIdentityField(view_name="pause-detail", lookup_field="pk")
@@ -75,7 +76,7 @@ class PauseSerializer(serializers.ModelSerializer[Pause]):
         required=False,
         help_text="With the kind `key`, the value of the task's key: any JSON. The digest of one that is long.",
     )
-    by = serializers.SerializerMethodField(help_text="Who paused it. Null for a command or code.")
+    by = UserNameField(help_text="Who paused it. Null for a command or code.")
 
     class Meta:
         model = Pause
@@ -89,13 +90,9 @@ class PauseSerializer(serializers.ModelSerializer[Pause]):
             raise serializers.ValidationError({"key": "Give a key with the kind key, and with no other kind."})
         return attrs
 
-    @extend_schema_field(serializers.CharField(allow_null=True))
-    def get_by(self, pause: Pause) -> str | None:
-        return pause.by.get_username() if pause.by else None
-
 
 @extend_schema_serializer(examples=examples(request={"concurrency": 5}, response=LIMIT))
-class LimitSerializer(serializers.ModelSerializer[Limit]):
+class LimitSerializer(KnownFieldsMixin, serializers.ModelSerializer[Limit]):
     """The limit of a task or a queue, as it is in force."""
 
     class CodeSerializer(serializers.Serializer[Limit]):
@@ -130,16 +127,17 @@ class LimitSerializer(serializers.ModelSerializer[Limit]):
         help_text='Starts in a time: "100/m", "5/10s". Units are s, m, h and d. Null for no limit.',
     )  # fmt: skip
     code = CodeSerializer(source="*", read_only=True)
-    set_by = serializers.SerializerMethodField(help_text="Who set it. Null for a command or code.")
+    set_by = UserNameField(help_text="Who set it. Null for a command or code.")
 
     class Meta:
         model = Limit
         fields = ("id", "url", "kind", "name", "concurrency", "rate", "code", "set_at", "set_by")
         read_only_fields = ("kind", "name", "set_at")
 
-    @extend_schema_field(serializers.CharField(allow_null=True))
-    def get_set_by(self, limit: Limit) -> str | None:
-        return limit.set_by.get_username() if limit.set_by else None
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if not attrs:
+            raise serializers.ValidationError("Give concurrency, rate or both.")
+        return attrs
 
 
 class MayOperate(permissions.BasePermission):
@@ -204,11 +202,10 @@ class LimitViewSet(ConditionalMixin, mixins.ListModelMixin, mixins.RetrieveModel
         limit = self.get_object()
         serializer = self.get_serializer(limit, data=request.data, partial=True)
         serializer.is_valid(raise_exception=True)
-        wanted = {"concurrency": limit.concurrency, "rate_text": limit.rate_text} | serializer.validated_data
-        changed = _done(
-            operator_actions.limit_set, kind=limit.kind, name=limit.name, concurrency=wanted["concurrency"],
-            rate=wanted["rate_text"], user=request.user,
-        )  # fmt: skip
+        wanted = dict(serializer.validated_data)
+        if "rate_text" in wanted:
+            wanted["rate"] = wanted.pop("rate_text")
+        changed = _done(operator_actions.limit_set, kind=limit.kind, name=limit.name, user=request.user, **wanted)
         return Response(self.represent(changed))
 
     @extend_schema(request=None, responses=LimitSerializer)

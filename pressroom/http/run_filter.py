@@ -11,6 +11,7 @@ from django.db import connection
 from rest_framework import serializers
 
 from pressroom.conf import declared_queues
+from pressroom.http.fields import refuse_unknown
 from pressroom.http.permissions import may_view
 from pressroom.models import Status
 from pressroom.sql.run_filter import BAD_YEAR, LOOKED_THROUGH, STANDINGS, Looked, RunFilter, has_good_year, user_id_of
@@ -48,15 +49,23 @@ class RunFilterSerializer(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         """Refuse a condition that does not exist: without it, more runs would match. A list checks by itself."""
-        is_part = self.parent is not None and isinstance(data, dict)
-        unknown = sorted(set(data) - set(self.fields), key=str) if is_part else []
-        if unknown:
-            raise serializers.ValidationError(dict.fromkeys(map(str, unknown[:20]), "Unknown condition."))
+        if self.parent is not None:
+            refuse_unknown(data, self.fields, "Unknown condition.")
         return super().to_internal_value(data)
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse an end that is not after the beginning: nothing could match."""
+        since, until = attrs.get("since"), attrs.get("until")
+        if since and until and until <= since:
+            raise serializers.ValidationError({"until": "The end is not after the beginning."})
+        return attrs
+
     def to_representation(self, instance: Any) -> dict[str, Any]:
-        """Return a stored filter as a request would give it."""
-        wanted = RunFilter.from_json(instance)
+        """Return a stored filter as a request would give it. One of a later release is returned as it is stored."""
+        try:
+            wanted = RunFilter.from_json(instance)
+        except (ValueError, TypeError):
+            return instance if isinstance(instance, dict) else {}
         shown: dict[str, Any] = {
             "status": "failed" if wanted.status == Status.DEAD else wanted.status,
             "queue": wanted.queue,

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Q
 
 from pressroom.queues import LANE_SEPARATOR, rate_as_text
+from pressroom.text import carried
 
 
 class Target(models.TextChoices):
@@ -81,8 +82,8 @@ def key_text(lane: str) -> str:
     """Return the key of a lane as JSON, or the words for its digest; nothing for a lane without a key."""
     key = lane.partition(LANE_SEPARATOR)[2]
     try:
-        # A key is ASCII in the lane.
-        return json.dumps(json.loads(key), ensure_ascii=False)
+        # A key is ASCII in the lane, whatever characters it has.
+        return carried(json.dumps(json.loads(key), ensure_ascii=False))
     except ValueError:
         return f"with the digest {key}" if key else ""
 

@@ -124,12 +124,26 @@ def look_again(cursor: Any, lane: str | None = None) -> None:
 
 
 def forget_starts() -> int:
-    """Delete the starts that no rate counts any more. Returns how many."""
+    """Delete the starts that no rate counts any more. Returns how many.
+
+    Each is kept for the period of its own limit, or that of the code, which may be in force again. One task with a
+    rate by the day does not keep those of all others for a day.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            DELETE FROM taskruns_start
-            WHERE at < clock_timestamp() - make_interval(secs => coalesce((SELECT max(period) FROM taskruns_limit), 0))
+            WITH rated AS MATERIALIZED (
+                SELECT CASE kind WHEN 'queue' THEN chr(31) || name ELSE name END AS owner,
+                    greatest(period, code_period) AS period
+                FROM taskruns_limit WHERE period IS NOT NULL OR code_period IS NOT NULL
+            )
+            DELETE FROM taskruns_start s
+            WHERE at < clock_timestamp() - make_interval(secs => coalesce((SELECT min(period) FROM rated), 0))
+              AND NOT EXISTS (
+                SELECT FROM rated r
+                WHERE r.owner = CASE WHEN left(s.lane, 1) = chr(31) THEN s.lane ELSE split_part(s.lane, chr(31), 1) END
+                  AND s.at >= clock_timestamp() - make_interval(secs => r.period)
+            )
             """
         )
         return int(cursor.rowcount)

@@ -21,6 +21,7 @@ from django.db import connection
 from pressroom.models import LIVE, Held, Status, Worker
 from pressroom.models import WAITING as WAITING_STATUSES
 from pressroom.sql.runs import WAITING
+from pressroom.text import shown
 from pressroom.uuid7 import uuid7_at
 
 LATER, HELD = "later", "held"
@@ -95,7 +96,16 @@ class RunFilter:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunFilter:
         """Return the filter that `to_json` returned as ``data``. Raises ValueError or TypeError for anything else."""
+        if not isinstance(data, dict):
+            raise TypeError(f"a filter is a dictionary, not {shown(data)}")
         fields = dict(data)
+        for name, value in data.items():
+            if name == "names":
+                is_right = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+            else:
+                is_right = isinstance(value, int if name == "owner_id" else str)
+            if not is_right:
+                raise TypeError(f"the condition {name} cannot be {shown(value)}")
         for name in {"since", "until"} & fields.keys():
             fields[name] = datetime.datetime.fromisoformat(fields[name])
         return cls(**fields | {"names": tuple(fields.get("names", ()))})

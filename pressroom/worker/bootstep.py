@@ -10,11 +10,10 @@ from typing import Any
 from celery import bootsteps, signals
 from django.conf import settings
 
-from pressroom.celery_app import handler_errors
 from pressroom.database import readiness
 from pressroom.database.connections import pool_connections
 from pressroom.monitoring.counters import WorkerMetrics
-from pressroom.process import alive_file
+from pressroom.process import alive_file, user_code
 from pressroom.process.os_threads import start_native_thread
 from pressroom.worker import children
 from pressroom.worker.heartbeat import Heartbeat
@@ -40,7 +39,7 @@ class LedgerStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Wait for the schema, register, start the heartbeat. The consumer starts after this step."""
         self._worker = worker
-        handler_errors.mark_as_worker()
+        user_code.no_exit()
         children.notice_ends(worker.pool)
         heartbeat = Heartbeat(worker)
         shutdown = Shutdown(worker, heartbeat)

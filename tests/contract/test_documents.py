@@ -316,3 +316,26 @@ def test_the_glossary_is_in_order() -> None:
     words = re.findall(r"^\*\*([^*]+)\*\*:", GLOSSARY.read_text(), re.MULTILINE)
     assert len(words) > 20
     assert words == sorted(words)
+
+
+METRICS = ROOT / "docs" / "metrics.md"
+MAKE_METRICS = (
+    "pressroom/monitoring/exporter.py",
+    "pressroom/monitoring/counters.py",
+    "app/observability/web_metrics.py",
+)
+
+
+def test_the_page_of_metrics_has_each_of_them() -> None:
+    sources = "".join((ROOT / name).read_text() for name in MAKE_METRICS)
+    told = re.findall(r"^\| `((?:celery|pressroom)_\w+)` \|", METRICS.read_text(), re.MULTILINE)
+    assert len(told) > 40
+    assert sorted(name.removesuffix("_total") for name in told) == sorted(
+        set(re.findall(r'"((?:celery|pressroom)_\w+)"', sources))
+    )
+
+
+def test_the_page_of_metrics_has_each_alert_and_its_severity() -> None:
+    rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
+    told = re.findall(r"^\| \[(\w+)\]\(runbooks/\w+\.md\) \| (\w+) \|", METRICS.read_text(), re.MULTILINE)
+    assert told == [(rule["alert"], rule["labels"]["severity"]) for group in rules for rule in group["rules"]]

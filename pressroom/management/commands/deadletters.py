@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import uuid
 from typing import Any
 
@@ -11,6 +12,23 @@ from django.db.models import QuerySet
 from pressroom import operator_actions
 from pressroom.models import Status, TaskRun
 from pressroom.printable import printable, printable_lines
+from pressroom.text import is_carried
+
+MOST = 1_000_000
+"""How many dead letters `list` lists at most."""
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) <= MOST):
+        raise argparse.ArgumentTypeError(f"not a whole number up to {MOST}")
+    return int(text)
+
+
+def _text(text: str) -> str:
+    if not is_carried(text):
+        # Bytes in another encoding than the terminal's, for example. Postgres has no such text.
+        raise argparse.ArgumentTypeError("has characters that no text in the ledger has")
+    return text
 
 
 class Command(BaseCommand):
@@ -24,11 +42,11 @@ class Command(BaseCommand):
             ("discard", "delete dead letters for good"),
         ):
             sub = operator_actions.add_parser(name, help=text)
-            sub.add_argument("--queue", help="only dead letters of this queue")
-            sub.add_argument("--name", help="only dead letters of this task")
-            sub.add_argument("--error", help="only dead letters whose last error has this type")
+            sub.add_argument("--queue", type=_text, help="only dead letters of this queue")
+            sub.add_argument("--name", type=_text, help="only dead letters of this task")
+            sub.add_argument("--error", type=_text, help="only dead letters whose last error has this type")
             if name == "list":
-                sub.add_argument("--limit", type=int, default=50, help="how many to list (default: %(default)s)")
+                sub.add_argument("--limit", type=_number, default=50, help="how many to list (default: %(default)s)")
             else:
                 sub.add_argument("ids", nargs="*", type=uuid.UUID, help="ids of the runs")
                 sub.add_argument("--all", action="store_true", help="every dead letter that matches the filters")

@@ -64,11 +64,8 @@ class Command(BaseCommand):
     def _limit(self, target: dict[str, Any], concurrency: Any, rate: str | None) -> None:
         if concurrency is ... and rate is None:
             raise ValueError("Give --concurrency, --rate or both.")
-        now = Limit.objects.filter(kind=target["kind"], name=target["name"]).first() or Limit()
         limit = operator_actions.limit_set(
-            **target,
-            concurrency=now.concurrency if concurrency is ... else concurrency,
-            rate=now.rate_text if rate is None else None if rate == NONE else rate,
+            **target, concurrency=concurrency, rate=... if rate is None else None if rate == NONE else rate
         )
         self.stdout.write(printable(f"{limit}: {limit.in_force}"))
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand
 from pressroom.bulk.executor import Executor
 from pressroom.checks import TAG
 from pressroom.database import readiness
-from pressroom.process import alive_file
+from pressroom.process import alive_file, user_code
 from pressroom.relay.loop import Relay
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stopping.set())
         # The relay calls the errbacks and chords of new dead letters by task name, so it needs the tasks' modules.
         celery_app.loader.import_default_modules()
+        user_code.no_exit()
         alive_file.start()
         relay = Relay(stopping)
         if settings.TASKRUNS_METRICS_PORT:

@@ -39,6 +39,8 @@ class Command(BaseCommand):
             raise CommandError(printable("; ".join(told)))
         if bool(given) == options["all"]:
             raise CommandError("Give either a filter or --all.")
+        if action != BulkAction.Kind.MOVE and (options["to_queue"] or options["to_priority"]):
+            raise CommandError("Only move takes --to-queue and --to-priority.")
         if action == "count":
             for kind in BulkAction.Kind:
                 number, more = orders.estimate(kind, form.wanted())
@@ -60,7 +62,10 @@ class Command(BaseCommand):
     def _follow(self, action: BulkAction) -> None:
         shown = ""
         while True:
-            action.refresh_from_db()
+            try:
+                action.refresh_from_db()
+            except BulkAction.DoesNotExist:
+                raise CommandError("The action has been deleted.") from None
             told = f"{action.state}: {action.summary}" + (f" of {action.total:,}" if not action.ended_at else "")
             if told != shown:
                 self.stdout.write(told)

@@ -134,7 +134,7 @@ def _act_on_all(request: HttpRequest, asked: Asked) -> HttpResponse:
         )  # fmt: skip
     try:
         ordered = orders.order(kind=asked.name, wanted=wanted, user=request.user, **asked.target)
-    except operator_actions.NotPossible as error:
+    except (operator_actions.NotPossible, ValueError) as error:
         messages.error(request, str(error))
         return redirect(asked.back)
     return redirect("operations:bulk_action", ordered.pk)

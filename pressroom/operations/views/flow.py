@@ -14,12 +14,18 @@ from pressroom import operator_actions
 from pressroom.enqueue.limits import read_key
 from pressroom.models import Pause, PauseTarget
 from pressroom.operations.pages import action
-from pressroom.text import carried
+from pressroom.text import carried, is_carried
 
 
 def _pause(request: HttpRequest, kind: str, name: str) -> str:
-    key = carried(request.POST.get("key", "")).strip()
-    if key and kind == PauseTarget.TASK:
+    key = request.POST.get("key", "").strip()
+    if not is_carried(key):
+        raise ValueError("The key has characters that cannot be shown. Write it as JSON.")
+    if key and kind == PauseTarget.QUEUE:
+        raise ValueError("A queue has no keys.")
+    if not key and kind == PauseTarget.KEY:
+        raise ValueError("Give the key.")
+    if key and kind in (PauseTarget.TASK, PauseTarget.KEY):
         paused = operator_actions.pause(kind=PauseTarget.KEY, name=name, key=read_key(key), user=request.user)
     else:
         paused = operator_actions.pause(kind=kind, name=name, user=request.user)

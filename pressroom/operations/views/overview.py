@@ -19,6 +19,8 @@ from pressroom.operations.templatetags.operations import duration
 from pressroom.text import zoned
 
 FIRST_SPAN = "1h"
+MOST_PAUSES = 200
+"""How many paused tasks and keys the page shows."""
 
 
 @page
@@ -29,8 +31,10 @@ def overview(request: HttpRequest) -> HttpResponse:
     if span is None:
         raise BadRequest("Unknown span.")
     ledger, declared = read_ledger(), declared_queues()
-    pauses = list(Pause.objects.select_related("by").order_by("name", "lane"))
-    paused_queues = {pause.name: pause for pause in pauses if pause.kind == PauseTarget.QUEUE}
+    pauses = Pause.objects.select_related("by").order_by("name", "lane")
+    paused_queues = {pause.name: pause for pause in pauses.filter(kind=PauseTarget.QUEUE)}
+    # A queue that is not declared any more has no row above.
+    others = list(pauses.exclude(kind=PauseTarget.QUEUE, name__in=list(ledger.queues))[: MOST_PAUSES + 1])
     return render(
         request,
         "overview",
@@ -44,7 +48,8 @@ def overview(request: HttpRequest) -> HttpResponse:
             }
             for name, now in ledger.queues.items()
         ],
-        paused_tasks=[pause for pause in pauses if pause.kind != PauseTarget.QUEUE],
+        paused_tasks=others[:MOST_PAUSES],
+        more_pauses=len(others) > MOST_PAUSES,
         limits=Limit.objects.select_related("set_by")
         .exclude(concurrency=None, rate=None, code_concurrency=None, code_rate=None, set_at=None)
         .order_by("kind", "name"),

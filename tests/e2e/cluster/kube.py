@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -198,3 +198,21 @@ def need_keda() -> None:
     """Raises Failed where it is not in the cluster."""
     if not has_keda():
         raise Failed("KEDA is not in this cluster: https://keda.sh/docs/latest/deploy/")
+
+
+def in_a_namespace(name: str, scenes: Callable[[Steps, Namespace], None]) -> int:
+    """Play the scenes in a namespace of their own, and print their steps. Returns the exit code.
+
+    KEEP=1 leaves the namespace behind.
+    """
+    steps, namespace = Steps(), Namespace(name)
+    try:
+        scenes(steps, namespace)
+    except Failed as error:
+        print(f"\n{error}\n{namespace.state()}", file=sys.stderr)
+        return 1
+    finally:
+        print(steps.table())
+        if not os.environ.get("KEEP"):
+            namespace.delete()
+    return 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.e2e.cluster import external
 from tests.e2e.cluster.autoscale import watching, worker
-from tests.e2e.cluster.kube import Failed, Namespace, Steps, need, need_keda, until
+from tests.e2e.cluster.kube import Failed, Namespace, Steps, in_a_namespace, need, need_keda, until
 from tests.e2e.cluster.stack import build, install
 
 HERE = Path(__file__).resolve().parent
@@ -144,18 +144,7 @@ def main() -> int:
     need_keda()
     if MAILS > MOST_MAILS:
         raise Failed(f"MAILS may be {MOST_MAILS} at most")
-    steps = Steps()
-    namespace = Namespace("pressroom-e2e-mailing")
-    try:
-        scenes(steps, namespace)
-    except Failed as error:
-        print(f"\n{error}\n{namespace.state()}", file=sys.stderr)
-        return 1
-    finally:
-        print(steps.table())
-        if not os.environ.get("KEEP"):
-            namespace.delete()
-    return 0
+    return in_a_namespace("pressroom-e2e-mailing", scenes)
 
 
 if __name__ == "__main__":

@@ -246,7 +246,10 @@ def node_shell() -> list[str] | None:
     """The command that opens a shell on ``{node}`` and takes a script: NODE_SHELL, or kind's way; None: not known."""
     given = os.environ.get("NODE_SHELL")
     if given is None and run("kubectl", "config", "current-context").startswith("kind-"):
-        given = "docker exec -i {node} sh -c"
+        nodes = run("kubectl", "get", "nodes", "-o", "jsonpath={.items[*].metadata.name}").split()
+        # Another cluster may have a context of that name.
+        if succeeds("docker", "container", "inspect", *nodes):
+            given = "docker exec -i {node} sh -c"
     return shlex.split(given) if given else None
 
 

@@ -8,6 +8,7 @@ from celery.exceptions import WorkerShutdown, WorkerTerminate
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
 
 from pressroom.celery_app import handler_errors
+from pressroom.process import user_code
 
 
 class OfAProject(BaseException):
@@ -36,8 +37,8 @@ def sent(error: BaseException) -> list[object]:
 
 @pytest.fixture
 def in_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handler_errors, "_process", {"is_worker": False})
-    handler_errors.mark_as_worker()
+    monkeypatch.setattr(user_code, "_process", {})
+    user_code.no_exit()
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), asyncio.CancelledError(), OfAProject(), GeneratorExit()])
@@ -49,7 +50,7 @@ def test_an_error_is_the_handlers_own(error: BaseException) -> None:
 @pytest.mark.usefixtures("in_worker")
 def test_an_exit_in_a_worker_is_the_handlers_own() -> None:
     [answer] = sent(SystemExit(3))
-    assert isinstance(answer, handler_errors.HandlerEscapedError)
+    assert isinstance(answer, user_code.EscapedError)
 
 
 def test_an_exit_elsewhere_ends_the_process() -> None:

@@ -1,0 +1,51 @@
+"""Calls of a project's own functions, which may raise anything, within the library's processes.
+
+An error beside Exception (asyncio's CancelledError, a project's own BaseException) passes every `except Exception`, and
+would end a relay, a beat or a worker with all its slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from celery.exceptions import WorkerShutdown, WorkerTerminate
+from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
+
+T = TypeVar("T")
+MEANT = (WorkerShutdown, WorkerTerminate, KeyboardInterrupt, GreenletExit)
+"""Exceptions by which a function, or somebody else while it runs, ends the process or the greenlet."""
+
+_process = {"ends_otherwise": False}
+
+
+class EscapedError(Exception):
+    """A project's function raised an exception that is no Exception."""
+
+
+def guarded(what: str, function: Callable[..., T], /, *args: object, **kwargs: object) -> T:
+    """Call a project's function, ``what`` in words. Raises its Exceptions, and EscapedError for most other errors."""
+    try:
+        return function(*args, **kwargs)
+    except (Exception, *MEANT):
+        raise
+    except BaseException as error:
+        if _comes_from_outside(error):
+            raise
+        raise EscapedError(f"{type(error).__name__} in {what}") from error
+
+
+def _comes_from_outside(error: BaseException) -> bool:
+    """Return whether the error may be meant for the process or its greenlet: a time limit, or a server's SIGTERM."""
+    if isinstance(error, SystemExit):
+        # A web server's SIGTERM may raise this in the middle of a function.
+        return not _process["ends_otherwise"]
+    return type(error).__module__.partition(".")[0] == "gevent"
+
+
+def no_exit() -> None:
+    """Say that no signal raises SystemExit in this process: a worker and a relay end by other means.
+
+    Child processes inherit that.
+    """
+    _process["ends_otherwise"] = True
