@@ -49,6 +49,7 @@ ACTIVITY, SUBSCRIBERS = ({"type": kind, "period": "2026-01"} for kind in ("activ
 SUBSCRIBE = {"author": "author", "email": "a@example.com"}
 VISA = {"payment_method": "pm_card_visa"}
 CANCEL: dict[str, Any] = {"kind": "cancel", "filter": {"status": "queued"}}
+RUN_AGAIN: dict[str, Any] = {"kind": "run-again", "filter": {"status": "failed"}}
 MOVE: dict[str, Any] = {"kind": "move", "filter": {"queue": "emails"}, "queue": "reports"}
 TABLE = [
     # In the order of ROLES: stranger, reader, author, other, staff, viewer, operator, editor, superuser.
@@ -109,7 +110,7 @@ TABLE = [
     Attempt("POST /api/limits/{id}/reset/", "limit", "401 403 403 403 403 403 409 403 409"),
     Attempt("GET /api/task-actions/", "", "401 200 200 200 200 200 200 200 200"),
     Attempt("POST /api/task-actions/", "", "401 202 202 202 202 202 202 202 202", CANCEL),
-    Attempt("POST /api/task-actions/", "", "401 403 403 403 403 403 202 403 202", CANCEL | {"kind": "run-again"}),
+    Attempt("POST /api/task-actions/", "", "401 403 403 403 403 403 202 403 202", RUN_AGAIN),
     Attempt("POST /api/task-actions/", "", "401 403 403 403 403 403 202 403 202", MOVE),
     Attempt("POST /api/task-actions/", "", "401 403 403 403 403 403 400 403 400", MOVE | {"queue": "nowhere"}),
     Attempt("POST /api/task-actions/", "", "401 400 400 400 400 400 400 400 400", CANCEL | {"filter": {}}),
