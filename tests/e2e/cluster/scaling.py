@@ -33,7 +33,6 @@ LATEST = 1.0
 """Seconds after the pause in which a task may still start."""
 AT_ONCE, LONG = 10, 60.0
 """Pods before the scale-in, and seconds of a task: longer than the grace period of a pod."""
-X
 PATIENCE = 900.0
 """Seconds for the workers to follow. This only guards against a hang."""
 
