@@ -50,7 +50,7 @@ unexport VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-matrix test-unit api-fuzz audit release-files e2e e2e-autoscale e2e-mailing e2e-pause chaos failover reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-flow bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
+.PHONY: limits limits-mutations unique unique-mutations help up shell psql demo test test-matrix test-unit api-fuzz audit release-files e2e e2e-autoscale e2e-mailing e2e-scaling chaos failover reliability reliability-bundles reliability-fanout reliability-stock reliability-mutations odd odd-mutations celery-suite django-tasks-suite backlog soak bench bench-fanout bench-flow bench-ledger bench-operations bench-retention screenshots lint format update verify install install-local clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,8 +87,8 @@ e2e-autoscale: install $(HELM) ## Compare scaling by queue depth, by CPU and by 
 e2e-mailing: install $(HELM) ## Mail 10,000 by a slow server, with one pod and with up to 8, on a cluster with KEDA (MAILS=10000)
 	@$(RUN) -m tests.e2e.cluster.mailing
 
-e2e-pause: install $(HELM) ## Pause a queue under load and resume it, on a cluster with KEDA (TASKS=1500)
-	@$(RUN) -m tests.e2e.cluster.pause
+e2e-scaling: install $(HELM) ## Pause a queue under load, and scale in beside busy pods, on a cluster with KEDA (TASKS=1500)
+	@$(RUN) -m tests.e2e.cluster.scaling
 
 chaos: install $(HELM) ## Break pods, nodes and networks on a cluster with KEDA under load (SEED=, MINUTES=20, RATE=20)
 	@$(RUN) -m tests.fault_injection.cluster $(if $(SEED),--seed $(SEED)) $(if $(SHORT),--short)

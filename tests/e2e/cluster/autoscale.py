@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,8 +265,9 @@ def on_llen(namespace: Namespace, behaviour: dict[str, Any]) -> list[dict[str, A
     ]  # fmt: skip
 
 
-def scale_in(namespace: Namespace, seconds: float, count: int) -> str:
-    """Half of ten busy workers are taken away. Raises Failed where a task was lost."""
+@contextmanager
+def set_by_hand(namespace: Namespace) -> Iterator[Callable[[int], None]]:
+    """Give a function that sets the number of workers, which KEDA leaves alone for as long as the block lasts."""
     paused = ["annotate", "--overwrite", "scaledobject", WORKER]
     name = "autoscaling.keda.sh/paused-replicas"
 
@@ -275,13 +276,19 @@ def scale_in(namespace: Namespace, seconds: float, count: int) -> str:
         until(lambda: worker(namespace).get("readyReplicas", 0) == number, f"{number} workers are ready")
 
     try:
+        yield replicas
+    finally:
+        namespace.kubectl("annotate", "scaledobject", WORKER, f"{name}-")
+
+
+def scale_in(namespace: Namespace, seconds: float, count: int) -> str:
+    """Half of ten busy workers are taken away. Raises Failed where a task was lost."""
+    with set_by_hand(namespace) as replicas:
         replicas(MOST)
         enqueue(namespace, count, seconds)
         until(lambda: told(namespace).begun >= min(count, MOST), "they run")
         replicas(MOST // 2)
         until(lambda: told(namespace).ended == count, f"{count} tasks end", timeout=600.0)
-    finally:
-        namespace.kubectl("annotate", "scaledobject", WORKER, f"{name}-")
     line = told(namespace).of(count)
     gap = namespace.psql(
         # A release makes a run due: from that moment on.

@@ -1,4 +1,4 @@
-"""``make e2e-pause``: a queue that is paused under load, and resumed, while KEDA scales its workers.
+"""``make e2e-scaling``: a queue that is paused under load, and resumed, while KEDA scales its workers; and a scale-in.
 
 The tasks note each start and end in a table of their own, by the clock of the database.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from pressroom.monitoring.deletion_cost import ANNOTATION
 from tests.e2e.cluster.autoscale import (
     HERE,
     HPA,
@@ -17,6 +18,7 @@ from tests.e2e.cluster.autoscale import (
     enqueue,
     notes_table,
     scaled_by,
+    set_by_hand,
     told,
     watching,
     worker,
@@ -29,6 +31,8 @@ MOST = 5
 """Pods of the queue."""
 LATEST = 1.0
 """Seconds after the pause in which a task may still start."""
+AT_ONCE, LONG = 10, 60.0
+"""Pods before the scale-in, and seconds of a task: longer than the grace period of a pod."""
 PATIENCE = 900.0
 """Seconds for the workers to follow. This only guards against a hang."""
 
@@ -88,6 +92,26 @@ def resumed(namespace: Namespace, watched: Watched, found: list[str]) -> None:
     found.append(told(namespace).of(TASKS))
 
 
+def costs(namespace: Namespace) -> list[int]:
+    """Return what it costs to delete each worker, as written on its pod."""
+    pods = namespace.get("pods", "-l", "app.kubernetes.io/component=worker-emails")
+    return [int(one["metadata"].get("annotations", {}).get(ANNOTATION, 0)) for one in pods]
+
+
+def idle_first(namespace: Namespace, found: list[str]) -> None:
+    """Take the idle half of ten workers away. Raises Failed if a busy one went with it."""
+    busy = AT_ONCE // 2  # at most: a worker has two slots
+    with set_by_hand(namespace) as replicas:
+        replicas(AT_ONCE)
+        enqueue(namespace, busy, LONG)
+        until(lambda: sum(costs(namespace)) == busy, f"the pods say that they run {busy} tasks")
+        replicas(busy)
+        until(lambda: told(namespace).ended == busy, f"{busy} tasks end", timeout=PATIENCE)
+    found.append(f"{busy} tasks of {LONG:g} s, from {AT_ONCE} pods to {busy}: {told(namespace).of(busy)}")
+    if told(namespace).interrupted:
+        raise Failed(found[-1])
+
+
 def scenes(steps: Steps, namespace: Namespace) -> None:
     """All of it. Raises Failed."""
     with steps.step("images built and loaded"):
@@ -105,12 +129,15 @@ def scenes(steps: Steps, namespace: Namespace) -> None:
             paused(namespace, watched, found)
         with steps.step("resume") as found:
             resumed(namespace, watched, found)
+    with steps.step("the idle half of ten workers is taken away") as found:
+        scaled_by(namespace, "keda", *HPA, "--set=idleFirst.enabled=true")
+        idle_first(namespace, found)
 
 
 def main() -> int:
     need("kubectl", "docker")
     need_keda()
-    return in_a_namespace("pressroom-e2e-pause", scenes)
+    return in_a_namespace("pressroom-e2e-scaling", scenes)
 
 
 if __name__ == "__main__":
