@@ -21,8 +21,11 @@ RESTRICTED = {
 }
 
 
-def certificates(*hosts: str) -> dict[str, str]:
-    """An authority (``ca.crt``), and a certificate for the hosts that it has signed (``tls.crt``, ``tls.key``)."""
+def certificates(*hosts: str, strict: bool = True) -> dict[str, str]:
+    """An authority (``ca.crt``), and a certificate for the hosts that it has signed (``tls.crt``, ``tls.key``).
+
+    Without ``strict`` the authority does not say that it may sign, as that of many a cluster.
+    """
     authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority for a test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -50,7 +53,11 @@ def certificates(*hosts: str) -> dict[str, str]:
     )  # fmt: skip
     return {
         "ca.crt": certificate(
-            issuer, authority, x509.BasicConstraints(ca=True, path_length=None), signs, identifier
+            issuer,
+            authority,
+            x509.BasicConstraints(ca=True, path_length=None),
+            *([signs] if strict else []),
+            identifier,
         ),
         "tls.crt": certificate(
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])]), server, names,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from pressroom.models import Worker
 from pressroom.monitoring import deletion_cost
 from pressroom.monitoring.deletion_cost import ANNOTATION, DeletionCosts
 from pressroom.sql import workers
+from tests.e2e.cluster.external import certificates
 from tests.support.ledger_rows import make_run
 from tests.support.waiting import until
 from tests.support.web import Asked, Exchange, Web, web
@@ -57,6 +59,27 @@ def test_only_a_changed_cost_is_written(api: Web, credentials: Path) -> None:
     assert patched(api) == {"b": "1"}
     costs.write({"emails@b": 1})
     costs.write({"emails@b": 1, "emails@a": 2})
+    assert patched(api) == {"a": "2"}
+
+
+def test_the_authority_of_a_cluster_may_lack_what_python_asks_for(
+    api: Web, credentials: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = certificates("localhost", strict=False)
+    for name, text in made.items():
+        (credentials / name).write_text(text)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(credentials / "tls.crt", credentials / "tls.key")
+    api.socket = serving.wrap_socket(api.socket, server_side=True)
+    default = ssl.create_default_context
+
+    def of_today(**options: Any) -> ssl.SSLContext:
+        context = default(**options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", of_today)
+    DeletionCosts(f"https://localhost:{api.port}", credentials).write({"emails@a": 2})
     assert patched(api) == {"a": "2"}
 
 
