@@ -145,6 +145,12 @@ def test_all_of_it(up: Up) -> None:
     for what in ("post ", "cover, ", "report, ", " KRW paid"):
         assert what in demo.stdout
 
+    # A report by hand, as the README orders one.
+    readme = (ROOT / "README.md").read_text()
+    [token, order] = re.findall(r"^\$ (token=.*|curl .*/api/reports/.*)$", readme, re.MULTILINE)
+    by_hand = f"{token}\n{order}".replace("localhost:8000", up.url.removeprefix("http://"))
+    assert up.beside("bash", "-euc", by_hand.replace(".venv/bin/python", sys.executable)).startswith("HTTP/1.1 202 ")
+
     second = up.second(PORT=str(free_port()))
     assert (second.returncode, second.stdout) == (1, "")
     assert re.match(rf"make up: `make up` already runs here \(process \d+\), at {up.url}/\n", second.stderr)
