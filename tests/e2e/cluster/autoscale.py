@@ -20,7 +20,7 @@ import httpx
 
 from tests.chart.tools import ROOT
 from tests.e2e.cluster import external
-from tests.e2e.cluster.kube import Failed, Namespace, Steps, need, need_keda, run, succeeds, until
+from tests.e2e.cluster.kube import Failed, Namespace, Steps, in_a_namespace, need, need_keda, run, succeeds, until
 from tests.e2e.cluster.picture import draw
 from tests.e2e.cluster.stack import IMAGE, build, install, token
 
@@ -388,6 +388,8 @@ def replace_api(wanted: dict[str, Any] | None) -> None:
 def scenes(steps: Steps, namespace: Namespace, bursts: list[Burst]) -> None:
     """All of it. Raises Failed."""
     title = f"{TASKS} tasks of {SECONDS:g} s"
+    with steps.step("images built and loaded"):
+        build(WAITS, HERE / "waits")
     with steps.step("install, KEDA from 0 workers") as found:
         scaled_by(namespace, "keda", *KEDA)
         namespace.psql(f"CREATE TABLE {notes_table()}")
@@ -443,23 +445,12 @@ def worker(namespace: Namespace, queue: str = "emails") -> dict[str, int]:
 def main() -> int:
     need("kubectl", "docker")
     need_keda()
-    steps = Steps()
     bursts: list[Burst] = []
-    namespace = Namespace("pressroom-e2e-autoscale")
     try:
-        with steps.step("images built and loaded"):
-            build(WAITS, HERE / "waits")
-        scenes(steps, namespace, bursts)
-    except Failed as error:
-        print(f"\n{error}\n{namespace.state()}", file=sys.stderr)
-        return 1
+        return in_a_namespace("pressroom-e2e-autoscale", lambda steps, namespace: scenes(steps, namespace, bursts))
     finally:
-        print(steps.table())
         if bursts:
             print(f"\n{table(bursts)}\n\n{course(bursts[0])}")
-        if not os.environ.get("KEEP"):
-            namespace.delete()
-    return 0
 
 
 if __name__ == "__main__":

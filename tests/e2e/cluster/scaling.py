@@ -101,14 +101,15 @@ def costs(namespace: Namespace) -> list[int]:
 def idle_first(namespace: Namespace, found: list[str]) -> None:
     """Take the idle half of ten workers away. Raises Failed if a busy one went with it."""
     busy = AT_ONCE // 2  # at most: a worker has two slots
-    with set_by_hand(namespace) as replicas:
-        replicas(AT_ONCE)
+    with set_by_hand(namespace) as scale:
+        scale(AT_ONCE)
         enqueue(namespace, busy, LONG)
         until(lambda: sum(costs(namespace)) == busy, f"the pods say that they run {busy} tasks")
-        replicas(busy)
+        scale(busy)
         until(lambda: told(namespace).ended == busy, f"{busy} tasks end", timeout=PATIENCE)
-    found.append(f"{busy} tasks of {LONG:g} s, from {AT_ONCE} pods to {busy}: {told(namespace).of(busy)}")
-    if told(namespace).interrupted:
+    after = told(namespace)
+    found.append(f"{busy} tasks of {LONG:g} s, from {AT_ONCE} pods to {busy}: {after.of(busy)}")
+    if after.interrupted:
         raise Failed(found[-1])
 
 
