@@ -64,36 +64,35 @@ def work_once() -> bool:
     An error of a run counts for that run. Any other error ends the action. After one that cannot even be written down,
     the other actions have their turn first.
     """
-    tried: list[int] = []
+    action = None
     try:
-        return _work_once(tried)
+        with transaction.atomic():
+            open_ones = BulkAction.objects.select_for_update(skip_locked=True, of=("self",)).filter(ended_at=None)
+            action = open_ones.order_by("worked_at").first()
+            if action is not None:
+                _step_or_end(action)
     except Exception:
-        with suppress(DatabaseError, InterfaceError):
-            connection.close()
-            BulkAction.objects.filter(pk__in=tried, ended_at=None).update(worked_at=Now())
+        if action is not None:
+            with suppress(DatabaseError, InterfaceError):
+                connection.close()
+                BulkAction.objects.filter(pk=action.pk, ended_at=None).update(worked_at=Now())
         raise
+    return action is not None
 
 
-def _work_once(tried: list[int]) -> bool:
-    with transaction.atomic():
-        open_ones = BulkAction.objects.select_for_update(skip_locked=True, of=("self",)).filter(ended_at=None)
-        action = open_ones.order_by("worked_at").first()
-        if action is None:
-            return False
-        tried.append(action.pk)
-        try:
-            with transaction.atomic():
-                _step(action)
-        except Exception as error:
-            if is_no_answer(error) or not connection.is_usable():
-                raise
-            logger.exception("the %s failed", action)
-            text = carried(f"{type(error).__name__}: {error}")[:1_000]
-            BulkAction.objects.filter(pk=action.pk).update(
-                state=BulkAction.State.FAILED, error=text, ended_at=Now(), worked_at=Now()
-            )
-            _record(action, f"failed: {text}")
-    return True
+def _step_or_end(action: BulkAction) -> None:
+    try:
+        with transaction.atomic():
+            _step(action)
+    except Exception as error:
+        if is_no_answer(error) or not connection.is_usable():
+            raise
+        logger.exception("the %s failed", action)
+        text = carried(f"{type(error).__name__}: {error}")[:1_000]
+        BulkAction.objects.filter(pk=action.pk).update(
+            state=BulkAction.State.FAILED, error=text, ended_at=Now(), worked_at=Now()
+        )
+        _record(action, f"failed: {text}")
 
 
 def _step(action: BulkAction) -> None:

@@ -80,10 +80,10 @@ def sync(limits: Sequence[Limit]) -> int:
     return changed
 
 
-def set_limit(limit: Limit, user_id: Any = None) -> bool:
-    """Put a limit in force in place of the code's. Returns False if no code has had one of this name.
+def set_limit(limit: Limit, user_id: Any = None) -> None:
+    """Put a limit in force in place of the code's.
 
-    Needs a transaction, which should end soon: the relay waits for it.
+    Needs a transaction that has locked the limit's row, and that should end soon: the relay waits for it.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -94,10 +94,7 @@ def set_limit(limit: Limit, user_id: Any = None) -> bool:
             """,
             [limit.concurrency, limit.rate, limit.period, user_id, limit.kind, limit.name],
         )
-        is_known = bool(cursor.rowcount)
-        if is_known:
-            look_again(cursor)
-    return is_known
+        look_again(cursor)
 
 
 def reset_limit(kind: str, name: str) -> bool:
