@@ -126,7 +126,12 @@ def _lane_of(run: TaskRun, queue: str = "") -> str | None:
     try:
         return lane_of(current_app.tasks.get(run.name), queue or run.queue, *run.arguments)
     except Exception as error:  # the key is the task's own function
-        raise NotPossible(f"The key of its limit cannot be found: {carried(error):.300}") from error
+        raise NotPossible(no_lane(error)) from error
+
+
+def no_lane(error: Exception) -> str:
+    """Return the words for a run whose lane cannot be found, because of the error."""
+    return f"The key of its limit cannot be found: {carried(error):.300}"
 
 
 def run_discard(*, run: TaskRun, user: Any) -> None:

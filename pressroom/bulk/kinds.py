@@ -17,10 +17,9 @@ from pressroom.enqueue.wakeup import waker
 from pressroom.execution import end_hooks, settle
 from pressroom.execution.called_runs import cancel_run
 from pressroom.models import LIVE, WAITING, BulkAction, Status, TaskCall, TaskRun
-from pressroom.operator_actions import move_locked
+from pressroom.operator_actions import move_locked, no_lane
 from pressroom.sql import history, many_runs, runs
 from pressroom.sql.run_filter import LATER, STANDINGS
-from pressroom.text import carried
 
 
 @dataclasses.dataclass
@@ -130,7 +129,7 @@ def lanes_of(run_ids: Iterable[uuid.UUID], queue: str, result: Result) -> dict[u
         except TaskCall.DoesNotExist:
             result.leave([run.pk], "It no longer exists.")
         except Exception as error:  # noqa: BLE001 - the key is the task's own function
-            result.leave([run.pk], f"The key of its limit cannot be found: {carried(error):.300}")
+            result.leave([run.pk], no_lane(error))
     return lanes
 
 

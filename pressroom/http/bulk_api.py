@@ -27,7 +27,7 @@ from pressroom.models import BulkAction
 from pressroom.sql.run_filter import RunFilter
 
 MOST_OWN = 3
-"""How many actions of somebody who does not operate the site may be under way, so that there is room for others."""
+"""How many actions a user who may not operate the site can have under way. The other places are for others."""
 REQUEST = {"kind": "cancel", "filter": {"queue": "emails", "status": "queued", "since": "2026-03-02T08:00:00+09:00"}}
 RESPONSE = {
     "id": 12,

@@ -14,7 +14,17 @@ from pressroom.conf import declared_queues
 from pressroom.http.fields import refuse_unknown
 from pressroom.http.permissions import may_view
 from pressroom.models import Status
-from pressroom.sql.run_filter import BAD_YEAR, LOOKED_THROUGH, STANDINGS, Looked, RunFilter, has_good_year, user_id_of
+from pressroom.sql.run_filter import (
+    BAD_SPAN,
+    BAD_YEAR,
+    LOOKED_THROUGH,
+    STANDINGS,
+    Looked,
+    RunFilter,
+    has_good_year,
+    is_good_span,
+    user_id_of,
+)
 
 STATUSES = ["failed" if status is Status.DEAD else status.value for status in Status]
 MOST_PART = 50
@@ -55,9 +65,8 @@ class RunFilterSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Refuse an end that is not after the beginning: nothing could match."""
-        since, until = attrs.get("since"), attrs.get("until")
-        if since and until and until <= since:
-            raise serializers.ValidationError({"until": "The end is not after the beginning."})
+        if not is_good_span(attrs.get("since"), attrs.get("until")):
+            raise serializers.ValidationError({"until": BAD_SPAN})
         return attrs
 
     def to_representation(self, instance: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pressroom.checks import our_tasks
 from pressroom.conf import declared_queues
 from pressroom.enqueue.arguments import PRIORITIES
 from pressroom.models import Status
-from pressroom.sql.run_filter import BAD_YEAR, STANDINGS, RunFilter, has_good_year, user_id_of
+from pressroom.sql.run_filter import BAD_SPAN, BAD_YEAR, STANDINGS, RunFilter, has_good_year, is_good_span, user_id_of
 
 
 class MomentField(forms.DateTimeField):
@@ -87,9 +87,8 @@ class SearchForm(Paged):
     def clean(self) -> dict[str, Any]:
         """Refuse an end that is not after the beginning."""
         fields = super().clean() or {}
-        since, until = fields.get("since"), fields.get("until")
-        if since and until and until <= since:
-            raise forms.ValidationError("The end is not after the beginning.")
+        if not is_good_span(fields.get("since"), fields.get("until")):
+            raise forms.ValidationError(BAD_SPAN)
         return fields
 
 

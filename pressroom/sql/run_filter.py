@@ -41,6 +41,7 @@ MOST_WORKERS = 5_000
 FIRST_YEAR, LAST_YEAR = 1970, 9000
 """The years of a call that a key can express, and that every time zone can show."""
 BAD_YEAR = f"The year must be between {FIRST_YEAR} and {LAST_YEAR}."
+BAD_SPAN = "The end is not after the beginning."
 LIVE_TABLE, ENDED_TABLE = "taskruns_liverun", "taskruns_endedrun"
 _OF_TABLE = {
     LIVE_TABLE: "NULL::timestamptz AS finished_at, held",
@@ -59,6 +60,11 @@ def user_id_of(name: str) -> int | None:
 def has_good_year(moment: datetime.datetime) -> bool:
     """Return whether a filter can use the moment. BAD_YEAR says why not."""
     return FIRST_YEAR < moment.year < LAST_YEAR
+
+
+def is_good_span(since: datetime.datetime | None, until: datetime.datetime | None) -> bool:
+    """Return whether a run can be between the two, of which None is no bound. BAD_SPAN says why not."""
+    return since is None or until is None or since < until
 
 
 @dataclasses.dataclass(frozen=True)

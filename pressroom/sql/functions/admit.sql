@@ -3,8 +3,8 @@
 --
 -- `names` are queues and `windows` how many published and unclaimed runs each may have: no more are admitted than the
 -- relay can publish. `stopped` are the paused tasks. The lane of a paused key gets no place. A lane is the task's name
--- and a key, with chr(31) between them; the name is empty if only the queue has a limit. A run occupies a place while it is live and not held. If another relay
--- admits at the moment, does nothing.
+-- and a key, with chr(31) between them; the name is empty if only the queue has a limit. A run occupies a place while
+-- it is live and not held. If another relay admits at the moment, does nothing.
 CREATE OR REPLACE FUNCTION taskruns_admit_2(names text[], windows integer[], stopped text[]) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
