@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import fnmatch
 import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -339,3 +341,32 @@ def test_the_page_of_metrics_has_each_alert_and_its_severity() -> None:
     rules = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]
     told = re.findall(r"^\| \[(\w+)\]\(runbooks/\w+\.md\) \| (\w+) \|", METRICS.read_text(), re.MULTILINE)
     assert told == [(rule["alert"], rule["labels"]["severity"]) for group in rules for rule in group["rules"]]
+
+
+def imported_by(path: Path) -> set[str]:
+    """The modules that a file needs at once, not those that a function of it imports."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def test_no_test_that_a_project_of_ones_own_keeps_imports_what_the_page_removes() -> None:
+    """docs/your-app.md removes the example's apps together with tests. The tests that stay go on without them."""
+    patterns = " ".join(re.findall(r"^\$ rm -r (.+)$", (ROOT / "docs" / "your-app.md").read_text(), re.MULTILINE))
+    # The shell takes the braces apart, and leaves a pattern that no file fits as it is.
+    shell = ["bash", "-c", f"printf '%s\\n' {patterns}"]
+    names = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    removed = {ROOT / name for name in names if (ROOT / name).exists()}
+    assert ROOT / "tests" / "e2e" in removed
+    modules = tuple(".".join(path.relative_to(ROOT).with_suffix("").parts) + "." for path in removed)
+    found = {
+        str(path.relative_to(ROOT)): needed
+        for path in (ROOT / "tests").rglob("*.py")
+        if not removed & {path, *path.parents}
+        and (needed := {name for name in imported_by(path) if f"{name}.".startswith(modules)})
+    }
+    assert found == {}

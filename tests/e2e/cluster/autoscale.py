@@ -23,6 +23,7 @@ from tests.e2e.cluster import external
 from tests.e2e.cluster.kube import Failed, Namespace, Steps, in_a_namespace, need, need_keda, run, succeeds, until
 from tests.e2e.cluster.picture import draw
 from tests.e2e.cluster.stack import IMAGE, build, install, token
+from tests.support.certificates import certificates
 
 HERE = Path(__file__).resolve().parent
 WAITS = "pressroom:e2e-waits"
@@ -336,10 +337,10 @@ def external_metrics(namespace: Namespace) -> Iterator[None]:
     host = f"external-metrics.{namespace.name}.svc"
     there = succeeds("kubectl", "get", "apiservice", EXTERNAL)
     kept = json.loads(run("kubectl", "get", "apiservice", EXTERNAL, "-o", "json")) if there else None
-    certificates = external.certificates(host)
     labels, pair = {"app": "external-metrics"}, ("/tls/tls.crt", "/tls/tls.key")
     namespace.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "external-metrics"}, "stringData": certificates},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "external-metrics"},
+         "stringData": certificates(host)},
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "external-metrics"},
          "data": {"serve.py": (HERE / "external_metrics.py").read_text()}},
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "external-metrics"},

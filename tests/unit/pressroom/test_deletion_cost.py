@@ -18,7 +18,7 @@ from pressroom.models import Worker
 from pressroom.monitoring import deletion_cost
 from pressroom.monitoring.deletion_cost import ANNOTATION, DeletionCosts
 from pressroom.sql import workers
-from tests.e2e.cluster.external import certificates
+from tests.support.certificates import certificates
 from tests.support.ledger_rows import make_run
 from tests.support.waiting import until
 from tests.support.web import Asked, Exchange, Web, web

@@ -11,8 +11,9 @@ import secrets
 import time
 from typing import Any
 
-from tests.e2e.cluster.external import RESTRICTED, certificates
+from tests.e2e.cluster.external import RESTRICTED
 from tests.e2e.cluster.kube import Namespace, succeeds, until
+from tests.support.certificates import certificates
 
 DATABASE, DATABASE_SECRET, DATABASE_CA = "press-db-pooler", "press-db-app", "press-db-ca"
 REDIS, REDIS_SECRET = "press-redis-ha-haproxy", "press-redis-ha"
