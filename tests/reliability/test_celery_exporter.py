@@ -66,6 +66,68 @@ def edges(found: dict[Labels, float]) -> set[float]:
     return {float(dict(labels)["le"]) for labels in found}
 
 
+def compare_gauges(theirs: Series, ours: Series) -> None:
+    """While every slot is held, and more waits than the relay publishes."""
+    for name in ("celery_worker_up", "celery_worker_tasks_active"):
+        assert theirs[name] == ours[name], name
+    for name in ("celery_active_worker_count", "celery_active_process_count"):
+        of_ours = of_queues(ours[name])
+        assert of_queues(theirs[name]) == {queue: of_ours[queue] for queue in QUEUES}, name
+        # Ours tells of declared queues without a worker, too.
+        assert {queue: value for queue, value in of_ours.items() if queue not in QUEUES} == {"reports": 0, "bulk": 0}
+    # Theirs is the length of the list in Redis, which is no longer than the window. Ours counts what is due.
+    assert of_queues(theirs["celery_queue_length"]) == {"default": 20 * SLOTS, "emails": FAIL + RETRY}
+    length = of_queues(ours["celery_queue_length"])
+    assert length == {"default": SUCCEED + REJECT, "emails": FAIL + RETRY, "reports": 0, "bulk": 0}
+
+
+def compare_counters(theirs: Series, ours: Series) -> None:
+    made_then = {name for name in theirs if name.endswith("_created")}
+    assert ours.keys() == theirs.keys() - made_then, "ours does not tell when a counter was made"
+    for what in RUNS:
+        name = f"celery_task_{what}_total"
+        their, our = dict(theirs[name]), dict(ours[name])
+        if what == "rejected":
+            # Celery sends that event of messages alone that it acknowledges late.
+            assert by_task(our).pop("probe.reject") == REJECT
+            assert set(by_task(their).values()) == {0}
+            our = dict.fromkeys(our, 0)
+        if what == "failed":
+            # Theirs reads the class from the error's text, and `Reject` has another.
+            reject = {"name": "probe.reject", "queue_name": "default"}
+            rename = {key: frozenset((dict(key) | {"exception": "Reject"}).items()) for key in their
+                      if dict(key) == dict(key) | reject | {"exception": "UnknownException"}}  # fmt: skip
+            assert len(rename) == 1
+            their = {rename.get(key, key): value for key, value in their.items()}
+        assert their == our, name
+    # What the sums count is what was called.
+    counted = {what: sum(ours[f"celery_task_{what}_total"].values()) for what in RUNS}
+    runs = SLOTS + SUCCEED + FAIL + 2 * RETRY + REJECT
+    assert counted == {
+        "sent": runs, "received": runs, "started": runs, "succeeded": SLOTS - 1 + SUCCEED + RETRY,
+        "failed": FAIL + REJECT, "retried": RETRY, "rejected": REJECT, "revoked": 1,
+    }  # fmt: skip
+
+
+def compare_histograms(theirs: Series, ours: Series) -> None:
+    assert theirs["celery_task_runtime_count"] == ours["celery_task_runtime_count"]
+    assert theirs["celery_task_runtime_sum"] == pytest.approx(ours["celery_task_runtime_sum"])
+    # Theirs waits since the relay has published the message, ours since the run was due.
+    waits = "celery_task_queue_wait_time"
+    assert theirs[f"{waits}_count"] == ours[f"{waits}_count"]
+    their_waits, our_waits = by_task(theirs[f"{waits}_sum"]), by_task(ours[f"{waits}_sum"])
+    assert their_waits["probe.effect"] < our_waits["probe.effect"], "what did not fit the window waited longer"
+    # The edges of ours are the limits of the queues.
+    for name in ("celery_task_runtime_bucket", f"{waits}_bucket"):
+        without_edges = [
+            {frozenset(pair for pair in key if pair[0] != "le") for key in found[name]} for found in (theirs, ours)
+        ]
+        assert without_edges[0] == without_edges[1], name
+    limit = BY_NAME["default"].time_limit
+    assert limit in edges(ours["celery_task_runtime_bucket"]) - edges(theirs["celery_task_runtime_bucket"])
+    assert BY_NAME["default"].max_wait * 10 in edges(ours[f"{waits}_bucket"])
+
+
 def test_it_tells_of_the_same_tasks_what_ours_tells(stack: Stack, effects: str, gate: Path) -> None:
     port, *our_ports = (free_port() for _ in range(4))
     relay_port, worker_port, exporter_port = map(str, our_ports)
@@ -100,17 +162,7 @@ def test_it_tells_of_the_same_tasks_what_ours_tells(stack: Stack, effects: str, 
         return (theirs, ours) if same and SLOTS in active.values() else None
 
     theirs, ours = until(all_are_told, "the window is full, and a heartbeat tells of what runs")
-    for name in ("celery_worker_up", "celery_worker_tasks_active"):
-        assert theirs[name] == ours[name], name
-    for name in ("celery_active_worker_count", "celery_active_process_count"):
-        of_ours = of_queues(ours[name])
-        assert of_queues(theirs[name]) == {queue: of_ours[queue] for queue in QUEUES}, name
-        # Ours tells of declared queues without a worker, too.
-        assert {queue: value for queue, value in of_ours.items() if queue not in QUEUES} == {"reports": 0, "bulk": 0}
-    # Theirs is the length of the list in Redis, which is no longer than the window. Ours counts what is due.
-    assert of_queues(theirs["celery_queue_length"]) == {"default": 20 * SLOTS, "emails": FAIL + RETRY}
-    length = of_queues(ours["celery_queue_length"])
-    assert length == {"default": SUCCEED + REJECT, "emails": FAIL + RETRY, "reports": 0, "bulk": 0}
+    compare_gauges(theirs, ours)
 
     # After the end: the counters.
     held[0].revoke(terminate=True)
@@ -126,45 +178,5 @@ def test_it_tells_of_the_same_tasks_what_ours_tells(stack: Stack, effects: str, 
         return (theirs, ours) if ends(theirs) == ends(ours) == SLOTS + SUCCEED + FAIL + RETRY + REJECT else None
 
     theirs, ours = until(all_are_counted, "all ends are counted")
-    made_then = {name for name in theirs if name.endswith("_created")}
-    assert ours.keys() == theirs.keys() - made_then, "ours does not tell when a counter was made"
-    for what in RUNS:
-        name = f"celery_task_{what}_total"
-        their, our = dict(theirs[name]), dict(ours[name])
-        if what == "rejected":
-            # Celery sends that event of messages alone that it acknowledges late.
-            assert by_task(our).pop("probe.reject") == REJECT
-            assert set(by_task(their).values()) == {0}
-            our = dict.fromkeys(our, 0)
-        if what == "failed":
-            # Theirs reads the class from the error's text, and `Reject` has another.
-            reject = {"name": "probe.reject", "queue_name": "default"}
-            rename = {key: frozenset((dict(key) | {"exception": "Reject"}).items()) for key in their
-                      if dict(key) == dict(key) | reject | {"exception": "UnknownException"}}  # fmt: skip
-            assert len(rename) == 1
-            their = {rename.get(key, key): value for key, value in their.items()}
-        assert their == our, name
-    # What the sums count is what was called.
-    counted = {what: sum(ours[f"celery_task_{what}_total"].values()) for what in RUNS}
-    runs = SLOTS + SUCCEED + FAIL + 2 * RETRY + REJECT
-    assert counted == {
-        "sent": runs, "received": runs, "started": runs, "succeeded": SLOTS - 1 + SUCCEED + RETRY,
-        "failed": FAIL + REJECT, "retried": RETRY, "rejected": REJECT, "revoked": 1,
-    }  # fmt: skip
-
-    assert theirs["celery_task_runtime_count"] == ours["celery_task_runtime_count"]
-    assert theirs["celery_task_runtime_sum"] == pytest.approx(ours["celery_task_runtime_sum"])
-    # Theirs waits since the relay has published the message, ours since the run was due.
-    waits = "celery_task_queue_wait_time"
-    assert theirs[f"{waits}_count"] == ours[f"{waits}_count"]
-    their_waits, our_waits = by_task(theirs[f"{waits}_sum"]), by_task(ours[f"{waits}_sum"])
-    assert their_waits["probe.effect"] < our_waits["probe.effect"], "what did not fit the window waited longer"
-    # The edges of ours are the limits of the queues.
-    for name in ("celery_task_runtime_bucket", f"{waits}_bucket"):
-        without_edges = [
-            {frozenset(pair for pair in key if pair[0] != "le") for key in found[name]} for found in (theirs, ours)
-        ]
-        assert without_edges[0] == without_edges[1], name
-    limit = BY_NAME["default"].time_limit
-    assert limit in edges(ours["celery_task_runtime_bucket"]) - edges(theirs["celery_task_runtime_bucket"])
-    assert BY_NAME["default"].max_wait * 10 in edges(ours[f"{waits}_bucket"])
+    compare_counters(theirs, ours)
+    compare_histograms(theirs, ours)
