@@ -53,7 +53,7 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
         parameters: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         for name in ("ssl_include_verify_flags", "ssl_exclude_verify_flags"):
             if isinstance(parameters.get(name), str):
-                parameters[name] = parse_ssl_verify_flags(parameters[name])
+                parameters[name] = parse_ssl_verify_flags(parameters[name])  # type: ignore[no-untyped-call]
         return parameters
 
     def _update_queue_cycle(self) -> None:
