@@ -143,13 +143,13 @@ REDIS_CA = env.str("REDIS_CA", default="")
 
 
 def redis_database(number: int) -> str:
-    """Return the URL of a database of ``REDIS_URL``, with REDIS_PASSWORD and REDIS_CA."""
+    """Return the URL of a database of ``REDIS_URL``, with REDIS_PASSWORD, and REDIS_CA even if it is not strict."""
     scheme, _, rest = REDIS_URL.partition("://")
     user, _, host = rest.rpartition("@")
     if REDIS_PASSWORD:
         rest = f"{user}:{quote(REDIS_PASSWORD, safe='')}@{host}"
-    trust = f"?ssl_cert_reqs=required&ssl_ca_certs={quote(REDIS_CA)}" if REDIS_CA else ""
-    return f"{scheme}://{rest}/{number}{trust}"
+    trust = f"?ssl_cert_reqs=required&ssl_exclude_verify_flags=VERIFY_X509_STRICT&ssl_ca_certs={quote(REDIS_CA)}"
+    return f"{scheme}://{rest}/{number}{trust if REDIS_CA else ''}"
 
 
 CACHE_URL = env.str("CACHE_URL", default=redis_database(2))
