@@ -36,7 +36,7 @@ CELERY_EXPORTER = {
 }
 """https://github.com/danihodovic/celery-exporter, README and src/exporter.py; the wait is of its pull request 386.
 
-`tests/reliability/test_celery_exporter.py` runs its program.
+`tests/reliability/test_celery_exporter.py` compares with what its program told.
 """
 
 ABSENT = {"celery_active_consumer_count": "it is told for RabbitMQ alone, as there: Redis knows of no consumers"}
