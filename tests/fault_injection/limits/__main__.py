@@ -32,7 +32,7 @@ SETTINGS = "tests.fault_injection.limits.settings"
 COUNTED = "room := least(room, one.concurrency - taken);"
 MUTATIONS = {
     "place-not-freed": (
-        "taskruns_admit_3", {"l.lane = f.lane AND NOT l.is_ready": "false", "interval '1 minute'": "interval '1 day'"},
+        "taskruns_admit_3", {"l.lane = f.lane AND NOT l.is_ready": "false"},
     ),
     "count-not-locked": (
         "taskruns_admit_3",
