@@ -157,6 +157,9 @@ def test_the_chart_of_such_a_project_has_what_it_needs(adopter: Adopter) -> None
     adopter.run("manage.py", "migrate", "--no-input", "--wait=60", "--lock-timeout=2")
     ask = "from django.test import Client; print(Client().get('/readyz', headers={'host': '10.1.2.3'}).content)"
     assert "b'ready\\n'" in adopter.run("manage.py", "shell", "-c", ask)
+    # Before Django is set up, as Celery's commands read it.
+    scheduler = "from mysite.celery import app; print(app.conf.beat_scheduler)"
+    assert "pressroom.beat.scheduler:LedgerScheduler" in adopter.run("-c", scheduler)
     test = ["manage.py", "smoke_test", "--queues", json.dumps(table)]
     assert "prune is still queued after 1 s: see the logs of relay" in adopter.run(*test, "--timeout=1", ok=False)
     adopter.start("manage.py", "relay", ready="")
