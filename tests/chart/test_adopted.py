@@ -19,6 +19,7 @@ from tests.chart.tools import environment as variables
 
 ADOPTED = ("-f", str(CHART / "ci" / "adopted-values.yaml"))
 OURS = yaml.safe_load((CHART / "ci" / "adopted-values.yaml").read_text())
+SIZING = json.loads((CHART / "files" / "sizing.json").read_text())
 GUNICORN = ["gunicorn", "mysite.wsgi", "--bind", "[::]:8080"]
 WEB = {"web": {"enabled": True, "command": GUNICORN, "containerPort": 8080}}
 
@@ -77,6 +78,12 @@ def test_workers_follow_the_table_of_the_values() -> None:
     assert [url.rpartition("/")[2] for url in urls] == ["default", "mails"]
 
 
+def test_no_table_at_all_is_this_repositorys() -> None:
+    names = [manifest["metadata"]["name"] for manifest in render()]
+    for none in ([], None):
+        assert [manifest["metadata"]["name"] for manifest in render({"queues": none})] == names
+
+
 def test_a_large_number_of_slots_is_written_in_full() -> None:
     manifests = render({"queues": [queue(pool="threads", concurrency=2_000_000)], "postgres": {"maxConnections": 500}})
     command = pod_of(one(manifests, "Deployment", "press-pressroom-worker-default"))["containers"][0]["args"]
@@ -91,13 +98,9 @@ def test_what_the_command_prints_is_the_table_of_the_chart(helm: str, tmp_path: 
     plain = render(None, version=helm)
     assert [m["metadata"]["name"] for m in given] == [m["metadata"]["name"] for m in plain]
     for ours, theirs in zip(given, plain, strict=True):
-        if ours["kind"] == "Deployment" and not ours["metadata"]["name"].endswith("-reports"):
-            assert ours == theirs
-    [reports, usual] = [
-        pod_of(one(manifests, "Deployment", "press-pressroom-worker-reports"))["containers"][0]["resources"]
-        for manifests in (plain, given)
-    ]
-    assert (reports["limits"]["memory"], usual["limits"]["memory"]) == ("1Gi", "768Mi")
+        if ours["kind"] == "Deployment":
+            own_sizes = ours["metadata"]["name"].removeprefix("press-pressroom-worker-") in SIZING
+            assert (ours == theirs) is not own_sizes
     test = commands(given)["test"]
     assert json.loads(test[test.index("--queues") + 1]) == rows(QUEUES)
     assert "--queues" not in commands(plain)["test"]
@@ -206,7 +209,7 @@ def test_the_librarys_settings_come_from_what_the_chart_sets(monkeypatch: pytest
         ({"queues": [queue(pool="gevent", soft_time_limit=9)]}, "pool gevent cannot enforce soft_time_limit (9)"),
         ({"queues": [queue(soft_time_limit=360)]}, "soft_time_limit (360) is not below time_limit (360)"),
         ({"queues": [queue()], "workers": {"mails": {"replicas": 2}}}, "workers.mails: there is no queue of this name"),
-        ({"workers": {"email": {"replicas": 2}}}, "Use one of default, emails, reports, bulk"),
+        ({"workers": {"email": {"replicas": 2}}}, f"Use one of {', '.join(queue.name for queue in QUEUES)}"),
         # Contradictions.
         ({"celery": {"app": "mysite"}}, "web.command is empty, which runs app.wsgi"),
         ({"celery": {"app": "my site"}}, "celery"),
@@ -217,7 +220,10 @@ def test_the_librarys_settings_come_from_what_the_chart_sets(monkeypatch: pytest
             "httpRoute.enabled is true, but web.enabled is false",
         ),
         ({"web": {"enabled": False, "autoscaling": {"enabled": True}}}, "web.autoscaling.enabled is true"),
-        ({"demo": {"enabled": True}, "django": {"settingsModule": "mysite.settings"}}, "demo.enabled is true"),
+        (
+            {"demo": {"enabled": True}, "celery": {"app": "mysite"}, "web": {"command": GUNICORN}},
+            "demo.enabled is true, but celery.app is mysite",
+        ),
         ({"web": {"command": "gunicorn mysite.wsgi"}}, "command"),
         ({"web": {"probes": {"liveness": "livez"}}}, "liveness"),
     ],

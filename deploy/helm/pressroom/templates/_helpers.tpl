@@ -76,7 +76,7 @@ repository's table, some queues need more by default.
 */}}
 {{- define "pressroom.queues" -}}
 {{- $queues := list -}}
-{{- $ours := ternary dict (.Files.Get "files/sizing.json" | fromJson) (gt (len .Values.queues) 0) -}}
+{{- $ours := ternary (.Files.Get "files/sizing.json" | fromJson) dict (empty .Values.queues) -}}
 {{- range include "pressroom.table" . | fromJsonArray -}}
 {{- $sizing := mergeOverwrite (deepCopy $.Values.worker) (deepCopy (index $ours .name | default dict)) (deepCopy (index $.Values.workers .name | default dict)) -}}
 {{- $needed := add 10 (coalesce .soft_time_limit .time_limit 50) -}}
