@@ -111,17 +111,15 @@ def fill(runs: int) -> None:
 
 @contextmanager
 def without_indexes(cursor: Any) -> Iterator[None]:
-    """Drop the indexes and triggers of the ended runs, and make them again at the end."""
+    """Drop the indexes of the ended runs, and make them again at the end."""
     cursor.execute("SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'taskruns_endedrun'")
     key = "taskruns_endedrun_pkey"
     indexes = {name: definition for name, definition in cursor.fetchall() if name != key}
-    cursor.execute(f"ALTER TABLE taskruns_endedrun DISABLE TRIGGER endedrun_late_1, DROP CONSTRAINT {key}")
+    cursor.execute(f"ALTER TABLE taskruns_endedrun DROP CONSTRAINT {key}")
     for name in indexes:
         cursor.execute(f"DROP INDEX {name}")
     yield
-    cursor.execute(
-        f"ALTER TABLE taskruns_endedrun ENABLE TRIGGER endedrun_late_1, ADD CONSTRAINT {key} PRIMARY KEY (id)"
-    )
+    cursor.execute(f"ALTER TABLE taskruns_endedrun ADD CONSTRAINT {key} PRIMARY KEY (id)")
     for definition in indexes.values():
         cursor.execute(definition.replace(" ON ONLY ", " ON "))
 

@@ -131,7 +131,7 @@ class Migration(migrations.Migration):
                 "free_place", "admit", "insert", "insert_unique", "hold", "claim", "take_due", "finish_and_claim"
             )
         ),
-        *limits.triggers(),
+        limits.trigger(),
         # Small tables that are written often.
         *(
             migrations.RunSQL(

@@ -2,7 +2,7 @@
 
 from django.db import migrations, models
 
-from pressroom.sql import figures, functions
+from pressroom.sql import functions
 
 
 class Migration(migrations.Migration):
@@ -65,8 +65,6 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('minutes', 'at', 'queue', 'name', 'kind', 'bucket'), name='figure_once')],
             },
         ),
-        functions.create("note_late"),
-        figures.trigger(),
         # Each count changes numbers and no index: the new rows fit into the pages of the old ones.
         migrations.RunSQL(
             "ALTER TABLE taskruns_figure SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05)",

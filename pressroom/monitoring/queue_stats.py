@@ -126,7 +126,7 @@ def _queues_sql() -> str:
     return f"""
     SELECT q.name, CASE WHEN q.paused THEN 0 ELSE least(late.n + sent.n, {CAP}) END, sent.n,
         least(paused.n + lanes.paused + CASE WHEN q.paused THEN late.n + lanes.n ELSE 0 END, {CAP}),
-        CASE WHEN q.paused THEN 0 ELSE lanes.n END, least(late.later + coalesce(arrived.n, 0), {CAP}),
+        CASE WHEN q.paused THEN 0 ELSE lanes.n END, least(late.later + arrived.n, {CAP}),
         coalesce(running.n, 0), dead.n,
         CASE WHEN q.paused THEN 0 ELSE coalesce(extract(epoch FROM now() - least(late.oldest, sent.oldest)), 0) END,
         CASE WHEN q.paused THEN 0 ELSE coalesce(extract(epoch FROM now() - lanes.oldest), 0) END,
@@ -190,6 +190,11 @@ def _queues_sql() -> str:
     ) lanes
     CROSS JOIN LATERAL (
         SELECT count(*) AS n FROM (
+            SELECT FROM taskruns_liverun t WHERE t.held = 1 AND t.queue = q.name AND t.run_at > now() LIMIT {CAP}
+        ) future
+    ) arrived
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n FROM (
             SELECT FROM taskruns_endedrun t WHERE t.queue = q.name AND t.status = 'dead' LIMIT {CAP}
         ) dead
     ) dead
@@ -199,11 +204,6 @@ def _queues_sql() -> str:
             WHERE t.queue = q.name ORDER BY t.finished_at DESC LIMIT {LATEST}
         ) latest
     ) ended
-    LEFT JOIN (
-        SELECT queue, count(*) AS n FROM (
-            SELECT queue FROM taskruns_liverun WHERE held = 1 AND run_at > now() ORDER BY run_at LIMIT {CAP}
-        ) r GROUP BY queue
-    ) arrived ON arrived.queue = q.name
     LEFT JOIN (
         SELECT queue, count(*) AS n FROM (
             SELECT queue FROM taskruns_liverun WHERE status = 'running' ORDER BY worker_id LIMIT {CAP}

@@ -55,11 +55,11 @@ class FinishedRun:
 # psycopg needs much longer for a list than for a text. A single run is therefore passed as plain values, and names and
 # revoked ids as one text each.
 _ONE = """
-    SELECT * FROM taskruns_finish_and_claim_2(%s, %s, %s, ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[],
+    SELECT * FROM taskruns_finish_and_claim_3(%s, %s, %s, ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[],
         ARRAY[%s]::float8[], ARRAY[%s]::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
 _MANY = """
-    SELECT * FROM taskruns_finish_and_claim_2(%s, %s, %s, %s::uuid[], %s::text[], %s::text[],
+    SELECT * FROM taskruns_finish_and_claim_3(%s, %s, %s, %s::uuid[], %s::text[], %s::text[],
         %s::float8[], %s::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
 

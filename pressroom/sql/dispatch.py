@@ -35,13 +35,13 @@ def take_due(windows: dict[str, int]) -> list[Published]:
     Suspects (runs that were lost more than once and may be what kills the workers) are published one at a time per
     queue. A run that only ran beside the culprit thus does not become a dead letter with it.
 
-    Within the statement, ``taskruns_hold_1`` keeps to the pauses and ``taskruns_admit_2`` to the limits.
+    Within the statement, ``taskruns_hold_1`` keeps to the pauses and ``taskruns_admit_3`` to the limits.
 
     Commit before the first push, so that no worker receives a message of a run that is not marked as published.
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT * FROM taskruns_take_due_3(%s, %s::integer[])",
+            "SELECT * FROM taskruns_take_due_4(%s, %s::integer[])",
             [list(windows), list(windows.values())],
         )
         rows = sorted(cursor.fetchall(), key=lambda row: row[:3])

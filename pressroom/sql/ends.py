@@ -25,7 +25,7 @@ _MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %
 def succeed(claim: Claim, result: str | None, children: str | None = None) -> bool:
     """End a run as succeeded. Returns False if the claim is no longer held."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT taskruns_succeed_1(%s, %s, %s, %s)", [claim.run_id, claim.token, result, children])
+        cursor.execute("SELECT taskruns_succeed_2(%s, %s, %s, %s)", [claim.run_id, claim.token, result, children])
         return bool(cursor.fetchone()[0])
 
 

@@ -15,7 +15,6 @@ import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.migrations import RunSQL
 
 SHORTEST = 0.001
 """Seconds at which the first bucket ends."""
@@ -29,7 +28,10 @@ DAYS = 8
 MINUTES_KEPT = "2 hours"
 """How long the figures of minutes are kept, as an interval of Postgres."""
 LATE = 5
-"""Seconds between the end of a run and its storing after which the run is noted, because the count may be over."""
+"""Seconds between the end of a run and its storing after which the run is noted, because the count may be over.
+
+Only a slot's ends are stored later than they happen: ``finish_and_claim.sql`` notes them.
+"""
 UNCOUNTED = 5_000
 """The most ended runs of a queue that a page reads from the ledger: the newest that are not counted yet."""
 
@@ -71,21 +73,6 @@ FROM ended CROSS JOIN LATERAL (VALUES
 WHERE bucket IS NOT NULL AND (kind <> 'runtime' OR started_at IS NOT NULL)
 GROUP BY 1, 2, 3, 4, 5
 """
-
-
-def trigger() -> RunSQL:
-    """Return the migration's operation that has Postgres call ``taskruns_note_late_1`` for runs that are stored late.
-
-    The condition is checked without a call, so other runs cost next to nothing.
-    """
-    return RunSQL(
-        f"""
-        CREATE TRIGGER endedrun_late_1 AFTER INSERT ON taskruns_endedrun FOR EACH ROW
-        WHEN (NEW.finished_at < clock_timestamp() - interval '{LATE} seconds')
-        EXECUTE FUNCTION taskruns_note_late_1()
-        """,
-        "DROP TRIGGER IF EXISTS endedrun_late_1 ON taskruns_endedrun",
-    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

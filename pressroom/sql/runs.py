@@ -165,6 +165,7 @@ def end_live(
     return settled_runs(
         f"""
         WITH changed AS (DELETE FROM taskruns_liverun t WHERE {where} RETURNING t.*), {record}
+        freed AS (INSERT INTO taskruns_freedplace (lane) SELECT lane FROM changed WHERE lane IS NOT NULL),
         ended AS (
             INSERT INTO taskruns_endedrun (status, finished_at, {_COLUMNS}, {", ".join(_OUTCOME)})
             SELECT %s, clock_timestamp(), {_COLUMNS}, {columns} FROM changed

@@ -1,11 +1,11 @@
--- Gives places to runs that wait for a limit. Called by pressroom.sql.dispatch.take_due, within taskruns_take_due_3; why:
+-- Gives places to runs that wait for a limit. Called by pressroom.sql.dispatch.take_due, within taskruns_take_due_4; why:
 -- docs/decisions/0028-flow-control.md.
 --
 -- `names` are queues and `windows` how many published and unclaimed runs each may have: no more are admitted than the
 -- relay can publish. `stopped` are the paused tasks. The lane of a paused key gets no place. A lane is the task's name
 -- and a key, with chr(31) between them; the name is empty if only the queue has a limit. A run occupies a place while
 -- it is live and not held. If another relay admits at the moment, does nothing.
-CREATE OR REPLACE FUNCTION taskruns_admit_2(names text[], windows integer[], stopped text[]) RETURNS void
+CREATE OR REPLACE FUNCTION taskruns_admit_3(names text[], windows integer[], stopped text[]) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -29,8 +29,11 @@ BEGIN
     END IF;
     -- Put what is due into its lane. A lane that is there already knows when to look at it again.
     WITH due AS (
-        SELECT t.id FROM taskruns_liverun t WHERE t.held = 1 AND t.run_at <= statement_timestamp()
-        ORDER BY t.run_at LIMIT 2000 FOR UPDATE SKIP LOCKED
+        SELECT head.id FROM unnest(names) AS q (name) CROSS JOIN LATERAL (
+            SELECT t.id FROM taskruns_liverun t
+            WHERE t.held = 1 AND t.queue = q.name AND t.run_at <= statement_timestamp()
+            ORDER BY t.run_at LIMIT 2000 FOR UPDATE SKIP LOCKED
+        ) head
     ),
     arrived AS (
         UPDATE taskruns_liverun t SET held = 2 FROM due WHERE t.id = due.id RETURNING t.lane, t.queue
@@ -121,7 +124,9 @@ BEGIN
                     ) places;
                     free := least(free, its.concurrency - taken);
                     IF taken >= its.concurrency THEN
+                        -- A freed place says so. The time is for one that a release freed which did not say so.
                         ready := false;
+                        again := clock_timestamp() + interval '1 minute';
                     END IF;
                 END IF;
                 IF its.rate IS NOT NULL AND free > 0 THEN

@@ -5,8 +5,9 @@
 -- `ids`, `results`, `called`, `began` and `ended` have one element per success: its run, its result and children as
 -- JSON, and how many seconds ago it began and ended. `names` are the tasks that the slot may run, `revoked` the Celery
 -- ids that it must leave alone, `limits` the time limits as they stand in the headers, `most` how many runs to claim.
+-- None of `ids` has a lane, because a slot takes no run with a limit, so their ends free no place.
 -- Returns the ended runs (is_ended) and the claimed ones, with those of an earlier call whose answer was lost.
-CREATE OR REPLACE FUNCTION taskruns_finish_and_claim_2(
+CREATE OR REPLACE FUNCTION taskruns_finish_and_claim_3(
     first uuid, token uuid, by_worker bigint, ids uuid[], results text[], called text[], began float8[],
     ended float8[], names text[], revoked text[], limits text, most integer
 ) RETURNS TABLE (
@@ -40,6 +41,13 @@ BEGIN
         t.attempt, t.losses, t.misses, t.unknown_since, t.claim, t.worker_id, t.cancel_requested_at, t.retry_of_id,
         t.progress_current, t.progress_total, t.progress_message
     FROM gone t JOIN unnest(ids, results, called, began, ended) AS m (id, result, children, began, ended) USING (id);
+    IF FOUND AND 5 < ANY(ended) THEN
+        -- The figures of the time in which they ended may have been counted: see pressroom.sql.figures.
+        INSERT INTO taskruns_uncountedrun (run_id, is_deleted, queue, name, status, run_at, started_at, finished_at)
+        SELECT t.id, false, t.queue, t.name, t.status, t.run_at, t.started_at, t.finished_at
+        FROM unnest(ids, ended) AS m (id, ended) JOIN taskruns_endedrun t ON t.id = m.id
+        WHERE m.ended > 5 AND t.claim = token;
+    END IF;
     -- Return also what an earlier call ended whose answer was lost.
     RETURN QUERY
     SELECT t.id, true, t.run_at, NULL::integer, NULL::bigint, NULL::timestamptz, NULL::float8,

@@ -1,5 +1,5 @@
 -- Sets aside the runs of paused tasks, and releases those whose pause is over. Called by
--- pressroom.sql.dispatch.take_due, within taskruns_take_due_3; why: docs/decisions/0028-flow-control.md.
+-- pressroom.sql.dispatch.take_due, within taskruns_take_due_4; why: docs/decisions/0028-flow-control.md.
 --
 -- `names` are the queues to look at. It holds (held = 3) the runs of paused tasks that it finds at the head of each queue,
 -- some thousands at a time. What is due later or stands further back is found when it gets there. Returns the paused

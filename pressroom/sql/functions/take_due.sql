@@ -4,7 +4,7 @@
 -- runs come first. Of a queue's suspects (two losses or more) one is out at a time, so that a run which only ran beside
 -- the one that kills the workers does not become a dead letter with it. Leaves out paused queues and tasks: see hold.sql.
 -- Admits runs with a limit first: see admit.sql. Returns what the relay makes messages of.
-CREATE OR REPLACE FUNCTION taskruns_take_due_3(names text[], windows integer[])
+CREATE OR REPLACE FUNCTION taskruns_take_due_4(names text[], windows integer[])
 RETURNS TABLE (priority smallint, run_at timestamptz, id uuid, queue text, headers text, body text, properties text,
     losses integer, attempt integer, name text)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
@@ -21,9 +21,14 @@ BEGIN
         stopped := taskruns_hold_1(names);
     END IF;
     IF EXISTS (SELECT FROM taskruns_lane)
-        OR EXISTS (SELECT FROM taskruns_liverun t WHERE t.held = 1 AND t.run_at <= statement_timestamp())
+        OR EXISTS (
+            SELECT FROM unnest(names) AS q (name) WHERE EXISTS (
+                SELECT FROM taskruns_liverun t
+                WHERE t.held = 1 AND t.queue = q.name AND t.run_at <= statement_timestamp()
+            )
+        )
     THEN
-        PERFORM taskruns_admit_2(names, windows, stopped);
+        PERFORM taskruns_admit_3(names, windows, stopped);
     END IF;
     RETURN QUERY
     WITH q AS (

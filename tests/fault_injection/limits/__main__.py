@@ -32,10 +32,10 @@ SETTINGS = "tests.fault_injection.limits.settings"
 COUNTED = "room := least(room, one.concurrency - taken);"
 MUTATIONS = {
     "place-not-freed": (
-        "taskruns_free_place_1", {"INSERT INTO taskruns_freedplace (lane) VALUES (OLD.lane);": ""}
+        "taskruns_admit_3", {"l.lane = f.lane AND NOT l.is_ready": "false", "interval '1 minute'": "interval '1 day'"},
     ),
     "count-not-locked": (
-        "taskruns_admit_2",
+        "taskruns_admit_3",
         # The pause after the count lets the other relay count meanwhile. With the lock it changes nothing.
         {"NOT pg_try_advisory_xact_lock(482804169574)": "false", COUNTED: f"{COUNTED} PERFORM pg_sleep(0.05);"},
     ),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import random
+import re
 import statistics
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +19,7 @@ from pressroom import operator_actions
 from pressroom.models import EndedRun, Figure, FiguresMark, Status, TaskRun, UncountedRun
 from pressroom.operations.past import SPANS, Past, past
 from pressroom.relay.counting import EndedRunCounter
-from pressroom.sql import figures, history
+from pressroom.sql import backlog, figures, functions, history, runs, workers
 from tests.support.ledger_rows import make_run
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +37,28 @@ def ended(
     return make_run(
         celery_id=str(number), status=status, created_at=due, run_at=due, started_at=began, finished_at=at, **fields
     )
+
+
+def ended_late(seconds_ago: float) -> None:
+    """Have a slot store a run now that ended so long ago."""
+    token, worker = uuid.uuid4(), workers.register("w@h", '["default"]', 1)
+    due = timezone.now() - datetime.timedelta(seconds=seconds_ago + 2)
+    run = make_run(
+        celery_id=str(token), status="running", claim=token, worker_id=worker, name="probe.effect", queue="default",
+        created_at=due, run_at=due, started_at=due, attempt=1,
+    )  # fmt: skip
+    claim = runs.Claim(run.pk, token, 1, None)
+    success = backlog.SuccessToWrite(claim, "null", None, seconds_ago + 1, seconds_ago)
+    assert backlog.finish_and_claim(claim, worker, [success], [], [], "", 0) == ({run.pk}, [])
+    late = UncountedRun.objects.filter(run_id=run.pk, finished_at__lt=timezone.now() - datetime.timedelta(seconds=5))
+    assert late.count() == 1
+
+
+def test_the_database_knows_what_is_late_as_we_do() -> None:
+    source = functions.source("finish_and_claim")
+    assert re.findall(r"IF FOUND AND (\d+) < ANY\(ended\)|m\.ended > (\d+)", source) == [
+        (str(figures.LATE), ""), ("", str(figures.LATE))
+    ]  # fmt: skip
 
 
 def mark(seconds_ago: float) -> None:
@@ -111,8 +135,8 @@ class TestEachRunOnce:
     def test_one_that_is_stored_long_after_its_end(self) -> None:
         """A bundle whose finish could not be written tells its ends when it can."""
         mark(10)
-        ended(300)
-        ended(7)
+        ended_late(300)
+        ended_late(7)
         assert totals(past(SPANS["1h"])) == (2, 0)
         count_all(8)
         assert totals(past(SPANS["1h"])) == (2, 0)
@@ -121,8 +145,9 @@ class TestEachRunOnce:
         assert not UncountedRun.objects.exists()
 
     def test_a_discarded_one_stays_in_the_picture_of_the_past(self, admin_user: Any) -> None:
-        mark(60)
+        mark(300)
         counted, fresh = ended(120, "dead"), ended(2, "dead")
+        count_all(60)
         assert totals(past(SPANS["1h"])) == (0, 2)
         for run in (counted, fresh):
             operator_actions.run_discard(run=run, user=admin_user)

@@ -381,7 +381,7 @@ class TestClaimAndFinish:
 
 def test_the_database_knows_a_suspect_as_we_do(db: None) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_functiondef('taskruns_take_due_3'::regproc)")
+        cursor.execute("SELECT pg_get_functiondef('taskruns_take_due_4'::regproc)")
         source = cursor.fetchone()[0]
     counts = re.findall(r"losses (?:>=|<) (\d+)", source)
     assert counts == [str(conf.SUSPECT_AFTER)] * 3
