@@ -7,6 +7,7 @@ nothing that the code of before did not have.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +88,12 @@ class Rounds:
         assert limits is not None
         assert ends.succeed(claim, "null")
         done, ended = 1, []
+        # The code before reads the queue and the priority from the run of the claim.
+        of_queue = "queue" in inspect.signature(backlog.finish_and_claim).parameters
+        first: list[Any] = [claim.token, self._worker, "default", 0] if of_queue else [claim, self._worker]
+        exchange = partial(backlog.finish_and_claim, *first)
         while True:
-            _, taken = backlog.finish_and_claim(claim, self._worker, ended, [TASK], [], limits[0], 1)
+            _, taken = exchange(ended, [TASK], [], limits[0], 1)
             done += len(ended)
             if not taken:
                 break

@@ -114,7 +114,7 @@ def by_exchange(tasks: int, worker: int) -> float:
         nonlocal done
         ended: list[backlog.SuccessToWrite] = []
         while True:
-            _, taken = backlog.finish_and_claim(claim, worker, ended, [TASK], [], limits[0], 1)
+            _, taken = backlog.finish_and_claim(claim.token, worker, "default", 0, ended, [TASK], [], limits[0], 1)
             done += len(ended)
             if not taken:
                 break

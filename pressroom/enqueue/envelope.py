@@ -18,18 +18,19 @@ def envelope(
     properties: str,
     run_id: uuid.UUID | None = None,
     attempt: int = 0,
+    priority: int = 0,
     redelivered: bool = False,
     due: float | None = None,
 ) -> str:
     """Return the message as JSON text, for LPUSH. ``headers``, ``body`` and ``properties`` are JSON texts, too.
 
-    With ``run_id`` the header ``taskrun`` names the run, how often it was claimed before (``attempt``) and since when
-    it is ``due`` (Unix time). Without, it is a message of plain Celery. ``redelivered`` marks a run that a worker has
-    had before and gave back or lost.
+    With ``run_id`` the header ``taskrun`` names the run, how often it was claimed before (``attempt``), its
+    ``priority`` and since when it is ``due`` (Unix time). Without, it is a message of plain Celery. ``redelivered``
+    marks a run that a worker has had before and gave back or lost.
     """
     all_headers = json.loads(headers)
     if run_id is not None:
-        all_headers[HEADER] |= {"id": str(run_id), "attempt": attempt, "due": due}
+        all_headers[HEADER] |= {"id": str(run_id), "attempt": attempt, "priority": priority, "due": due}
     # kombu writes the mark in two places, and only if it is true.
     mark = {"redelivered": True} if redelivered else {}
     return json.dumps(

@@ -53,7 +53,8 @@ def follow(task: Any, request: dict[str, Any], traced: trace_ok_t, began: float)
         # It did not succeed, or was dropped.
         return traced
     _took[task.name] = time.monotonic() - began
-    if header["waited"] < WAITED:
+    if header["waited"] < WAITED or type(header.get("priority")) is not int:
+        # It hardly waited, or a release before this one has sent the message.
         return traced
     if header["limited"] is None or task.name in header["limited"] or not task.bundle:
         return traced
@@ -75,7 +76,8 @@ class Bundle:
         self._task = task
         self._request = request
         self._worker_id = header["worker"]
-        self._first = runs.Claim.of(header)
+        self._token = runs.Claim.of(header).token
+        self._queue, self._priority = request["delivery_info"]["routing_key"], header["priority"]
         tasks, limited = task.app.tasks, header["limited"]
         self._revoked: list[str] = header["revoked"]
         self._names = [
@@ -127,10 +129,10 @@ class Bundle:
 
         def release() -> None:
             with transaction.atomic():
-                runs.release(self._worker_id, token=self._first.token, but=but)
+                runs.release(self._worker_id, token=self._token, but=but)
                 if but is None:
                     # Those that are still claimed have a cancel request.
-                    settle.record_lost_bundle(self._worker_id, self._first.token)
+                    settle.record_lost_bundle(self._worker_id, self._token)
 
         until_written(release)
 
@@ -146,8 +148,9 @@ class Bundle:
             now = time.monotonic()
             successes = [one.as_success(now) for one in held]
             return backlog.finish_and_claim(
-                self._first, self._worker_id, successes, names, self._revoked, self._limits, most
-            )
+                self._token, self._worker_id, self._queue, self._priority, successes, names, self._revoked,
+                self._limits, most,
+            )  # fmt: skip
 
         try:
             ended, taken = until_written(write)

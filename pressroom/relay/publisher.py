@@ -200,7 +200,7 @@ def _message(row: Published) -> str:
     """Return the message for Redis. That of a run with losses says that it was delivered before."""
     return envelope(
         row.queue, row.headers, row.body, row.properties, row.run_id,
-        attempt=row.attempt, redelivered=row.losses > 0, due=row.run_at.timestamp(),
+        attempt=row.attempt, priority=row.priority, redelivered=row.losses > 0, due=row.run_at.timestamp(),
     )  # fmt: skip
 
 

@@ -55,27 +55,29 @@ class FinishedRun:
 # psycopg needs much longer for a list than for a text. A single run is therefore passed as plain values, and names and
 # revoked ids as one text each.
 _ONE = """
-    SELECT * FROM taskruns_finish_and_claim_3(%s, %s, %s, ARRAY[%s]::uuid[], ARRAY[%s]::text[], ARRAY[%s]::text[],
-        ARRAY[%s]::float8[], ARRAY[%s]::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
+    SELECT * FROM taskruns_finish_and_claim_3(%s, %s, %s, %s::smallint, ARRAY[%s]::uuid[], ARRAY[%s]::text[],
+        ARRAY[%s]::text[], ARRAY[%s]::float8[], ARRAY[%s]::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
 _MANY = """
-    SELECT * FROM taskruns_finish_and_claim_3(%s, %s, %s, %s::uuid[], %s::text[], %s::text[],
+    SELECT * FROM taskruns_finish_and_claim_3(%s, %s, %s, %s::smallint, %s::uuid[], %s::text[], %s::text[],
         %s::float8[], %s::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
     """
 
 
 def finish_and_claim(
-    first: Claim,
+    token: uuid.UUID,
     worker_id: int,
+    queue: str,
+    priority: int,
     successes: Sequence[SuccessToWrite],
     names: Sequence[str],
     revoked: Sequence[str],
     limits: str,
     most: int,
 ) -> tuple[set[uuid.UUID], list[ClaimedRun]]:
-    """End the runs of ``successes`` and claim up to ``most`` others under the token of ``first``, which has ended.
+    """End the runs of ``successes`` and claim up to ``most`` others under ``token``, whose message's own run has ended.
 
-    The statement claims the next due runs of the same queue that are as urgent as ``first`` or more urgent. It claims
+    The statement claims the next due runs of ``queue`` that are as urgent as ``priority`` or more urgent. It claims
     only runs of the tasks ``names`` that never lost an attempt and whose headers contain the text ``limits``. It skips
     the Celery ids ``revoked``.
 
@@ -98,12 +100,12 @@ def finish_and_claim(
     with connection.cursor() as cursor:
         cursor.execute(
             statement,
-            [first.run_id, first.token, worker_id, *ends, "\n".join(names), "\n".join(revoked), limits, most],
+            [token, worker_id, queue, priority, *ends, "\n".join(names), "\n".join(revoked), limits, most],
         )
         rows = cursor.fetchall()
     ended = {row[0] for row in rows if row[1]}
     taken = sorted((row for row in rows if not row[1]), key=lambda row: (row[2], row[0]))
-    return ended, [ClaimedRun(Claim(row[0], first.token, *row[3:7]), *row[7:]) for row in taken]
+    return ended, [ClaimedRun(Claim(row[0], token, *row[3:7]), *row[7:]) for row in taken]
 
 
 def running_under(worker_id: int, token: uuid.UUID) -> list[Claim]:

@@ -16,6 +16,7 @@ from pressroom.sql.runs import WAITING
 class Published:
     """A due run that the relay has just marked as published."""
 
+    priority: int
     run_at: datetime.datetime
     run_id: uuid.UUID
     queue: str
@@ -45,7 +46,7 @@ def take_due(windows: dict[str, int]) -> list[Published]:
             [list(windows), list(windows.values())],
         )
         rows = sorted(cursor.fetchall(), key=lambda row: row[:3])
-    return [Published(*row[1:]) for row in rows]
+    return [Published(*row) for row in rows]
 
 
 def unpublish(run_ids: Iterable[uuid.UUID]) -> int:

@@ -1,15 +1,16 @@
 -- Ends a slot's finished runs and claims the next ones of a backlog, in one round trip. Called by
 -- pressroom.sql.backlog.finish_and_claim; why: docs/decisions/0016-the-next-run-comes-from-the-ledger.md.
 --
--- `first` is the run of the message that the slot had, and `token` its claim, under which everything here happens.
+-- `token` is the claim of the message that the slot had, under which everything here happens. `its_queue` and
+-- `its_priority` are where that message waited.
 -- `ids`, `results`, `called`, `began` and `ended` have one element per success: its run, its result and children as
 -- JSON, and how many seconds ago it began and ended. `names` are the tasks that the slot may run, `revoked` the Celery
 -- ids that it must leave alone, `limits` the time limits as they stand in the headers, `most` how many runs to claim.
 -- None of `ids` has a lane, because a slot takes no run with a limit, so their ends free no place.
 -- Returns the ended runs (is_ended) and the claimed ones, with those of an earlier call whose answer was lost.
 CREATE OR REPLACE FUNCTION taskruns_finish_and_claim_3(
-    first uuid, token uuid, by_worker bigint, ids uuid[], results text[], called text[], began float8[],
-    ended float8[], names text[], revoked text[], limits text, most integer
+    token uuid, by_worker bigint, its_queue text, its_priority smallint, ids uuid[], results text[], called text[],
+    began float8[], ended float8[], names text[], revoked text[], limits text, most integer
 ) RETURNS TABLE (
     id uuid, is_ended boolean, run_at timestamptz, attempt integer, owner_id bigint, expires_at timestamptz,
     waited float8, celery_id text, name text, headers text, body text, properties text
@@ -18,8 +19,7 @@ LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    its_queue text;
-    its_priority smallint;
+    has_ended boolean;
     more_urgent smallint;
     paused text[];
 BEGIN
@@ -27,6 +27,7 @@ BEGIN
         -- Do not wait for the disk: whatever a crash of Postgres undoes of this is done again.
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
+    RETURN QUERY
     WITH gone AS (
         DELETE FROM taskruns_liverun t WHERE t.id = ANY(ids) AND t.claim = token AND t.status = 'running'
         RETURNING t.*
@@ -40,44 +41,50 @@ BEGIN
         t.id, t.celery_id, t.name, t.queue, t.priority, t.owner_id, t.created_at, t.run_at, t.expires_at, t.published_at,
         t.attempt, t.losses, t.misses, t.unknown_since, t.claim, t.worker_id, t.cancel_requested_at, t.retry_of_id,
         t.progress_current, t.progress_total, t.progress_message
-    FROM gone t JOIN unnest(ids, results, called, began, ended) AS m (id, result, children, began, ended) USING (id);
-    IF FOUND AND 5 < ANY(ended) THEN
+    FROM gone t JOIN unnest(ids, results, called, began, ended) AS m (id, result, children, began, ended) USING (id)
+    RETURNING taskruns_endedrun.id, true, taskruns_endedrun.run_at, NULL::integer, NULL::bigint, NULL::timestamptz,
+        NULL::float8, NULL, NULL, NULL, NULL, NULL;
+    has_ended := FOUND;
+    IF has_ended AND 5 < ANY(ended) THEN
         -- The figures of the time in which they ended may have been counted: see pressroom.sql.figures.
         INSERT INTO taskruns_uncountedrun (run_id, is_deleted, queue, name, status, run_at, started_at, finished_at)
         SELECT t.id, false, t.queue, t.name, t.status, t.run_at, t.started_at, t.finished_at
         FROM unnest(ids, ended) AS m (id, ended) JOIN taskruns_endedrun t ON t.id = m.id
         WHERE m.ended > 5 AND t.claim = token;
     END IF;
-    -- Return also what an earlier call ended whose answer was lost.
-    RETURN QUERY
-    SELECT t.id, true, t.run_at, NULL::integer, NULL::bigint, NULL::timestamptz, NULL::float8,
-        NULL, NULL, NULL, NULL, NULL
-    FROM unnest(ids) AS m (id) JOIN taskruns_endedrun t ON t.id = m.id
-    WHERE t.claim = token AND t.status = 'succeeded';
+    IF NOT has_ended THEN
+        -- The answer to an earlier call may have been lost. Return what it ended.
+        RETURN QUERY
+        SELECT t.id, true, t.run_at, NULL::integer, NULL::bigint, NULL::timestamptz, NULL::float8,
+            NULL, NULL, NULL, NULL, NULL
+        FROM unnest(ids) AS m (id) JOIN taskruns_endedrun t ON t.id = m.id
+        WHERE t.claim = token AND t.status = 'succeeded';
+    END IF;
     IF most = 0 THEN
         RETURN;
     END IF;
-    -- If an earlier call claimed runs and its answer was lost, return those.
-    RETURN QUERY
-    SELECT t.id, false, t.run_at, t.attempt, t.owner_id::bigint, t.expires_at,
-        extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, c.headers, c.body, c.properties
-    FROM taskruns_liverun t JOIN taskruns_taskcall c ON c.id = t.id
-    WHERE t.worker_id = by_worker AND t.status = 'running' AND t.claim = token;
-    IF FOUND THEN
-        RETURN;
+    IF NOT has_ended THEN
+        -- Return what it claimed.
+        RETURN QUERY
+        SELECT t.id, false, t.run_at, t.attempt, t.owner_id::bigint, t.expires_at,
+            extract(epoch FROM t.started_at - t.run_at)::float8, t.celery_id, t.name, c.headers, c.body, c.properties
+        FROM taskruns_liverun t JOIN taskruns_taskcall c ON c.id = t.id
+        WHERE t.worker_id = by_worker AND t.status = 'running' AND t.claim = token;
+        IF FOUND THEN
+            RETURN;
+        END IF;
     END IF;
-    SELECT t.queue, t.priority, (SELECT array_agg(p.kind || ' ' || p.name) FROM taskruns_pause p)
-    INTO its_queue, its_priority, paused FROM taskruns_taskrun t WHERE t.id = first;
+    -- A run that is more urgent and due goes first.
+    SELECT min(t.priority), (SELECT array_agg(p.kind || ' ' || p.name) FROM taskruns_pause p)
+    INTO more_urgent, paused FROM taskruns_liverun t
+    WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
+      AND t.held IS NULL AND t.priority < its_priority;
     IF paused IS NOT NULL THEN
         IF 'queue ' || its_queue = ANY(paused) THEN
             RETURN;
         END IF;
         names := ARRAY(SELECT n FROM unnest(names) n WHERE NOT 'task ' || n = ANY(paused));
     END IF;
-    -- A run that is more urgent and due goes first.
-    SELECT min(t.priority) INTO more_urgent FROM taskruns_liverun t
-    WHERE t.queue = its_queue AND t.status IN ('queued','retrying') AND t.published_at IS NULL
-      AND t.held IS NULL AND t.priority < its_priority;
     WHILE more_urgent IS NOT NULL LOOP
         IF EXISTS (
             SELECT FROM taskruns_liverun t

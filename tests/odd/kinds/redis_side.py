@@ -47,7 +47,9 @@ def headers(**more: Any) -> dict[str, Any]:
 
 
 def run_header(**more: Any) -> dict[str, Any]:
-    return headers(taskrun={"id": str(uuid.uuid4()), "attempt": 0, "due": time.time(), "eta": None} | more)
+    return headers(
+        taskrun={"id": str(uuid.uuid4()), "attempt": 0, "priority": 0, "due": time.time(), "eta": None} | more
+    )
 
 
 NAN = float("nan")

@@ -28,6 +28,7 @@ class Slot:
     """A slot whose first run, of ``probe.effect``, has ended."""
 
     def __init__(self, priority: int = 0) -> None:
+        self.priority = priority
         self.worker = workers.register("w@h", '["default"]', 1)
         run = TaskRun.of(tasks.effect.apply_async(["nowhere", "first"], priority=priority))
         claimed = runs.claim(run.pk, uuid.uuid4(), self.worker)
@@ -40,7 +41,9 @@ class Slot:
         self, most: int, *ended: backlog.SuccessToWrite, revoked: Sequence[str] = ()
     ) -> tuple[set[uuid.UUID], list[backlog.ClaimedRun]]:
         names = ["probe.effect", "probe.hold"]
-        return backlog.finish_and_claim(self.first, self.worker, ended, names, revoked, self.limits, most)
+        return backlog.finish_and_claim(
+            self.first.token, self.worker, "default", self.priority, ended, names, revoked, self.limits, most
+        )
 
     def take(self, most: int = 100, revoked: Sequence[str] = ()) -> list[backlog.ClaimedRun]:
         return self.exchange(most, revoked=revoked)[1]

@@ -49,14 +49,14 @@ def ended_late(seconds_ago: float) -> None:
     )  # fmt: skip
     claim = runs.Claim(run.pk, token, 1, None)
     success = backlog.SuccessToWrite(claim, "null", None, seconds_ago + 1, seconds_ago)
-    assert backlog.finish_and_claim(claim, worker, [success], [], [], "", 0) == ({run.pk}, [])
+    assert backlog.finish_and_claim(token, worker, "default", 0, [success], [], [], "", 0) == ({run.pk}, [])
     late = UncountedRun.objects.filter(run_id=run.pk, finished_at__lt=timezone.now() - datetime.timedelta(seconds=5))
     assert late.count() == 1
 
 
 def test_the_database_knows_what_is_late_as_we_do() -> None:
     source = functions.source("finish_and_claim")
-    assert re.findall(r"IF FOUND AND (\d+) < ANY\(ended\)|m\.ended > (\d+)", source) == [
+    assert re.findall(r"has_ended AND (\d+) < ANY\(ended\)|m\.ended > (\d+)", source) == [
         (str(figures.LATE), ""), ("", str(figures.LATE))
     ]  # fmt: skip
 
