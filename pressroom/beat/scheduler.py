@@ -31,6 +31,7 @@ from pressroom.database import readiness
 from pressroom.database.errors import is_no_answer, is_passing
 from pressroom.models import CodeSchedule, SkippedTick
 from pressroom.process import alive_file
+from pressroom.process.user_code import guarded
 from pressroom.sql.rounds import Ticker
 
 logger = logging.getLogger(__name__)
@@ -217,7 +218,7 @@ class LedgerScheduler(DatabaseScheduler):  # type: ignore[misc]  # without types
         with transaction.atomic():
             if not self._move_on(entry):
                 return False
-            result = self.apply_async(entry, producer=NO_PRODUCER, advance=False)
+            result = guarded("the call", self.apply_async, entry, producer=NO_PRODUCER, advance=False)
             self.marks.clear(Stage.CALL, entry.name)
             is_skipped = getattr(result, "repeated", False)
             if is_skipped:

@@ -4,7 +4,7 @@ from pressroom.sql import functions
 
 
 class Migration(migrations.Migration):
-    """Takes away what each task paid for, with a limit or without one: two triggers and two indexes."""
+    """Takes away what each task paid for, with a limit or without one: two triggers, two indexes and some statements."""
 
     dependencies = [("taskruns", "0012_key_pauses")]
 
@@ -27,7 +27,9 @@ class Migration(migrations.Migration):
                 name="liverun_place",
             ),
         ),
-        *(functions.create(name) for name in ("admit", "take_due", "succeed", "finish_and_claim")),
+        *(functions.create(name) for name in (
+                "admit", "claim_limited", "claim", "take_due", "insert_one", "succeed", "finish_and_claim"
+            )),
         # The statements that end a run say themselves what these said.
         migrations.RunSQL(
             """

@@ -150,6 +150,21 @@ class WorkerMetrics(Metrics):
         super().__init__(hostname, queues)
         self.registry.register(Active(self.hostname))
         ProcessCollector(registry=self.registry)
+        self._seen: set[tuple[str, str, str]] = set()
+
+    def task(self, name: str, queue: str | None) -> tuple[str, str, str]:
+        """Return the labels of a task. Its counters exist from the first call on, as celery-exporter's do.
+
+        A query that adds two counters has no answer while one does not exist, such as that of a queue whose tasks all
+        fail, and a counter that begins with 1 shows no increase.
+        """
+        labels = super().task(name, queue)
+        if labels not in self._seen:
+            self._seen.add(labels)
+            for counter in (self.received, self.started, self.succeeded, self.retried, self.rejected, self.revoked):
+                counter.labels(*labels)
+            self.failed.labels(*labels, "")
+        return labels
 
 
 def exception_name(error: Any) -> str:

@@ -63,13 +63,16 @@ def redis(number: int = 0) -> str:
 
 
 def redis_url(url: str, number: int, password: str = "", authority: str = "") -> str:
-    """Return a URL that has no number of a database with that number, a password and the file of a CA certificate."""
+    """Return a URL that has no number of a database with that number, a password and the file of a CA certificate.
+
+    The authority is trusted even if it is not strict.
+    """
     scheme, _, rest = url.rstrip("/").partition("://")
     user, _, host = rest.rpartition("@")
     if password:
         rest = f"{user}:{quote(password, safe='')}@{host}"
-    trust = f"?ssl_cert_reqs=required&ssl_ca_certs={quote(authority)}" if authority else ""
-    return f"{scheme}://{rest}/{number}{trust}"
+    trust = f"?ssl_cert_reqs=required&ssl_exclude_verify_flags=VERIFY_X509_STRICT&ssl_ca_certs={quote(authority)}"
+    return f"{scheme}://{rest}/{number}{trust if authority else ''}"
 
 
 def without_line_break(password: str) -> str:

@@ -6,8 +6,11 @@ would end a relay, a beat or a worker with all its slots.
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from types import CodeType
+from typing import Any, TypeVar
 
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
@@ -38,9 +41,33 @@ def guarded(what: str, function: Callable[..., T], /, *args: object, **kwargs: o
 def _comes_from_outside(error: BaseException) -> bool:
     """Return whether the error may be meant for the process or its greenlet: a time limit, or a server's SIGTERM."""
     if isinstance(error, SystemExit):
-        # A web server's SIGTERM may raise this in the middle of a function.
-        return not _process["ends_otherwise"]
+        return not _process["ends_otherwise"] and _was_raised_by_a_signal(error)
     return type(error).__module__.partition(".")[0] == "gevent"
+
+
+def _was_raised_by_a_signal(error: BaseException) -> bool:
+    """Return whether a handler of a signal raised it in the middle of a function, as that of a web server may.
+
+    Then the handler is in its traceback. Only the main thread handles signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in handlers:
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _code_of(handler: Any) -> CodeType | None:
+    """Return the code of a function, a method, or an object that can be called, if it is written in Python."""
+    for one in (handler, getattr(handler, "__func__", None), vars(type(handler)).get("__call__")):
+        code = getattr(one, "__code__", None)
+        if isinstance(code, CodeType):
+            return code
+    return None
 
 
 def no_exit() -> None:

@@ -68,6 +68,10 @@ class Publisher:
                 (alone if row.run_id in self._refused_at else together)[row.queue].append(push)
         kill_points.reach("relay.marked")
         try:
+            if settings.CELERY_TASK_SEND_SENT_EVENT:
+                # First, because a consumer learns the queue of a run from this event only. A message that Redis then
+                # refuses has one event for each push.
+                self._events.send(push.row for part in (together, alone) for pushes in part.values() for push in pushes)
             try:
                 self._push_together(together)
             except Exception as error:
@@ -91,8 +95,6 @@ class Publisher:
         taken = [push.row for push in pushes if push.is_taken]
         for row in taken:
             self._metrics.sent.labels(*self._metrics.task(row.name, row.queue)).inc()
-        if settings.CELERY_TASK_SEND_SENT_EVENT:
-            self._events.send(taken)
         return len(taken)
 
     def _push_together(self, by_queue: dict[str, list[_Push]]) -> None:

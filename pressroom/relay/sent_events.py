@@ -15,6 +15,8 @@ from pressroom.sql.dispatch import Published
 
 logger = logging.getLogger(__name__)
 
+AWAY = (OperationalError, redis.RedisError, OSError)
+
 
 class SentEvents:
     """Sends events, best effort as all of Celery's: an event that Redis does not accept is dropped."""
@@ -29,10 +31,18 @@ class SentEvents:
                 connection = current_app.connection_for_write()
                 self._dispatcher = current_app.events.Dispatcher(connection, buffer_while_offline=False)
             for row in rows:
-                self._dispatcher.send("task-sent", **fields(row))
-        except (OperationalError, redis.RedisError, OSError) as error:
+                self._send_one(row)
+        except AWAY as error:
             logger.warning("task-sent events could not be sent: %s", error)
             self._dispatcher = None
+
+    def _send_one(self, row: Published) -> None:
+        try:
+            self._dispatcher.send("task-sent", **fields(row))
+        except AWAY:
+            raise
+        except Exception:
+            logger.exception("the task-sent event of the run %s cannot be sent", row.run_id)
 
 
 def fields(row: Published) -> dict[str, Any]:

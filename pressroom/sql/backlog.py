@@ -56,7 +56,8 @@ class FinishedRun:
 # revoked ids as one text each.
 _ONE = """
     SELECT * FROM taskruns_finish_and_claim_3(%s, %s, %s, %s::smallint, ARRAY[%s]::uuid[], ARRAY[%s]::text[],
-        ARRAY[%s]::text[], ARRAY[%s]::float8[], ARRAY[%s]::float8[], string_to_array(%s, chr(10)), string_to_array(%s, chr(10)), %s, %s)
+        ARRAY[%s]::text[], ARRAY[%s]::float8[], ARRAY[%s]::float8[], string_to_array(%s, chr(10)),
+        string_to_array(%s, chr(10)), %s, %s)
     """
 _MANY = """
     SELECT * FROM taskruns_finish_and_claim_3(%s, %s, %s, %s::smallint, %s::uuid[], %s::text[], %s::text[],

@@ -12,10 +12,11 @@ from psycopg.errors import UniqueViolation
 from pressroom.sql.runs import DuplicateTaskIdError, Message
 from pressroom.uuid7 import uuid7
 
-_CALL = "SELECT taskruns_insert_one_1(%s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s, %s, %s, %s, "
+_CALL = "SELECT taskruns_insert_one_2(%s, %s, %s, %s, %s::smallint, %s, %s, %s, %s, %s, %s, %s, %s, "
 _INSERT_ONE = f"{_CALL}false)"
+_INSERT_ONE_ALONE = f"{_CALL}true)"
 # One message for both statements. If the first fails, Postgres does not come to the COMMIT.
-_INSERT_ONE_AND_COMMIT = f"{_CALL}true); COMMIT"
+_INSERT_ONE_AND_COMMIT = f"{_INSERT_ONE_ALONE}; COMMIT"
 _INSERT_MANY = """
     SELECT * FROM taskruns_insert_2(
         %s::uuid[], %s::text[], %s::text[], %s::text[], %s::smallint[],
@@ -33,6 +34,8 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
 
     Raises DuplicateTaskIdError if a live run already has one of the ids. The other calls of the batch stay stored.
     """
+    if len(messages) == 1 and messages[0].lane is None and connection.get_autocommit():
+        return [_insert_alone(_INSERT_ONE_ALONE, messages[0])]
     ids = [uuid7() for _ in messages]
     rows = [_as_parameters(run_id, message) for run_id, message in zip(ids, messages, strict=True)]
     lanes = [message.lane for message in messages]
@@ -59,15 +62,22 @@ def insert_and_commit(message: Message) -> None:
 
     Raises DuplicateTaskIdError, and commits nothing, if a live run already has the id.
     """
+    _insert_alone(_INSERT_ONE_AND_COMMIT, message)
+
+
+def _insert_alone(statement: str, message: Message) -> uuid.UUID:
+    """Store one call by a statement that fails if a live run has the id, and leaves no transaction open."""
+    run_id = uuid7()
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_INSERT_ONE_AND_COMMIT, _as_parameters(uuid7(), message))
+            cursor.execute(statement, _as_parameters(run_id, message))
     except IntegrityError as error:
         cause = error.__cause__
         # COMMIT also checks the deferred constraints of what the caller wrote.
         if isinstance(cause, UniqueViolation) and cause.diag.constraint_name == "liverun_celery_id":
             raise DuplicateTaskIdError(f"a live run already has the task id: {message.celery_id}") from error
         raise
+    return run_id
 
 
 _INSERT_UNIQUE = f"SELECT taskruns_insert_unique_1({', '.join(['%s'] * 4)}, %s::smallint, {', '.join(['%s'] * 11)})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,10 @@ from django_celery_beat.models import PeriodicTask
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from pressroom import operator_actions
 from pressroom.enqueue.ownership import owned_by
-from pressroom.models import LiveRun, Status, TaskRun
+from pressroom.models import LiveRun, Pause, Status, TaskRun
+from pressroom.operations.templatetags.operations import MARKS
 from pressroom.sql import outages
 from tests.browser.conftest import DESKTOP, PHONE
 from tests.browser.dataset import Dataset, spread
@@ -80,6 +82,15 @@ def test_each_page_fits_on_a_phone(dataset: Dataset, opened: Opened, name: str) 
         heading, cell = row.get_by_role("rowheader"), row.locator("td[data-label]").first
         assert heading.bounding_box()["y"] < cell.bounding_box()["y"]  # type: ignore[index]  # both are visible
         assert cell.evaluate("(cell) => getComputedStyle(cell, '::before').content").startswith('"')
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_fits_beside_the_admins_navigation(dataset: Dataset, opened: Opened, name: str) -> None:
+    """On a screen of 1,280 pixels no table is cut off, so the buttons at its end are in sight."""
+    page = opened(path_of(name, dataset))
+    expect(page.locator("#live")).not_to_be_empty()
+    assert width_of_content(page) <= DESKTOP["width"]
+    assert page.evaluate(WIDER) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -322,6 +333,20 @@ def test_longer_times_are_chosen(dataset: Dataset, opened: Opened) -> None:
         assert int(row.get_by_role("cell").nth(1).inner_text()) >= 3
 
 
+def test_each_status_has_a_sign_that_a_text_font_has(opened: Opened) -> None:
+    """Not an empty box, as an emoji is without its font."""
+    page = opened()
+    drawn = """(text) => {
+        const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+        context.font = "40px " + getComputedStyle(document.body).fontFamily;
+        context.fillText(text, 10, 60);
+        return canvas.toDataURL();
+    }"""
+    box = page.evaluate(drawn, "\U0010fffd")
+    assert [name for name, mark in MARKS.items() if page.evaluate(drawn, mark[0]) == box] == []
+    assert page.evaluate(drawn, "\U0010fffc") == box != page.evaluate(drawn, " "), "what no font has"
+
+
 def test_redis_away_is_said_at_the_top(dataset: Dataset, opened: Opened) -> None:
     """Recorded as a relay does; tests/reliability stops a Redis."""
     page = opened("tasks/")
@@ -335,6 +360,45 @@ def test_redis_away_is_said_at_the_top(dataset: Dataset, opened: Opened) -> None
     finally:
         outages.over("redis")
     expect(page.get_by_text("Redis is away since")).to_have_count(0)
+
+
+@pytest.fixture
+def standing(dataset: Dataset) -> Iterator[None]:
+    """Everything that keeps a task from its start: pauses of a queue, a task and keys, a limit, and Redis away."""
+    key = "customer of the north, with an account number: 4711-" + "0815-" * 20
+    with owned_by(dataset.root):
+        operator_actions.pause(kind="queue", name="reports", user=dataset.root)
+        operator_actions.pause(kind="task", name="probe.traced", user=None)
+        for one in (7, key):
+            operator_actions.pause(kind="key", name="probe.limited_effect", key=one, user=dataset.root)
+        operator_actions.limit_set(
+            kind="task", name="probe.limited_effect", concurrency=3, rate="100/h", user=dataset.root
+        )
+        for number in range(12):
+            tasks.limited_effect.delay("/dev/null", "one", number)
+        tasks.effect.apply_async(["/dev/null", "paused"], queue="reports")
+    outages.begin("redis", 100_000)
+    yield
+    outages.over("redis")
+    operator_actions.limit_reset(kind="task", name="probe.limited_effect", user=dataset.root)
+    for pause in Pause.objects.all():
+        operator_actions.pause_end(pause=pause, user=dataset.root)
+
+
+@pytest.mark.parametrize("span", ["1h", "24h", "7d"])
+@pytest.mark.parametrize("on", ["desktop", "phone"])
+def test_what_stands_still_and_a_week_fit_every_screen(
+    dataset: Dataset, opened: Opened, standing: None, span: str, on: str
+) -> None:
+    """The overview with all its lines. Nothing is wider than the screen, and nothing is cut."""
+    options = {"viewport": PHONE, "has_touch": True, "is_mobile": True} if on == "phone" else {}
+    page = opened(f"?span={span}", **options)
+    expect(page.get_by_text("Redis is away since")).to_be_visible()
+    for details in page.locator("#live details:not([open]) > summary").all():
+        details.click()
+    assert width_of_content(page) <= (options or {"viewport": DESKTOP})["viewport"]["width"]
+    assert page.evaluate(WIDER) == []
+    assert Axe().run(page, context="#content").violations_count == 0
 
 
 @pytest.mark.timeout(1200)  # twenty pictures

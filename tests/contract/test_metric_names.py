@@ -34,7 +34,10 @@ CELERY_EXPORTER = {
     "celery_active_worker_count": ("gauge", {"queue_name"}),
     "celery_active_process_count": ("gauge", {"queue_name"}),
 }
-"""https://github.com/danihodovic/celery-exporter, README and src/exporter.py; the wait is of its pull request 386."""
+"""https://github.com/danihodovic/celery-exporter, README and src/exporter.py; the wait is of its pull request 386.
+
+`tests/reliability/test_celery_exporter.py` compares with what its program told.
+"""
 
 ABSENT = {"celery_active_consumer_count": "it is told for RabbitMQ alone, as there: Redis knows of no consumers"}
 
@@ -83,6 +86,14 @@ def test_what_is_new_has_a_name_of_its_own() -> None:
 def test_host_and_queue_are_told_as_there() -> None:
     assert Metrics("emails@worker-emails-7d4b").task("t", "emails") == ("t", "worker-emails-7d4b", "emails")
     assert Metrics("emails@host").task("t", "made up by a message")[2] == "other"
+
+
+def test_a_tasks_counters_begin_at_zero_with_its_first_run() -> None:
+    """Else a queue whose tasks all fail has no ratio of failures, and a first failure is no increase."""
+    worker = WorkerMetrics("w@host", ["emails"])
+    worker.received.labels(*worker.task("t", "emails")).inc()
+    for name in ("started", "succeeded", "failed", "retried", "rejected", "revoked"):
+        assert [sample.value for sample in _samples(worker.registry, f"celery_task_{name}")] == [0], name
 
 
 def test_classes_of_exceptions_are_bounded() -> None:

@@ -20,7 +20,7 @@ from app.local.servers import PROJECT
         ({"REDIS_URL": "redis://press@r", "REDIS_PASSWORD": "x"}, "redis://press:x@r/0"),
         (
             {"REDIS_URL": "rediss://r", "REDIS_CA": "/etc/redis/ca.crt"},
-            "rediss://r/0?ssl_cert_reqs=required&ssl_ca_certs=/etc/redis/ca.crt",
+            "rediss://r/0?ssl_cert_reqs=required&ssl_exclude_verify_flags=VERIFY_X509_STRICT&ssl_ca_certs=/etc/redis/ca.crt",
         ),
         ({"REDIS_URL": "redis://r", "REDIS_PASSWORD": "x", "CELERY_BROKER_URL": "redis://b/7"}, "redis://b/7"),
     ],

@@ -82,9 +82,10 @@ def _plain(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+# Characters of text fonts. The emoji ⏸ and ⌛ are empty boxes where no emoji font is installed.
 MARKS = {
-    "queued": "○", "running": "▶", "retrying": "↻", "succeeded": "✓", "dead": "✕", "cancelled": "⊘", "expired": "⌛",
-    "replaced": "⇄", "alive": "✓", "silent": "?", "draining": "▽", "drained": "■", "lost": "✕", "paused": "⏸",
+    "queued": "○", "running": "▶", "retrying": "↻", "succeeded": "✓", "dead": "✕", "cancelled": "⊘", "expired": "◔",
+    "replaced": "⇄", "alive": "✓", "silent": "?", "draining": "▽", "drained": "■", "lost": "✕", "paused": "❚❚",
     "late": "!", "later": "◷", "held": "‖", "on time": "✓", "broken": "✕",
     "ordered": "○", "counting": "▶", "done": "✓", "failed": "✕",
 }  # fmt: skip

@@ -124,9 +124,7 @@ BEGIN
                     ) places;
                     free := least(free, its.concurrency - taken);
                     IF taken >= its.concurrency THEN
-                        -- A freed place says so. The time is for one that a release freed which did not say so.
                         ready := false;
-                        again := clock_timestamp() + interval '1 minute';
                     END IF;
                 END IF;
                 IF its.rate IS NOT NULL AND free > 0 THEN

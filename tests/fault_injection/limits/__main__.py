@@ -32,14 +32,14 @@ SETTINGS = "tests.fault_injection.limits.settings"
 COUNTED = "room := least(room, one.concurrency - taken);"
 MUTATIONS = {
     "place-not-freed": (
-        "taskruns_admit_3", {"l.lane = f.lane AND NOT l.is_ready": "false", "interval '1 minute'": "interval '1 day'"},
+        "taskruns_admit_3", {"l.lane = f.lane AND NOT l.is_ready": "false"},
     ),
     "count-not-locked": (
         "taskruns_admit_3",
         # The pause after the count lets the other relay count meanwhile. With the lock it changes nothing.
         {"NOT pg_try_advisory_xact_lock(482804169574)": "false", COUNTED: f"{COUNTED} PERFORM pg_sleep(0.05);"},
     ),
-    "starts-not-noted": ("taskruns_claim_2", {"WHERE l.rate IS NOT NULL": "WHERE l.rate IS NULL"}),
+    "starts-not-noted": ("taskruns_claim_limited_1", {"WHERE l.rate IS NOT NULL": "WHERE l.rate IS NULL"}),
 }  # fmt: skip
 """Guards of a function of the database, and what is put in their places."""
 

@@ -57,7 +57,10 @@ def test_a_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "rediss://press@r:6380/")
     monkeypatch.setenv("REDIS_PASSWORD", "a/b\n")
     monkeypatch.setenv("REDIS_CA", "/ca.crt")
-    assert environment.redis(2) == "rediss://press:a%2Fb@r:6380/2?ssl_cert_reqs=required&ssl_ca_certs=/ca.crt"
+    assert environment.redis(2) == (
+        "rediss://press:a%2Fb@r:6380/2"
+        "?ssl_cert_reqs=required&ssl_exclude_verify_flags=VERIFY_X509_STRICT&ssl_ca_certs=/ca.crt"
+    )
 
 
 def test_a_variable_that_is_not_set_or_empty_leaves_a_setting_alone(monkeypatch: pytest.MonkeyPatch) -> None:

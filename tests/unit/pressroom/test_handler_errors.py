@@ -1,6 +1,10 @@
 """A handler of a task's signal breaks only itself. What ends a process on purpose still does."""
 
 import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from celery import signals
@@ -53,9 +57,39 @@ def test_an_exit_in_a_worker_is_the_handlers_own() -> None:
     assert isinstance(answer, user_code.EscapedError)
 
 
-def test_an_exit_elsewhere_ends_the_process() -> None:
-    with pytest.raises(SystemExit):
-        sent(SystemExit(0))
+def test_an_exit_elsewhere_is_the_handlers_own_too() -> None:
+    [answer] = sent(SystemExit(0))
+    assert isinstance(answer, user_code.EscapedError)
+
+
+class Ending:
+    """Ends a process at a signal, as a web server's handlers and beat's do."""
+
+    def __call__(self, *_: object) -> None:
+        raise SystemExit(0)
+
+    def by_method(self, *_: object) -> None:
+        raise SystemExit(0)
+
+
+def by_function(*_: object) -> None:
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize("end", [by_function, Ending().by_method, Ending(), lambda *_: sys.exit(0)])
+def test_an_exit_by_a_signal_ends_the_process(end: Callable[..., None]) -> None:
+    before = signal.signal(signal.SIGUSR2, end)
+    try:
+        with pytest.raises(SystemExit):
+            user_code.guarded("a function", signal.raise_signal, signal.SIGUSR2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_an_exit_in_another_thread_is_the_functions_own() -> None:
+    """Only the main thread handles signals."""
+    with ThreadPoolExecutor() as threads, pytest.raises(user_code.EscapedError):
+        threads.submit(user_code.guarded, "a function", sys.exit, 3).result()
 
 
 @pytest.mark.usefixtures("in_worker")

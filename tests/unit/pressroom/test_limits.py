@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +17,12 @@ from celery import current_app, shared_task
 from django.db import connection, transaction
 from django.utils import timezone
 
-from pressroom import checks, operator_actions
+from pressroom import checks, operator_actions, sql
 from pressroom.enqueue import limits as limit_options
 from pressroom.models import FreedPlace, Held, Lane, Limit, LiveRun, Start, Status, TaskRun
 from pressroom.monitoring.queue_stats import read_ledger
 from pressroom.operator_actions import NotPossible
-from pressroom.sql import dispatch, ends, limits, lost_attempts, runs, workers
+from pressroom.sql import dispatch, ends, functions, limits, lost_attempts, runs, workers
 from tests.support.ledger_rows import change_run
 from tests.support.probes import here, tasks
 from tests.unit.pressroom.test_bundle import Slot, ids
@@ -466,3 +467,17 @@ def test_the_check_at_start(monkeypatch: pytest.MonkeyPatch, options: dict[str, 
     [found] = checks.task_limits()
     assert (found.id, found.is_serious()) == ("pressroom.E099", True)
     assert text in found.msg
+
+
+def test_each_statement_that_ends_runs_frees_their_places() -> None:
+    """No trigger does it: every run would pay for that."""
+    folder = Path(sql.__file__).parent
+    ending = [
+        path for path in (*folder.glob("*.py"), *folder.glob("functions/*.sql"))
+        if "DELETE FROM taskruns_liverun" in path.read_text()
+    ]  # fmt: skip
+    assert len(ending) >= 3
+    silent = [path.name for path in ending if "INSERT INTO taskruns_freedplace" not in path.read_text()]
+    assert silent == ["finish_and_claim.sql"]
+    # It ends what it has claimed, and that has no place.
+    assert "head.lane IS NULL" in functions.source("finish_and_claim")

@@ -13,7 +13,12 @@ from celery import chain, shared_task
 from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.urls import path
 from django.utils import timezone
+from rest_framework.decorators import api_view, authentication_classes, permission_classes
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.test import APIClient
 
 from app.accounts.models import User
 from app.celery import app
@@ -48,6 +53,8 @@ def key_of(kind: str) -> Any:
         raise errors[kind]
     if kind == "exit":
         raise SystemExit(3)
+    if kind == "interrupt":
+        raise KeyboardInterrupt
     return {"set": {1}, "object": object(), "no name": {object(): 1}, "huge": "x" * 9_000_000}.get(kind, kind)
 
 
@@ -134,15 +141,40 @@ def test_the_check_at_start_says_what_is_wrong(
     assert len(found.msg) < 500
 
 
-@pytest.mark.parametrize("kind", ["error", "cancelled", "own", "set", "object", "no name", "huge"])
+@pytest.mark.parametrize("kind", ["error", "cancelled", "own", "exit", "set", "object", "no name", "huge"])
 def test_a_key_that_fails_is_an_error_of_the_call(kind: str) -> None:
     with pytest.raises(Exception, match=r"x{100}|odd\.keyed"):  # and no BaseException
         keyed.delay(kind)
     assert not TaskRun.objects.exists()
 
 
+@api_view(["POST"])
+@authentication_classes([])
+@permission_classes([])
+def ask(request: Request, kind: str) -> Response:
+    return Response({"id": keyed.delay(kind).id})
+
+
+urlpatterns = [path("ask/<kind>/", ask)]
+
+
+@pytest.mark.urls(__name__)
+@pytest.mark.parametrize("kind", ["error", "exit", "own", "cancelled"])
+def test_a_view_whose_call_has_such_a_key_answers_500_as_for_any_other_error(kind: str) -> None:
+    client = APIClient(raise_request_exception=False)
+    assert client.post(f"/ask/{kind}/").status_code == 500
+    assert not TaskRun.objects.exists()
+    assert client.post("/ask/fine/").status_code == 200
+
+
+@pytest.mark.urls(__name__)
+def test_ctrl_c_in_a_key_still_ends_the_process() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        APIClient(raise_request_exception=False).post("/ask/interrupt/")
+
+
 @pytest.mark.filterwarnings("ignore:Exception raised outside body")
-@pytest.mark.parametrize("kind", ["error", "own", "set"])
+@pytest.mark.parametrize("kind", ["error", "own", "exit", "set"])
 def test_a_key_that_fails_within_a_worker_makes_a_dead_letter_that_says_so(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

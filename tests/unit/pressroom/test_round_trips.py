@@ -64,17 +64,17 @@ def message_of(celery_id: str) -> runs.Message:
 
 
 def test_a_call_is_one() -> None:
-    assert messages(call) == ["taskruns_insert_one_1"]
+    assert messages(call) == ["taskruns_insert_one_2"]
 
 
 def test_a_call_in_a_transaction_of_its_own_is_one() -> None:
-    assert messages(in_transaction(call)) == ["BEGIN taskruns_insert_one_1 COMMIT"]
+    assert messages(in_transaction(call)) == ["BEGIN taskruns_insert_one_2 COMMIT"]
     assert TaskRun.objects.count() == 1
 
 
 def test_a_call_adds_none_to_a_transaction() -> None:
     assert messages(in_transaction(ask)) == ["BEGIN SELECT 1", "COMMIT"]
-    assert messages(in_transaction(ask, call)) == ["BEGIN SELECT 1", "taskruns_insert_one_1 COMMIT"]
+    assert messages(in_transaction(ask, call)) == ["BEGIN SELECT 1", "taskruns_insert_one_2 COMMIT"]
 
 
 def test_many_calls_add_one_to_a_transaction() -> None:

@@ -1,5 +1,6 @@
 """A call that cannot be made, or whose transaction is refused, is its schedule's alone."""
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from django_celery_beat.models import (
     PeriodicTasks,
 )  # fmt: skip
 
+from app.celery import app
 from pressroom.beat.scheduler import LedgerScheduler
 from pressroom.models import SkippedTick, TaskRun
 from pressroom.operations.schedules import schedule_run_now, schedules
@@ -37,6 +39,45 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
         monkeypatch.setattr(LedgerScheduler, "apply_async", call)
 
     return by
+
+
+class OfAProject(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), OfAProject("of a project")], ids=["exit", "own"])
+@pytest.mark.parametrize("where", ["key", "apply_async"])
+def test_what_is_no_exception_is_the_schedules_error_too(
+    scheduler: LedgerScheduler, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(app.tasks["probe.limited_effect"], where, fail)
+    row("odd", task="probe.limited_effect", args='["/dev/null", "x", 1]')
+    row("other")
+    a_round(scheduler)
+    assert (fired("odd"), fired("other")) == (0, 1)
+    assert type(error).__name__ in marks()["odd"]
+
+
+@pytest.mark.parametrize("where", ["key", "apply_async"])
+def test_a_signal_meanwhile_ends_beat(scheduler: LedgerScheduler, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def stop(*_: object) -> None:
+        raise SystemExit(0)
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGUSR2)
+
+    monkeypatch.setattr(app.tasks["probe.limited_effect"], where, meanwhile)
+    row("odd", task="probe.limited_effect", args='["/dev/null", "x", 1]')
+    before = signal.signal(signal.SIGUSR2, stop)
+    try:
+        with pytest.raises(SystemExit):
+            a_round(scheduler)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert marks() == {}
 
 
 def test_a_tick_whose_last_run_still_stands_is_recorded_as_skipped(scheduler: LedgerScheduler, code: Any) -> None:
