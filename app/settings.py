@@ -7,7 +7,6 @@ from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import django_stubs_ext
 
@@ -17,6 +16,7 @@ from app.mail.url import EmailUrlError, email_settings
 from app.observability.logs import logging_config
 from app.queues import DEFAULT_QUEUE, QUEUES
 from app.schedules import schedules
+from pressroom.process.environment import redis_url, resilient, without_line_break
 
 # Allows annotations like ModelAdmin[Post], which the type checker needs and Django rejects at run time.
 django_stubs_ext.monkeypatch()
@@ -78,7 +78,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "app.http.security_headers.SecurityHeadersMiddleware",
-    "app.http.health.HealthMiddleware",
+    "pressroom.http.health.HealthMiddleware",
     "app.observability.logs.RequestLogMiddleware",
     "app.http.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -114,23 +114,9 @@ TEMPLATES = [
 
 # ---- Data -----------------------------------------------------------------------------------------------------------
 DATABASE_URL = env.str("DATABASE_URL", default="")
-DATABASES = {"default": env.db_url_config(DATABASE_URL or "postgres://localhost:5432/pressroom")}
-DATABASES["default"]["ENGINE"] = "pressroom.database"
-# A line break at the end of a password is not part of it: `echo` and many editors add one to the file of a secret.
-_password = DATABASES["default"].get("PASSWORD") or env.str("PGPASSWORD", default="").rstrip("\n")
-DATABASES["default"] |= {"PASSWORD": _password, "OPTIONS": DATABASES["default"].get("OPTIONS") or {}}
-# For PgBouncer in transaction mode: no server-side cursors, no prepared statements kept on a server connection.
-DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-DATABASES["default"]["CONN_MAX_AGE"] = env.int("CONN_MAX_AGE", default=60, least=0)
-for _name, _value in {
-    "connect_timeout": 5,
-    # A dead host does not answer. These detect it 10 s after something is sent to it, or after 20 s of waiting for it.
-    "tcp_user_timeout": 10_000,  # ms
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-}.items():
-    DATABASES["default"]["OPTIONS"].setdefault(_name, _value)
+DATABASES = {"default": resilient(env.db_url_config(DATABASE_URL or "postgres://localhost:5432/pressroom"))}
+_password = DATABASES["default"].get("PASSWORD") or without_line_break(env.str("PGPASSWORD", default=""))
+DATABASES["default"] |= {"PASSWORD": _password, "CONN_MAX_AGE": env.int("CONN_MAX_AGE", default=60, least=0)}
 # Seconds that a web process waits for the answer to one statement. Before that, it waits one second for the server to
 # answer at all.
 WEB_DATABASE_TIMEOUT = env.float("WEB_DATABASE_TIMEOUT", default=10.0)
@@ -138,21 +124,9 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 
 REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379").rstrip("/")
-REDIS_PASSWORD = env.str("REDIS_PASSWORD", default="").rstrip("\n")
+REDIS_PASSWORD = without_line_break(env.str("REDIS_PASSWORD", default=""))
 REDIS_CA = env.str("REDIS_CA", default="")
-
-
-def redis_database(number: int) -> str:
-    """Return the URL of a database of ``REDIS_URL``, with REDIS_PASSWORD, and REDIS_CA even if it is not strict."""
-    scheme, _, rest = REDIS_URL.partition("://")
-    user, _, host = rest.rpartition("@")
-    if REDIS_PASSWORD:
-        rest = f"{user}:{quote(REDIS_PASSWORD, safe='')}@{host}"
-    trust = f"?ssl_cert_reqs=required&ssl_exclude_verify_flags=VERIFY_X509_STRICT&ssl_ca_certs={quote(REDIS_CA)}"
-    return f"{scheme}://{rest}/{number}{trust if REDIS_CA else ''}"
-
-
-CACHE_URL = env.str("CACHE_URL", default=redis_database(2))
+CACHE_URL = env.str("CACHE_URL", default=redis_url(REDIS_URL, 2, REDIS_PASSWORD, REDIS_CA))
 CACHES = {
     "default": {
         "BACKEND": "app.cache.FailOpenRedisCache",
@@ -184,7 +158,7 @@ if S3_BUCKET:
     }
 
 # ---- Celery ---------------------------------------------------------------------------------------------------------
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=redis_database(0))
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=redis_url(REDIS_URL, 0, REDIS_PASSWORD, REDIS_CA))
 CELERY_RESULT_BACKEND = env.str("CELERY_RESULT_BACKEND", default="pressroom.celery_app.result_backend:LedgerBackend")
 # A dead Redis host does not answer new connections either. By default a client waits two minutes for it.
 CELERY_BROKER_TRANSPORT_OPTIONS = {

@@ -7,8 +7,10 @@ Django.
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 LONGEST_TIME_LIMIT = 1800
 """Seconds that the hard limit of a queue may have at most."""
@@ -101,3 +103,13 @@ class Queue:
                 parsed_rate(self.rate)
             except ValueError as error:
                 raise ValueError(f"queue {self.name!r}: {error}") from error
+
+
+def rows(queues: Iterable[Queue]) -> list[dict[str, Any]]:
+    """Return a table of queues as the chart reads it: a mapping of each queue's fields."""
+    return [dataclasses.asdict(queue) for queue in queues]
+
+
+def as_values(queues: Iterable[Queue]) -> str:
+    """Return a table of queues as values of the chart, in YAML."""
+    return "queues:\n" + "".join(f"  - {json.dumps(row)}\n" for row in rows(queues))

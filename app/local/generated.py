@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -15,14 +14,14 @@ from typing import Any
 from app.local.dashboard import dashboard_json
 from app.local.up import worker
 from app.queues import QUEUES
-from pressroom.queues import Queue
+from pressroom.queues import Queue, rows
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 
 def queues_json() -> str:
     """Return the table of queues for the templates of the chart."""
-    return json.dumps([dataclasses.asdict(queue) for queue in QUEUES], indent=2) + "\n"
+    return json.dumps(rows(QUEUES), indent=2) + "\n"
 
 
 def compose() -> str:
@@ -37,13 +36,12 @@ def _command(queue: Queue) -> str:
 
 
 def values_schema() -> str:
-    """Return the chart's schema with the queues, so that it refuses a worker of any other. The rest is by hand.
+    """Return the chart's schema with the settings of pods in every component. The rest is written by hand.
 
-    The settings of pods are written once, in ``definitions``, and are settings of every component.
+    They are written once, in ``definitions``.
     """
     schema = json.loads((PROJECT / VALUES_SCHEMA).read_text())
     properties, definitions = schema["properties"], schema["definitions"]
-    properties["workers"]["properties"] = {queue.name: {"$ref": "#/definitions/worker"} for queue in QUEUES}
     for component in (definitions["worker"], *(properties[name] for name in ("global", *COMPONENTS))):
         component["properties"] |= _pod_settings(definitions)
     return json.dumps(schema, indent=2) + "\n"
@@ -55,7 +53,7 @@ def subchart_schema(name: str) -> Callable[[], str]:
     def content() -> str:
         schema = json.loads((PROJECT / _schema_of(name)).read_text())
         definitions = json.loads((PROJECT / VALUES_SCHEMA).read_text())["definitions"]
-        schema["definitions"] = {key: definitions[key] for key in definitions if key not in ("env", "worker")}
+        schema["definitions"] = {key: definitions[key] for key in definitions if key not in ("env", "worker", "queue")}
         schema["properties"] |= _pod_settings(definitions)
         return json.dumps(schema, indent=2) + "\n"
 

@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db import transaction
 from kombu.utils.objects import cached_property
 
-from pressroom import context
+from pressroom import conf, context
 from pressroom.celery_app import handler_errors, transport
 from pressroom.enqueue import arguments
 from pressroom.enqueue.unique_calls import UniqueCall, unique_call
@@ -59,6 +59,15 @@ class LedgerCelery(_Celery):  # type: ignore[misc]  # see _Celery
         handler_errors.install()
         # By dotted path, so that only workers import it.
         self.steps["worker"].add("pressroom.worker.bootstep:LedgerStep")
+
+    def _load_config(self) -> Any:
+        """Load the configuration with the library's defaults.
+
+        Celery's commands read it before Django is set up, and with Django the library. Beat would have got the
+        scheduler of Celery.
+        """
+        conf.set_defaults()
+        return super()._load_config()
 
     def set_up_django(self) -> None:
         """Set Django up and load all tasks, unless that has been done. Celery's commands load only the application.

@@ -34,7 +34,7 @@ def test_compose_has_one_worker_a_queue_with_the_numbers_of_the_table() -> None:
 
 def test_every_variable_that_is_set_is_one_that_is_read() -> None:
     # CE_BROKER_URL is celery-exporter's.
-    read = settings_names() | {"PGPASSWORD", "PROMETHEUS_MULTIPROC_DIR", "CE_BROKER_URL"}
+    read = settings_names() | {"PGPASSWORD", "PROMETHEUS_MULTIPROC_DIR", "CE_BROKER_URL", "DJANGO_SETTINGS_MODULE"}
     assert set(COMPOSE["x-app"]["environment"]) <= read
     templates = "".join(path.read_text() for path in (CHART / "templates").rglob("*.*"))
     config = re.findall(r"^([A-Z][A-Z0-9_]+): ", (CHART / "templates" / "config.yaml").read_text(), re.MULTILINE)
@@ -81,6 +81,9 @@ def test_the_image_has_the_labels_of_oci() -> None:
     assert {"title", "description", "licenses", "version", "revision"} <= labels
 
 
-def test_the_charts_schema_knows_the_queues() -> None:
+def test_the_charts_sizes_are_of_queues_that_exist() -> None:
+    sizing = json.loads((CHART / "files" / "sizing.json").read_text())
+    assert set(sizing) <= {queue.name for queue in QUEUES}
     schema = json.loads((CHART / "values.schema.json").read_text())
-    assert set(schema["properties"]["workers"]["properties"]) == {queue.name for queue in QUEUES}
+    for sizes in sizing.values():
+        assert set(sizes) <= set(schema["definitions"]["worker"]["properties"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,19 +11,19 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import psycopg
 import pytest
+import yaml
 from django.db import connection
 
-from app.local.servers import PROJECT
 from pressroom.conf import DEFAULTS
+from pressroom.process.environment import SETTINGS
+from tests.support.adopt_page import PAGE, blocks, build_wheel, write
 from tests.support.waiting import until
 
-PAGE = PROJECT / "docs" / "adopt.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# ([\w./]+)(, at its end)?\n")
 BEGUN = "gate.begun"
 
 
@@ -35,25 +36,12 @@ class Adopter:
         self.started: list[subprocess.Popen[bytes]] = []
 
     def follow(self, *, until_section: str | None = None, after_section: str | None = None) -> None:
-        text = PAGE.read_text()
-        if after_section is not None:
-            text = text.partition(f"\n## {after_section}\n")[2]
-        if until_section is not None:
-            text = text.partition(f"\n## {until_section}\n")[0]
-        for kind, block in BLOCK.findall(text):
+        for kind, block in blocks(after=after_section, until=until_section):
             if kind == "python":
-                self._write(block)
+                write(self.folder, block)
             else:
                 for command in re.findall(r"^\$ python (.+)$", block, re.MULTILINE):
                     self.run(*command.split())
-
-    def _write(self, block: str) -> None:
-        named = FILE.match(block)
-        assert named, block
-        path, content = self.folder / named[1], block[named.end() :]
-        if named[2]:
-            content = f"import os\n{path.read_text()}\n{content}"
-        path.write_text(content)
 
     def run(self, *arguments: str, ok: bool = True) -> str:
         done = subprocess.run(
@@ -93,10 +81,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 @pytest.fixture
 def adopter(tmp_path: Path, db: None, redis_server: Any) -> Iterator[Adopter]:
     """A new project, an empty database, and the library as a wheel."""
-    uv = [PROJECT / ".tools" / "bin" / "uv", "build", "--package=pressroom", "--wheel", "--no-build-isolation"]
-    subprocess.run([*uv, "--quiet", f"--out-dir={tmp_path}"], cwd=PROJECT, check=True, timeout=300)
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(build_wheel(tmp_path)) as archive:
         archive.extractall(tmp_path / "packages")
     at = connection.get_connection_params()
     name = f"adopt_{os.getpid()}"
@@ -106,8 +91,10 @@ def adopter(tmp_path: Path, db: None, redis_server: Any) -> Iterator[Adopter]:
             tmp_path / "project",
             {
                 "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "packages"), "REDIS_URL": redis_server.url,
-                "PGDATABASE": name, "PGHOST": str(at.get("host", "")), "PGPORT": str(at.get("port", "")),
-                "PGUSER": str(at.get("user", "")), "PGPASSWORD": str(at.get("password", "")),
+                "DATABASE_URL": "postgres://{user}@{host}:{port}/{name}".format_map(
+                    {part: quote(str(at.get(part, "")), safe="") for part in ("user", "host", "port")} | {"name": name}
+                ),
+                "PGPASSWORD": str(at.get("password", "")),
             },
         )  # fmt: skip
         project.folder.mkdir()
@@ -156,6 +143,31 @@ def test_the_page_from_the_top_until_a_killed_worker_loses_nothing(adopter: Adop
     assert "cannot start" in adopter.run("-m", "celery", "-A", "mysite", "worker", ok=False)
 
 
+@pytest.mark.timeout(1200)
+def test_the_chart_of_such_a_project_has_what_it_needs(adopter: Adopter) -> None:
+    """As far as that needs no cluster: tests/e2e/cluster/adopted.py deploys it."""
+    adopter.follow(until_section="4. Check, migrate, run")
+    for kind, block in blocks(after="On Kubernetes", until="Settings"):
+        if kind == "python":
+            write(adopter.folder, block)
+    alive = adopter.folder / "alive"
+    adopter.env |= {"ALIVE_FILE": str(alive), "TASKRUNS_HEARTBEAT": "2", "ALLOWED_HOSTS": "x.example"}
+    table = yaml.safe_load(adopter.run("manage.py", "queues"))["queues"]
+    assert [row["name"] for row in table] == ["default"]
+    adopter.run("manage.py", "migrate", "--no-input", "--wait=60", "--lock-timeout=2")
+    ask = "from django.test import Client; print(Client().get('/readyz', headers={'host': '10.1.2.3'}).content)"
+    assert "b'ready\\n'" in adopter.run("manage.py", "shell", "-c", ask)
+    # Before Django is set up, as Celery's commands read it.
+    scheduler = "from mysite.celery import app; print(app.conf.beat_scheduler)"
+    assert "pressroom.beat.scheduler:LedgerScheduler" in adopter.run("-c", scheduler)
+    test = ["manage.py", "smoke_test", "--queues", json.dumps(table)]
+    assert "prune is still queued after 1 s: see the logs of relay" in adopter.run(*test, "--timeout=1", ok=False)
+    adopter.start("manage.py", "relay", ready="")
+    adopter.worker()
+    until(lambda: alive.read_text() == "ready\n", "the alive file says ready")
+    assert "a task, run by a worker" in adopter.run(*test)
+
+
 JOBS = """
 from pressroom.django_tasks.framework import task
 
@@ -191,6 +203,12 @@ def test_a_worker_loads_a_django_task_from_a_module_that_it_has_not_imported(ado
         caller = adopter.start("manage.py", "shell", ready="", stdin=(adopter.folder / "call.py").open())
         assert caller.wait(timeout=300) == 0
         assert "returned 42" in (adopter.folder / f"{number}.log").read_text()
+
+
+def test_the_page_has_each_variable_of_the_chart_with_its_setting() -> None:
+    rows = [line.split("|") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    for setting, (_, variable) in SETTINGS.items():
+        assert [row for row in rows if f"`{variable}`" in row[1] and f"`{setting}`" in row[2]], setting
 
 
 def test_the_page_has_each_setting_and_its_default() -> None:

@@ -64,13 +64,13 @@ def test_a_body_too_large_and_an_error_have_them(client: Client, monkeypatch: py
     def fail(*_: Any, **__: Any) -> HttpResponse:
         raise RuntimeError
 
-    monkeypatch.setattr("app.http.health.HealthMiddleware._readiness", fail)
+    monkeypatch.setattr("pressroom.http.health.HealthMiddleware._readiness", fail)
     assert (client.get("/readyz").status_code, "Content-Security-Policy" in client.get("/readyz")) == (500, True)
 
     def suspicious(*_: Any, **__: Any) -> HttpResponse:
         raise SuspiciousOperation
 
-    monkeypatch.setattr("app.http.health.HealthMiddleware._readiness", suspicious)
+    monkeypatch.setattr("pressroom.http.health.HealthMiddleware._readiness", suspicious)
     assert (client.get("/readyz").status_code, "Content-Security-Policy" in client.get("/readyz")) == (400, True)
 
 

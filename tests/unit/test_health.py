@@ -15,9 +15,9 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client, RequestFactory
 
-from app.http.health import HealthMiddleware
-from app.management.commands import migrate
 from pressroom.database import readiness
+from pressroom.http.health import HealthMiddleware
+from pressroom.management.commands import migrate
 from tests.support.waiting import until
 
 LAST = ("taskruns", "0004_autovacuum")

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError
 from django.db import transaction
 
-from pressroom.database import readiness
 from pressroom.enqueue.ownership import owned_by
+from pressroom.management.commands.smoke_test import Command as LibraryCommand
 from pressroom.models import TaskRun
 from pressroom.plugins import parts
 from pressroom.tasks import prune
@@ -23,17 +23,20 @@ from pressroom.tasks import prune
 FINAL = {"succeeded", "failed", "cancelled", "expired"}
 
 
-class Command(BaseCommand):
+class Command(LibraryCommand):
     help = "As a temporary user, run a task and follow it over HTTP, then run the tests in each app's `smoke.py`."
 
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("url", help="URL of the web service, for example http://press-web.default.svc")
-        parser.add_argument("--timeout", type=float, default=120.0, help="seconds that each task may take")
+    requires_system_checks = "__all__"
 
-    def handle(self, *args: Any, url: str, timeout: float, **options: Any) -> None:
-        """Run the tests and delete the user. Raises CommandError, which says in one line what does not work."""
-        if (why := readiness.missing()) is not None:
-            raise CommandError(why)
+    def handle(self, *args: Any, url: str, timeout: float, queues: str, **options: Any) -> None:
+        """Run the tests and delete the user. Without a URL, run the library's test.
+
+        Raises CommandError, which says in one line what does not work.
+        """
+        if not url:
+            super().handle(*args, url=url, timeout=timeout, queues=queues, **options)
+            return
+        self.prepare(queues)
         name, password = f"smoke-test-{secrets.token_hex(4)}", secrets.token_urlsafe(16)
         user = get_user_model().objects.create_user(name, f"{name}@example.com", password)
         hooks = {"response": [_refuse]}
@@ -76,8 +79,7 @@ class Command(BaseCommand):
         tries += [partial(smoke.run, client, follow) for smoke in parts("smoke", settings.DOMAIN_APPS)]
         for try_it in tries:
             started = time.monotonic()
-            done = try_it()
-            self.stdout.write(f"{done}, in {time.monotonic() - started:.1f} s: ok")
+            self.report(try_it(), started)
 
 
 def _refuse(response: httpx.Response) -> None:

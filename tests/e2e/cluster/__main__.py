@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chart.tools import CHART, ROOT
-from tests.e2e.cluster import external, footprint, installations
+from tests.e2e.cluster import adopted, external, footprint, installations
 from tests.e2e.cluster.documents import operations, posts
 from tests.e2e.cluster.kube import (
     HELM,
@@ -388,6 +388,7 @@ CASES: dict[str, tuple[str, Callable[[list[str]], None]]] = {
         "a migration longer than the deadline of a rollout",
         lambda found: installations.long_migration(NEXT, found),
     ),
+    "adopted": ("docs/adopt.md: a project of one's own, by its own image", adopted.adopted),
     "twice": ("helm template | kubectl apply, twice", installations.twice),
     "kustomize": ("kubectl apply -k overlays/dev", kustomized),
     "compose": ("docker compose up", composed),

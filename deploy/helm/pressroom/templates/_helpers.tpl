@@ -11,7 +11,7 @@ and KEDA labels the HPA of a worker `keda-hpa-<name>`.
 */}}
 {{- define "pressroom.longest" -}}
 {{- $longest := sub 63 (len "-migrate-0123456789") | int -}}
-{{- range .Files.Get "files/queues.json" | fromJsonArray -}}
+{{- range include "pressroom.table" . | fromJsonArray -}}
 {{- $longest = min $longest (sub 63 (len (printf "keda-hpa--worker-%s" .name))) -}}
 {{- end -}}
 {{- $longest -}}
@@ -65,11 +65,20 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
-{{/* The table of queues as JSON, each with its sizing: `worker`, overridden by the queue's entry in `workers`. */}}
+{{/* The table of queues as JSON: that of the values, else this repository's. */}}
+{{- define "pressroom.table" -}}
+{{- if .Values.queues }}{{ toJson .Values.queues }}{{ else }}{{ .Files.Get "files/queues.json" }}{{ end -}}
+{{- end }}
+
+{{/*
+The table of queues as JSON, each with its sizing: `worker`, overridden by the queue's entry in `workers`. Of this
+repository's table, some queues need more by default.
+*/}}
 {{- define "pressroom.queues" -}}
 {{- $queues := list -}}
-{{- range .Files.Get "files/queues.json" | fromJsonArray -}}
-{{- $sizing := mergeOverwrite (deepCopy $.Values.worker) (deepCopy (index $.Values.workers .name | default dict)) -}}
+{{- $ours := ternary (.Files.Get "files/sizing.json" | fromJson) dict (empty .Values.queues) -}}
+{{- range include "pressroom.table" . | fromJsonArray -}}
+{{- $sizing := mergeOverwrite (deepCopy $.Values.worker) (deepCopy (index $ours .name | default dict)) (deepCopy (index $.Values.workers .name | default dict)) -}}
 {{- $needed := add 10 (coalesce .soft_time_limit .time_limit 50) -}}
 {{- $grace := ternary $needed $sizing.terminationGracePeriodSeconds (kindIs "invalid" $sizing.terminationGracePeriodSeconds) -}}
 {{- $queues = append $queues (merge (dict "sizing" $sizing "grace" $grace "needed" $needed) .) -}}
@@ -97,7 +106,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- printf "%s://%s" (ternary "https" "http" (ne .Values.ingress.tlsSecret "")) (first $hosts) -}}
 {{- else if and .Values.httpRoute.enabled $hosts -}}
 {{- printf "https://%s" (first $hosts) -}}
-{{- else -}}
+{{- else if .Values.web.enabled -}}
 {{- printf "http://%s-web.%s.svc" (include "pressroom.fullname" .) .Release.Namespace -}}
 {{- end -}}
 {{- end }}
@@ -106,7 +115,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "pressroom.connections" -}}
 {{- $web := ternary .Values.web.autoscaling.maxReplicas .Values.web.replicas .Values.web.autoscaling.enabled -}}
 {{- /* A rollout adds one pod. Relay, beat, exporter, migration and the watcher of idle pods hold two connections each. */ -}}
-{{- $sum := mul (add1 $web) .Values.web.workers .Values.web.threads | add (mul 2 (add 4 (ternary 1 0 .Values.idleFirst.enabled) .Values.relay.replicas)) -}}
+{{- $web = ternary (add1 $web) 0 .Values.web.enabled -}}
+{{- $sum := mul $web .Values.web.workers .Values.web.threads | add (mul 2 (add 4 (ternary 1 0 .Values.idleFirst.enabled) .Values.relay.replicas)) -}}
 {{- range include "pressroom.queues" . | fromJsonArray -}}
 {{- $replicas := ternary .sizing.autoscaling.maxReplicas .sizing.replicas (eq (include "pressroom.scaled" $) "yes") -}}
 {{- $sum = add $sum (mul (add1 $replicas) (add 2 (ternary .concurrency (min 10 .concurrency) (has .pool (list "prefork" "solo"))))) -}}

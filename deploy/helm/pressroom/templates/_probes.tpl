@@ -1,3 +1,8 @@
+{{/* What a probe of web asks, as JSON: a path, or with an empty one whether the port is open. */}}
+{{- define "pressroom.webProbe" -}}
+{{- ternary (dict "httpGet" (dict "path" . "port" "http")) (dict "tcpSocket" (dict "port" "http")) (ne . "") | toJson -}}
+{{- end }}
+
 {{/* The probes of a process without a port, as JSON. The file's text means ready, its age means alive. */}}
 {{- define "pressroom.aliveFile" -}}
 {{- dict

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.migrate import Command as DjangoCommand
 from django.db import DatabaseError, OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.errors import LockNotAvailable
 
 PAUSE = 1.0
@@ -35,6 +37,19 @@ def _let_concurrent_wait(
         cursor.execute(SET_LIMIT, [limit])
 
 
+@contextmanager
+def _lock_timeout(connection: BaseDatabaseWrapper, seconds: float) -> Iterator[None]:
+    """Limit how long a statement waits for a lock. With 0, or without Postgres, the database's own limit applies."""
+    if not seconds or connection.vendor != "postgresql":
+        yield
+        return
+    limit = f"{seconds * 1000:.0f}"
+    with connection.cursor() as cursor:
+        cursor.execute(SET_LIMIT, [limit])
+    with connection.execute_wrapper(partial(_let_concurrent_wait, limit)):
+        yield
+
+
 class Command(DjangoCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -57,12 +72,9 @@ class Command(DjangoCommand):
         deadline = time.monotonic() + options["wait"]
         self._wait_for_database(options["database"], deadline)
         connection = connections[options["database"]]
-        limit = f"{options['lock_timeout'] * 1000:.0f}"
         while True:
-            with connection.cursor() as cursor:
-                cursor.execute(SET_LIMIT, [limit])
             try:
-                with connection.execute_wrapper(partial(_let_concurrent_wait, limit)):
+                with _lock_timeout(connection, options["lock_timeout"]):
                     super().handle(*args, **options)
             except OperationalError as error:
                 if not isinstance(error.__cause__, LockNotAvailable):

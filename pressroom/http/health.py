@@ -34,4 +34,6 @@ class HealthMiddleware:
         if not self._ready and (why := readiness.missing()) is not None:
             return HttpResponse(f"{why}\n", content_type="text/plain", status=503)
         self._ready = True
-        return HttpResponse(f"ready, version {settings.SPECTACULAR_SETTINGS['VERSION']}\n", content_type="text/plain")
+        version = getattr(settings, "SPECTACULAR_SETTINGS", {}).get("VERSION")
+        text = f"ready, version {version}" if version else "ready"
+        return HttpResponse(f"{text}\n", content_type="text/plain")
