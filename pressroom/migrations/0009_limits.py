@@ -132,6 +132,8 @@ class Migration(migrations.Migration):
             )
         ),
         limits.trigger(),
+        # Made when migration 13 is undone.
+        migrations.RunSQL(migrations.RunSQL.noop, "DROP TRIGGER IF EXISTS liverun_ended_1 ON taskruns_liverun"),
         # Small tables that are written often.
         *(
             migrations.RunSQL(

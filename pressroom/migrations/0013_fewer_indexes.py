@@ -27,16 +27,18 @@ class Migration(migrations.Migration):
                 name="liverun_place",
             ),
         ),
-        *(functions.create(name) for name in (
-                "admit", "claim_limited", "claim", "take_due", "insert_one", "succeed", "finish_and_claim"
-            )),
-        # The statements that end a run say themselves what these said. The migrations before no longer make them.
+        *(functions.create(name) for name in ("admit", "take_due", "insert_one", "succeed", "finish_and_claim")),
+        # The statements that end a run say themselves what these said. The migrations before no longer make them, but the
+        # code before needs the first one.
         migrations.RunSQL(
             """
             DROP TRIGGER IF EXISTS liverun_ended_1 ON taskruns_liverun;
             DROP TRIGGER IF EXISTS endedrun_late_1 ON taskruns_endedrun;
             DROP FUNCTION IF EXISTS taskruns_note_late_1();
             """,
-            migrations.RunSQL.noop,
+            """
+            CREATE TRIGGER liverun_ended_1 AFTER DELETE ON taskruns_liverun FOR EACH ROW
+            WHEN (OLD.lane IS NOT NULL AND OLD.held IS NULL) EXECUTE FUNCTION taskruns_free_place_1()
+            """,
         ),
     ]

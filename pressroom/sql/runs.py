@@ -108,11 +108,9 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | No
     since may be another call by now (``retry``, ``replace``), to which the message does not belong: returns None.
 
     You may repeat the call with the same token when its answer was lost.
-
-    For a run with a limit the statement calls ``taskruns_claim_limited_1``.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM taskruns_claim_3(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
+        cursor.execute("SELECT * FROM taskruns_claim_2(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
         row = cursor.fetchone()
     return None if row is None else Claim(run_id, token, *row)
 
@@ -167,7 +165,9 @@ def end_live(
     return settled_runs(
         f"""
         WITH changed AS (DELETE FROM taskruns_liverun t WHERE {where} RETURNING t.*), {record}
-        freed AS (INSERT INTO taskruns_freedplace (lane) SELECT lane FROM changed WHERE lane IS NOT NULL),
+        freed AS (
+            INSERT INTO taskruns_freedplace (lane) SELECT lane FROM changed WHERE lane IS NOT NULL AND held IS NULL
+        ),
         ended AS (
             INSERT INTO taskruns_endedrun (status, finished_at, {_COLUMNS}, {", ".join(_OUTCOME)})
             SELECT %s, clock_timestamp(), {_COLUMNS}, {columns} FROM changed

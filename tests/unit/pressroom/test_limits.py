@@ -167,6 +167,13 @@ def test_a_run_that_never_begins_frees_its_place(published: bool) -> None:
     assert not FreedPlace.objects.exists()
 
 
+def test_a_run_that_never_had_a_place_frees_none() -> None:
+    *_, waits = called(1, 1, 1)
+    publish()
+    operator_actions.run_cancel(run=TaskRun.objects.get(pk=waits), user=None)
+    assert not FreedPlace.objects.exists()
+
+
 def test_an_end_that_is_rolled_back_frees_nothing() -> None:
     one, two, _ = called(1, 1, 1)
     publish()
