@@ -27,10 +27,7 @@ class Migration(migrations.Migration):
                 name="liverun_place",
             ),
         ),
-        *(
-            functions.create(name)
-            for name in ("admit", "claim_limited", "claim", "take_due", "insert_one", "succeed", "finish_and_claim")
-        ),
+        *(functions.create(name) for name in ("admit", "take_due", "insert_one", "succeed", "finish_and_claim")),
         # The statements that end a run say themselves what these said. The migrations before no longer make them, but the
         # code before needs the first one.
         migrations.RunSQL(

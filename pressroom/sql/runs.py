@@ -108,11 +108,9 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | No
     since may be another call by now (``retry``, ``replace``), to which the message does not belong: returns None.
 
     You may repeat the call with the same token when its answer was lost.
-
-    For a run with a limit the statement calls ``taskruns_claim_limited_1``.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM taskruns_claim_3(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
+        cursor.execute("SELECT * FROM taskruns_claim_2(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
         row = cursor.fetchone()
     return None if row is None else Claim(run_id, token, *row)
 

@@ -39,7 +39,7 @@ MUTATIONS = {
         # The pause after the count lets the other relay count meanwhile. With the lock it changes nothing.
         {"NOT pg_try_advisory_xact_lock(482804169574)": "false", COUNTED: f"{COUNTED} PERFORM pg_sleep(0.05);"},
     ),
-    "starts-not-noted": ("taskruns_claim_limited_1", {"WHERE l.rate IS NOT NULL": "WHERE l.rate IS NULL"}),
+    "starts-not-noted": ("taskruns_claim_2", {"WHERE l.rate IS NOT NULL": "WHERE l.rate IS NULL"}),
 }  # fmt: skip
 """Guards of a function of the database, and what is put in their places."""
 

@@ -34,7 +34,7 @@ MUTATIONS = {
     "index": "DROP INDEX liverun_unique",
     "index-of-seconds": "ALTER TABLE taskruns_uniquecall DROP CONSTRAINT taskruns_uniquecall_pkey",
     "start-keeps-the-key": [
-        ("taskruns_claim_3", _WAITING_KEY, "t.unique_key"),
+        ("taskruns_claim_2", _WAITING_KEY, "t.unique_key"),
         ("taskruns_finish_and_claim_3", _WAITING_KEY, "t.unique_key"),
     ],
     "seconds-never-end": [("taskruns_insert_unique_1", "FOUND AND ends_at > clock_timestamp() THEN", "FOUND THEN")],

@@ -3,4 +3,4 @@
 from pressroom.sql import runs
 from tests.support.probes.mutation import switch_off_in_database
 
-switch_off_in_database(runs.claim, "taskruns_claim_3", "AND (t.status IN (", "AND (true OR t.status IN (")
+switch_off_in_database(runs.claim, "taskruns_claim_2", "AND (t.status IN (", "AND (true OR t.status IN (")
