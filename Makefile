@@ -233,7 +233,8 @@ $(BENCH): | $(UV)
 
 $(BENCH_DJANGO6): bench/peers/django6.txt | $(BENCH)
 	@$(UV) venv --quiet --clear --python $(BENCH) $(@D)
-	@$(UV) pip install --quiet --python $(@D)/bin/python --requirement $<
+	@# The site holds Django to the LTS in its own settings of uv.
+	@$(UV) pip install --quiet --no-config --python $(@D)/bin/python --requirement $<
 	@touch $@
 
 # Built if Go is installed. Without Go, the tests that need these tools are skipped with a reason.

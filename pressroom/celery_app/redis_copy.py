@@ -16,6 +16,8 @@ from celery.backends.redis import RedisBackend
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pressroom.database.redis import with_verify_flags
+
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 1.0
@@ -35,7 +37,9 @@ class RedisCopy(_Redis):  # type: ignore[misc]  # see _Redis
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.connparams |= {"socket_timeout": TIMEOUT, "retry": Retry(NoBackoff(), 0), "retry_on_timeout": False}
+        self.connparams: dict[str, Any] = with_verify_flags(self.connparams) | {
+            "socket_timeout": TIMEOUT, "retry": Retry(NoBackoff(), 0), "retry_on_timeout": False
+        }  # fmt: skip
         self.missed = 0
         """How many writes Redis did not accept, in this process."""
         self._rest_until = float("-inf")

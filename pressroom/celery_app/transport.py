@@ -11,9 +11,8 @@ from typing import Any
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
 from redis import ResponseError
-from redis.connection import parse_ssl_verify_flags
 
-from pressroom.database.redis import is_away
+from pressroom.database.redis import is_away, with_verify_flags
 from pressroom.enqueue.envelope import HEADER, run_named_in
 
 logger = logging.getLogger(__name__)
@@ -49,12 +48,8 @@ class LedgerChannel(_Channel):  # type: ignore[misc]  # see _Channel
     _refused_at = 0.0
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """As kombu's, with the flags of ``ssl_…_verify_flags`` in the URL, which redis-py parses and kombu does not."""
-        parameters: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
-        for name in ("ssl_include_verify_flags", "ssl_exclude_verify_flags"):
-            if isinstance(parameters.get(name), str):
-                parameters[name] = parse_ssl_verify_flags(parameters[name])  # type: ignore[no-untyped-call]
-        return parameters
+        """As kombu's, with the flags of ``ssl_…_verify_flags`` parsed."""
+        return with_verify_flags(super()._connparams(asynchronous=asynchronous))
 
     def _update_queue_cycle(self) -> None:
         self._queue_cycle.update(queue for queue in self.active_queues if queue not in self._refused)

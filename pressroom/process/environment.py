@@ -6,9 +6,10 @@ A project's settings module imports this, so nothing here may need settings.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -63,16 +64,36 @@ def redis(number: int = 0) -> str:
 
 
 def redis_url(url: str, number: int, password: str = "", authority: str = "") -> str:
-    """Return a URL that has no number of a database with that number, a password and the file of a CA certificate.
+    """Return the URL of a server with the number of a database, a password and the file of a CA certificate.
 
-    The authority is trusted even if it is not strict.
+    The password is for a URL that has none. The authority is trusted even if it is not strict. Raises
+    ImproperlyConfigured if the URL is not that of a server, as it is with the number of a database of its own.
     """
-    scheme, _, rest = url.rstrip("/").partition("://")
-    user, _, host = rest.rpartition("@")
-    if password:
-        rest = f"{user}:{quote(password, safe='')}@{host}"
+    if not _is_server_of_redis(url):
+        # Without the URL, which may have a password.
+        raise ImproperlyConfigured(
+            "REDIS_URL is not the URL of a server, such as redis://host:6379 or rediss://user@host:6379. It has no "
+            "number of a database and no parameters: REDIS_CA names the certificate of an authority."
+        )
+    given = urlsplit(url)
+    if authority and given.scheme != "rediss":
+        raise ImproperlyConfigured("REDIS_CA is set, but REDIS_URL does not begin with rediss://, so nothing uses it.")
+    user, _, host = given.netloc.rpartition("@")
+    if password and not given.password:
+        user = f"{user.removesuffix(':')}:{quote(password, safe='')}"
     trust = f"?ssl_cert_reqs=required&ssl_exclude_verify_flags=VERIFY_X509_STRICT&ssl_ca_certs={quote(authority)}"
-    return f"{scheme}://{rest}/{number}{trust if authority else ''}"
+    return f"{given.scheme}://{user}{'@' if user else ''}{host}/{number}{trust if authority else ''}"
+
+
+def _is_server_of_redis(url: str) -> bool:
+    try:
+        given = urlsplit(url)
+        names_server = bool(given.hostname) and given.port != 0
+    except ValueError:
+        return False
+    is_rest_empty = given.path in ("", "/") and not given.query and not given.fragment
+    # urlsplit leaves out some white space.
+    return given.scheme in ("redis", "rediss") and names_server and is_rest_empty and not re.search(r"\s", url)
 
 
 def without_line_break(password: str) -> str:

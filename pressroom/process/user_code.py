@@ -6,11 +6,13 @@ would end a relay, a beat or a worker with all its slots.
 
 from __future__ import annotations
 
-import signal
+import inspect
 import threading
 from collections.abc import Callable
-from types import CodeType
-from typing import Any, TypeVar
+from itertools import pairwise
+from traceback import walk_tb
+from types import FrameType
+from typing import TypeVar
 
 from celery.exceptions import WorkerShutdown, WorkerTerminate
 from greenlet import GreenletExit  # type: ignore[import-untyped]  # ships no types
@@ -48,26 +50,19 @@ def _comes_from_outside(error: BaseException) -> bool:
 def _was_raised_by_a_signal(error: BaseException) -> bool:
     """Return whether a handler of a signal raised it in the middle of a function, as that of a web server may.
 
-    Then the handler is in its traceback. Only the main thread handles signals.
+    Python passes a handler the frame that the signal interrupted. In the traceback that is the frame before the
+    handler's. Only the main thread handles signals.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
-    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
-    traceback = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code in handlers:
-            return True
-        traceback = traceback.tb_next
-    return False
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return any(_was_given(called, interrupted) for interrupted, called in pairwise(frames))
 
 
-def _code_of(handler: Any) -> CodeType | None:
-    """Return the code of a function, a method, or an object that can be called, if it is written in Python."""
-    for one in (handler, getattr(handler, "__func__", None), vars(type(handler)).get("__call__")):
-        code = getattr(one, "__code__", None)
-        if isinstance(code, CodeType):
-            return code
-    return None
+def _was_given(called: FrameType, value: object) -> bool:
+    """Return whether a value is one of the positional arguments of a frame's function."""
+    names, rest, _, found = inspect.getargvalues(called)
+    return any(one is value for one in (*map(found.get, names), *(found.get(rest or "") or ())))
 
 
 def no_exit() -> None:

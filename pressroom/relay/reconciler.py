@@ -40,6 +40,8 @@ class Reconciler:
     """Seconds between two passes."""
     SYNC_EVERY = 10.0
     """Seconds between two looks at the limits of the code."""
+    REOPEN_EVERY = 60.0
+    """Seconds between two looks for lanes that nobody has told of a free place."""
     LONGEST_GAP = 5.0
     """Seconds between two passes after which the time between them does not count."""
     HEARTBEATS_AFTER_GAP = 2.5
@@ -51,6 +53,7 @@ class Reconciler:
         self._last_pass = float("-inf")
         self._last_look = float("-inf")
         self._last_sync = float("-inf")
+        self._last_reopen = float("-inf")
         self._watched_at = float("-inf")
         """When `watch_workers` last looked (monotonic)."""
         self._seen: dict[int, tuple[datetime.datetime, float]] = {}
@@ -77,6 +80,9 @@ class Reconciler:
         if now - self._last_sync >= self.SYNC_EVERY:
             self._alone(self.sync_limits)
             self._last_sync = now
+        if now - self._last_reopen >= self.REOPEN_EVERY:
+            self._alone(self.reopen_lanes)
+            self._last_reopen = now
         if redis_answers and now - self._last_look >= settings.TASKRUNS_UNCLAIMED / 2:
             self._alone(self.look_for_messages)
             self._last_look = now
@@ -97,6 +103,11 @@ class Reconciler:
         """Write the limits of the code, and forget the starts that no rate counts any more."""
         sync(current_app.tasks.values())
         limits.forget_starts()
+
+    def reopen_lanes(self) -> None:
+        """Have the publisher look at lanes that nobody has told of a free place."""
+        if opened := limits.reopen_lanes():
+            logger.warning("%s lanes had a free place of which nobody told", opened)
 
     def count_ended(self) -> None:
         """Count ended runs for the operations pages."""

@@ -7,15 +7,14 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-import redis
 from celery import current_app
-from kombu.exceptions import OperationalError
 
 from pressroom.sql.dispatch import Published
 
 logger = logging.getLogger(__name__)
 
-AWAY = (OperationalError, redis.RedisError, OSError)
+TOGETHER = 100
+"""Events of one message, as a worker sends its own. The messages of their runs wait for them."""
 
 
 class SentEvents:
@@ -25,24 +24,29 @@ class SentEvents:
         self._dispatcher: Any = None
 
     def send(self, rows: Iterable[Published]) -> None:
-        """Send an event for each published run."""
+        """Send an event for each published run. Raises no Exception."""
         try:
             if self._dispatcher is None:
-                connection = current_app.connection_for_write()
-                self._dispatcher = current_app.events.Dispatcher(connection, buffer_while_offline=False)
+                self._dispatcher = current_app.events.Dispatcher(
+                    current_app.connection_for_write(), buffer_while_offline=False, buffer_group={"task"},
+                    buffer_limit=TOGETHER,
+                )  # fmt: skip
             for row in rows:
-                self._send_one(row)
-        except AWAY as error:
+                if described := _described(row):
+                    self._dispatcher.send("task-sent", **described)
+            self._dispatcher.flush()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the messages go on
             logger.warning("task-sent events could not be sent: %s", error)
             self._dispatcher = None
 
-    def _send_one(self, row: Published) -> None:
-        try:
-            self._dispatcher.send("task-sent", **fields(row))
-        except AWAY:
-            raise
-        except Exception:
-            logger.exception("the task-sent event of the run %s cannot be sent", row.run_id)
+
+def _described(row: Published) -> dict[str, Any] | None:
+    """Return the event's fields, or None if the row cannot be read."""
+    try:
+        return fields(row)
+    except Exception:
+        logger.exception("the task-sent event of the run %s cannot be sent", row.run_id)
+        return None
 
 
 def fields(row: Published) -> dict[str, Any]:

@@ -120,6 +120,30 @@ def look_again(cursor: Any, lane: str | None = None) -> None:
     cursor.execute("UPDATE taskruns_lane SET is_ready = true WHERE NOT is_ready AND lane = coalesce(%s, lane)", [lane])
 
 
+def reopen_lanes() -> int:
+    """Have the relay look again at the lanes that wait for a freed place although one is free. Returns how many.
+
+    Whatever ends a run of a limit notes the place. This finds the places of which nobody has: code of an earlier
+    release ended the run, or somebody with `psql`.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE taskruns_lane SET is_ready = true WHERE id = ANY(ARRAY(
+                SELECT l.id FROM taskruns_lane l
+                JOIN taskruns_limit m ON m.kind = 'task' AND m.name = split_part(l.lane, chr(31), 1)
+                WHERE NOT l.is_ready AND l.ready_at IS NULL AND m.concurrency IS DISTINCT FROM (
+                    SELECT count(*) FROM (
+                        SELECT FROM taskruns_liverun t WHERE t.lane = l.lane AND t.held IS NULL LIMIT m.concurrency
+                    ) places
+                )
+                ORDER BY l.id FOR UPDATE OF l SKIP LOCKED
+            ))
+            """
+        )
+        return int(cursor.rowcount)
+
+
 def forget_starts() -> int:
     """Delete the starts that no rate counts any more. Returns how many.
 
@@ -147,16 +171,17 @@ def forget_starts() -> int:
 
 
 def trigger() -> RunSQL:
-    """Return the migration's operation that has Postgres call ``taskruns_free_place_1`` for a run that waits again.
+    """Return the operation that has Postgres call ``taskruns_free_place_1`` for a run that gives back its place.
 
-    What ends a run notes the place itself, in the same statement. A trigger there would cost every run, with a limit
-    or without one, several microseconds.
+    Such a run waits again, or goes on in another lane or without one. What ends a run notes the place itself, in the
+    same statement. A trigger there would cost every run, with a limit or without one, several microseconds.
     """
     name = "liverun_given_back_1"
     return RunSQL(
         f"""
-        CREATE TRIGGER {name} AFTER UPDATE OF held ON taskruns_liverun FOR EACH ROW
-        WHEN (OLD.lane IS NOT NULL AND OLD.held IS NULL AND NEW.held IS NOT NULL)
+        CREATE OR REPLACE TRIGGER {name} AFTER UPDATE OF held, lane ON taskruns_liverun FOR EACH ROW
+        WHEN (OLD.lane IS NOT NULL AND OLD.held IS NULL
+              AND (NEW.held IS NOT NULL OR NEW.lane IS DISTINCT FROM OLD.lane))
         EXECUTE FUNCTION taskruns_free_place_1()
         """,
         f"DROP TRIGGER IF EXISTS {name} ON taskruns_liverun",

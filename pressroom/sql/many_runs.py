@@ -74,15 +74,6 @@ def move(lanes: Mapping[uuid.UUID, str | None], queue: str, priority: int | None
     transaction in which `lock_waiting` has locked the runs.
     """
     run_ids = list(lanes)
-    with connection.cursor() as cursor:
-        # A statement of its own: its trigger frees the place in the old lane.
-        cursor.execute(
-            f"""
-            UPDATE taskruns_liverun SET held = 1, published_at = NULL
-            WHERE id = ANY(%s) AND status IN {WAITING} AND lane IS NOT NULL AND held IS NULL
-            """,
-            [run_ids],
-        )
     # The relay asks for the new lane and its place anew, and sets a run of a paused task aside once more.
     return _changed(
         f"""

@@ -42,6 +42,9 @@ from tests.chart.tools import Refused, render
         ({"web": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "above maxReplicas"),
         ({"externalRedis": {"url": "redis://redis.example.com"}}, "Two Redis"),
         ({"redis": {"enabled": False}}, "No Redis"),
+        ({"redis": {"enabled": False}, "externalRedis": {"url": "redis://r/1"}}, "externalRedis"),
+        ({"redis": {"enabled": False}, "externalRedis": {"url": "redis://r?db=1"}}, "externalRedis"),
+        ({"redis": {"enabled": False}, "externalRedis": {"url": "redis://r#1"}}, "externalRedis"),
         (
             {"redis": {"enabled": False}, "externalRedis": {"url": "redis://r.example.com", "caSecret": "ca"}},
             "nothing would be encrypted",

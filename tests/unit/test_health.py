@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client, RequestFactory
 
@@ -106,6 +106,37 @@ def test_a_migration_steps_back_from_a_locked_table(patience: float) -> None:
                 release.join()
             other.rollback()
             call_command("migrate", "taskruns", verbosity=0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_migration_in_a_deadlock_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres ends one of two that wait for each other. Here the migration looks first, and so is the one."""
+    tries = []
+
+    def operations(*args: Any, **options: Any) -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL deadlock_timeout = '1s'")
+            cursor.execute("LOCK TABLE auth_group")
+            tries.append(len(tries))
+            cursor.execute("LOCK TABLE auth_permission")
+
+    monkeypatch.setattr(migrate.DjangoCommand, "handle", operations)
+    told = StringIO()
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other:
+        other.execute("SET deadlock_timeout = '60s'")
+        other.execute("LOCK TABLE auth_permission")
+
+        def meet() -> None:
+            until(lambda: tries, "the migration has the first table")
+            other.execute("LOCK TABLE auth_group")
+            other.rollback()
+
+        meets = threading.Thread(target=meet)
+        meets.start()
+        call_command("migrate", wait=60.0, lock_timeout=30.0, verbosity=0, stderr=told)
+        meets.join()
+    assert "trying again" in told.getvalue()
+    assert len(tries) >= 2
 
 
 @pytest.mark.django_db(transaction=True)

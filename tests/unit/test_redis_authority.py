@@ -17,7 +17,8 @@ from django.conf import settings
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from app import celery  # noqa: F401 - the application has kombu use its transport
+from app import celery  # the application has kombu use its transport
+from pressroom.celery_app.result_backend import RedisLedgerBackend
 from pressroom.database.redis import redis_client
 from tests.support.certificates import certificates
 
@@ -34,6 +35,11 @@ def ping_as_kombu(url: str) -> None:
     """As workers do."""
     with Connection(url, transport_options={"socket_connect_timeout": 5, "socket_timeout": 5}) as connection:
         connection.default_channel.client.ping()
+
+
+def ping_as_result_backend(url: str) -> None:
+    """As workers do that copy results."""
+    RedisLedgerBackend(app=celery.app, url=url).client.ping()
 
 
 def pass_on(source: Any, sink: Any) -> None:
@@ -81,7 +87,7 @@ def url(tmp_path: Path, redis_server: Any) -> Iterator[Callable[..., str]]:
     thread.join()
 
 
-@pytest.mark.parametrize("ping", [ping_as_library, ping_as_kombu])
+@pytest.mark.parametrize("ping", [ping_as_library, ping_as_kombu, ping_as_result_backend])
 def test_such_an_authority_is_trusted_where_the_url_says_so(
     url: Callable[..., str], ping: Callable[[str], None]
 ) -> None:
@@ -90,7 +96,7 @@ def test_such_an_authority_is_trusted_where_the_url_says_so(
         ping(url(STRICT))
 
 
-@pytest.mark.parametrize("ping", [ping_as_library, ping_as_kombu])
+@pytest.mark.parametrize("ping", [ping_as_library, ping_as_kombu, ping_as_result_backend])
 def test_another_authority_is_not(url: Callable[..., str], ping: Callable[[str], None]) -> None:
     with pytest.raises((redis.ConnectionError, OperationalError), match=r"(?i)certificate"):
         ping(url(NOT_STRICT, "another"))

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.core.management.commands.migrate import Command as DjangoCommand
 from django.db import DatabaseError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 PAUSE = 1.0
 """Seconds between two tries."""
@@ -77,7 +77,7 @@ class Command(DjangoCommand):
                 with _lock_timeout(connection, options["lock_timeout"]):
                     super().handle(*args, **options)
             except OperationalError as error:
-                if not isinstance(error.__cause__, LockNotAvailable):
+                if not isinstance(error.__cause__, LockNotAvailable | DeadlockDetected):
                     raise
                 if time.monotonic() > deadline:
                     raise CommandError(

@@ -63,6 +63,36 @@ def test_a_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_the_password_in_a_url_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_PASSWORD", "beside")
+    monkeypatch.setenv("REDIS_URL", "redis://:inside@[::1]:6379")
+    assert environment.redis(1) == "redis://:inside@[::1]:6379/1"
+    monkeypatch.setenv("REDIS_URL", "redis://press:@r")
+    assert environment.redis(1) == "redis://press:beside@r/1"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@r/0", "redis://:secret@r:6379/5", "redis://:secret@r?db=1", "redis://:secret@r/?db=1",
+        "redis://:secret@r#1", "redis://:secret@r:port", "redis://:secret@r:0", "redis://:secret@", "redis://:secret@[r",
+        "http://:secret@r", "r:6379", "secret", "//:secret@r", "redis://:secret@r ", "redis://:sec\nret@r", " ",
+        "unix:///secret.sock", "redis://:secret@a:1,b:2",
+    ],
+)  # fmt: skip
+def test_what_is_no_server_of_redis_is_said_without_its_password(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment.os, "environ", {"REDIS_URL": url})
+    with pytest.raises(ImproperlyConfigured, match="REDIS_URL is not the URL of a server") as caught:
+        environment.redis()
+    assert "secret" not in str(caught.value)
+
+
+def test_an_authority_that_nothing_would_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment.os, "environ", {"REDIS_URL": "redis://r", "REDIS_CA": "/ca.crt"})
+    with pytest.raises(ImproperlyConfigured, match="rediss://"):
+        environment.redis()
+
+
 def test_a_variable_that_is_not_set_or_empty_leaves_a_setting_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.from_chart() == {}
     monkeypatch.setenv("TASKRUNS_GRACE", " ")

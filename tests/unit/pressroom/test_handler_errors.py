@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial, wraps
 
 import pytest
 from celery import signals
@@ -72,11 +73,39 @@ class Ending:
         raise SystemExit(0)
 
 
-def by_function(*_: object) -> None:
+class Inheriting(Ending):
+    """Its class has no `__call__` of its own."""
+
+
+def by_function(number: int, frame: object) -> None:
     raise SystemExit(0)
 
 
-@pytest.mark.parametrize("end", [by_function, Ending().by_method, Ending(), lambda *_: sys.exit(0)])
+def by_partial(code: int, number: int, frame: object) -> None:
+    sys.exit(code)
+
+
+def decorated(function: Callable[..., None]) -> Callable[..., None]:
+    @wraps(function)
+    def call(*args: object) -> None:
+        function(*args)
+
+    return call
+
+
+def once(number: int, frame: object) -> None:
+    """A second signal ends the process at once."""
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        by_function, Ending().by_method, Ending(), Inheriting(), lambda *_: sys.exit(0), partial(by_partial, 0), once,
+        decorated(once),
+    ],
+)  # fmt: skip
 def test_an_exit_by_a_signal_ends_the_process(end: Callable[..., None]) -> None:
     before = signal.signal(signal.SIGUSR2, end)
     try:

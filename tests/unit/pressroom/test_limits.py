@@ -130,9 +130,35 @@ def end_by_retry(claimed: runs.Claim) -> None:
     assert ends.reschedule(claimed, message, runs.LOST)
 
 
+def end_by_replacement(claimed: runs.Claim) -> None:
+    """Another task, which has no limit, goes on in its place."""
+    run = TaskRun.objects.get(pk=claimed.run_id)
+    message = runs.Message(run.celery_id, run.name, run.queue, 0, run.headers, run.body, run.properties, countdown=3600)
+    assert ends.reschedule(claimed, message, None)
+
+
+def end_unnoted(claimed: runs.Claim) -> None:
+    """Code of an earlier release ended it, and no trigger noted the place."""
+    end_by_success(claimed)
+    FreedPlace.objects.all().delete()
+    assert not publish()
+    assert limits.reopen_lanes() == 1
+    assert limits.reopen_lanes() == 0
+
+
 @pytest.mark.parametrize(
     "end",
-    [end_by_success, end_by_failure, end_by_loss, end_by_release, end_by_dead_worker, end_by_cancel, end_by_retry],
+    [
+        end_by_success,
+        end_by_failure,
+        end_by_loss,
+        end_by_release,
+        end_by_dead_worker,
+        end_by_cancel,
+        end_by_retry,
+        end_by_replacement,
+        end_unnoted,
+    ],
     ids=lambda end: end.__name__,
 )
 def test_the_place_is_free_exactly_when_the_attempt_has_ended(end: Callable[[runs.Claim], None]) -> None:
@@ -172,6 +198,18 @@ def test_a_run_that_never_had_a_place_frees_none() -> None:
     publish()
     operator_actions.run_cancel(run=TaskRun.objects.get(pk=waits), user=None)
     assert not FreedPlace.objects.exists()
+
+
+def test_lanes_without_a_free_place_stay_closed() -> None:
+    called(1, 1, 1)
+    called(11, 12, 13, 14, task=rated)
+    publish()
+    assert Lane.objects.filter(is_ready=False).count() == 2
+    assert limits.reopen_lanes() == 0
+    # A limit that somebody took away without the library.
+    Limit.objects.filter(name="probe.limited").update(concurrency=None)
+    assert limits.reopen_lanes() == 1
+    assert len(publish()) == 1
 
 
 def test_an_end_that_is_rolled_back_frees_nothing() -> None:
