@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from django.db import Error
 from django.db.backends.postgresql import base
+from django.utils.asyncio import async_unsafe
 
 CONNECT = 1.5
 """Seconds of silence while a connection is made."""
@@ -170,6 +171,8 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
     """
     is_kept = False
     """True while code runs that does not own the open transaction. ``close()`` then does nothing."""
+    _reused: Any = None
+    """The cursor of `rows`."""
 
     def get_connection_params(self) -> dict[str, Any]:
         params: dict[str, Any] = super().get_connection_params()
@@ -218,6 +221,24 @@ class DatabaseWrapper(_DatabaseWrapper):  # type: ignore[misc]  # see _DatabaseW
         self.write_held()
         self._note_statement()
         return super()._cursor(name)
+
+    @async_unsafe
+    def rows(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Execute a statement and return its rows, as a new cursor would.
+
+        To make a cursor costs 20 of the 60 microseconds of CPU that a statement costs here. This uses one again.
+        """
+        self.write_held()
+        self._note_statement()
+        self.close_if_health_check_failed()
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            if self._reused is None or self._reused.connection is not self.connection:
+                self._reused = self.create_cursor()
+            cursor = self._prepare_cursor(self._reused)
+        cursor.execute(statement, parameters)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
 
     def set_autocommit(self, autocommit: bool, *arguments: Any, **options: Any) -> None:
         """As Django's."""

@@ -13,6 +13,12 @@ logger = logging.getLogger(__name__)
 _connection: Any = connection  # pressroom.database's, which the stubs take for Django's
 
 
+def rows_of(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Execute one of the statements that every task needs on the default connection, and return its rows."""
+    found: list[tuple[Any, ...]] = _connection.rows(statement, parameters)
+    return found
+
+
 def pool_connections(worker: Any) -> None:
     """Give a worker with threads or greenlets a pool, so that a hundred slow runs do not need a hundred connections.
 

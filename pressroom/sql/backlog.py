@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db import connection
 
+from pressroom.database.connections import rows_of
 from pressroom.sql.runs import Claim
 
 
@@ -98,14 +99,11 @@ def finish_and_claim(
         statement, ends = _ONE, [column[0] for column in columns]
     else:
         statement, ends = _MANY, columns
-    with connection.cursor() as cursor:
-        cursor.execute(
-            statement,
-            [token, worker_id, queue, priority, *ends, "\n".join(names), "\n".join(revoked), limits, most],
-        )
-        rows = cursor.fetchall()
-    ended = {row[0] for row in rows if row[1]}
-    taken = sorted((row for row in rows if not row[1]), key=lambda row: (row[2], row[0]))
+    found = rows_of(
+        statement, token, worker_id, queue, priority, *ends, "\n".join(names), "\n".join(revoked), limits, most
+    )
+    ended = {row[0] for row in found if row[1]}
+    taken = sorted((row for row in found if not row[1]), key=lambda row: (row[2], row[0]))
     return ended, [ClaimedRun(Claim(row[0], token, *row[3:7]), *row[7:]) for row in taken]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import IntegrityError, connection
 from psycopg.errors import UniqueViolation
 
+from pressroom.database.connections import rows_of
 from pressroom.sql.runs import DuplicateTaskIdError, Message
 from pressroom.uuid7 import uuid7
 
@@ -40,15 +41,12 @@ def insert(messages: Sequence[Message]) -> list[uuid.UUID]:
     rows = [_as_parameters(run_id, message) for run_id, message in zip(ids, messages, strict=True)]
     lanes = [message.lane for message in messages]
     has_limit = any(lane is not None for lane in lanes)
-    with connection.cursor() as cursor:
-        if len(rows) == 1 and not has_limit:
-            cursor.execute(_INSERT_ONE, rows[0])
-            stored = set(ids) if cursor.fetchall()[0][0] else set()
-        else:
-            columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-            columns[_JSON_COLUMNS] = [_SEPARATOR.join(column) for column in columns[_JSON_COLUMNS]]
-            cursor.execute(_INSERT_MANY, [*columns, lanes if has_limit else None])
-            stored = {row[0] for row in cursor.fetchall()}
+    if len(rows) == 1 and not has_limit:
+        stored = set(ids) if rows_of(_INSERT_ONE, *rows[0])[0][0] else set()
+    else:
+        columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
+        columns[_JSON_COLUMNS] = [_SEPARATOR.join(column) for column in columns[_JSON_COLUMNS]]
+        stored = {row[0] for row in rows_of(_INSERT_MANY, *columns, lanes if has_limit else None)}
     refused = [m.celery_id for run_id, m in zip(ids, messages, strict=True) if run_id not in stored]
     if refused:
         raise DuplicateTaskIdError(f"a live run already has the task id: {', '.join(refused)}")
@@ -69,8 +67,7 @@ def _insert_alone(statement: str, message: Message) -> uuid.UUID:
     """Store one call by a statement that fails if a live run has the id, and leaves no transaction open."""
     run_id = uuid7()
     try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, _as_parameters(run_id, message))
+        rows_of(statement, *_as_parameters(run_id, message))
     except IntegrityError as error:
         cause = error.__cause__
         # COMMIT also checks the deferred constraints of what the caller wrote.

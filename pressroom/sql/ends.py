@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from django.db import connection
 
+from pressroom.database.connections import rows_of
 from pressroom.sql import runs
 from pressroom.sql.runs import WAITING, Claim, Failure, Message, SettledRun
 
@@ -24,9 +25,8 @@ _MOMENT = "coalesce(%s::timestamptz, clock_timestamp() + make_interval(secs => %
 
 def succeed(claim: Claim, result: str | None, children: str | None = None) -> bool:
     """End a run as succeeded. Returns False if the claim is no longer held."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT taskruns_succeed_2(%s, %s, %s, %s)", [claim.run_id, claim.token, result, children])
-        return bool(cursor.fetchone()[0])
+    [row] = rows_of("SELECT taskruns_succeed_2(%s, %s, %s, %s)", claim.run_id, claim.token, result, children)
+    return bool(row[0])
 
 
 def ignore(claim: Claim) -> bool:

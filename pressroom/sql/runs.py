@@ -17,6 +17,7 @@ from typing import Any
 from django.db import connection
 
 from pressroom.conf import declared_queues
+from pressroom.database.connections import rows_of
 from pressroom.text import carried
 from pressroom.uuid7 import uuid7
 
@@ -109,10 +110,8 @@ def claim(run_id: uuid.UUID, token: uuid.UUID, worker_id: int, attempt: int | No
 
     You may repeat the call with the same token when its answer was lost.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM taskruns_claim_2(%s, %s, %s, %s)", [run_id, token, worker_id, attempt])
-        row = cursor.fetchone()
-    return None if row is None else Claim(run_id, token, *row)
+    found = rows_of("SELECT * FROM taskruns_claim_2(%s, %s, %s, %s)", run_id, token, worker_id, attempt)
+    return Claim(run_id, token, *found[0]) if found else None
 
 
 # Records an attempt that did not succeed. The statement around it has to define a CTE named `changed`.

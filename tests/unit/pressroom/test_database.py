@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import socketserver
@@ -12,7 +13,10 @@ from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
-from django.db import OperationalError, connections, transaction
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import DataError, OperationalError, connections, transaction
+from django.db.transaction import TransactionManagementError
+from django.test.utils import CaptureQueriesContext
 
 from pressroom.database.base import CONNECT, IDLE, REST, DatabaseWrapper
 from pressroom.database.errors import is_no_answer
@@ -180,3 +184,49 @@ def test_a_connection_that_was_cut_off_meanwhile_is_made_anew(transactional_db: 
                 [pid] = cursor.fetchone()
     finally:
         own.close()
+
+
+# ---- Statements of every task ----------------------------------------------------------------------------------------
+
+
+def test_frequent_statements_use_one_cursor_for_as_long_as_the_connection_lives(db: None) -> None:
+    own = connections["default"].copy()
+    made = []
+    own.create_cursor = lambda name=None: made.append(DatabaseWrapper.create_cursor(own, name)) or made[-1]
+    try:
+        assert own.rows("SELECT %s::int, %s", [1, "a"]) == [(1, "a")]
+        with pytest.raises(DataError):
+            own.rows("SELECT 1 / %s::int", [0])
+        assert own.rows("SELECT generate_series(1, 2)", []) == [(1,), (2,)]
+        assert own.rows("SELECT 1 WHERE false", []) == []
+        assert len(made) == 1
+        own.close()
+        assert own.rows("SELECT 2", []) == [(2,)]
+        assert len(made) == 2
+    finally:
+        own.close()
+
+
+def test_a_frequent_statement_is_one_like_any_other(db: None) -> None:
+    """It is logged, comes after what is held back, and is refused where Django refuses statements."""
+    own: Any = connections["default"]
+    wrote = []
+
+    def held(and_commit: bool) -> None:
+        wrote.append(own.rows("SELECT 'held'", []))
+
+    own.held = held
+    with CaptureQueriesContext(own) as queries:
+        assert own.rows("SELECT 'asked'", []) == [("asked",)]
+    assert wrote == [[("held",)]]
+    assert [query["sql"] for query in queries] == ["SELECT 'held'", "SELECT 'asked'"]
+
+    async def ask() -> None:
+        own.rows("SELECT 1", [])
+
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(ask())
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(TransactionManagementError):
+            own.rows("SELECT 1", [])
