@@ -2,9 +2,9 @@
 
 - A call and a drain without limits, beside the code before flow control (`BEFORE`, whose files come from git). Each
   version has a process of its own and a database of its own in one PostgreSQL; they work in turns, and change who is
-  first. The cost of a task is the CPU of its process and of its session. Each round gives a ratio, because both meet
-  the same minute of the machine. The median of the ratios counts. The range that has it with a probability of 95 % is
-  printed beside it.
+  first. The cost of a task is the CPU of its process and of its session. Each start of the processes gives a ratio, the
+  median of those of its rounds: where a process happens to lie in memory makes a difference of several percent, for as
+  long as it lives. The median of the starts counts, and the least and the most are printed beside it.
 - Throughput with `KEYS` keys, of which each waits for a limit: with a relay, and one worker with 1, 2 and 4 slots.
 
 The exit code is 1 if a cost grew by more than `MOST`, or more slots did not do more.
@@ -13,9 +13,9 @@ The exit code is 1 if a cost grew by more than `MOST`, or more slots did not do 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
-import math
 import os
 import signal
 import statistics
@@ -72,6 +72,7 @@ class Version:
 
     def __init__(self, name: str, code: Path, folder: Path, postgres: Postgres, valkey: Valkey, tasks: int) -> None:
         with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS bench_{name} WITH (FORCE)")
             connection.execute(f"CREATE DATABASE bench_{name}")
         url = f"{postgres.url.rpartition('/')[0]}/bench_{name}"
         self._log = folder / f"{name}.log"
@@ -102,48 +103,68 @@ class Version:
         self._popen.wait()
 
 
-def compare(folder: Path, postgres: Postgres, valkey: Valkey, tasks: int, rounds: int) -> bool:
+def compare(folder: Path, postgres: Postgres, valkey: Valkey, options: argparse.Namespace) -> bool:
     """Compare both versions and print it. Returns whether no cost grew by more than `MOST`."""
-    with ExitStack() as stack:
-        before = files_of(BEFORE, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pressroom-before-"))))
-        versions = {}
-        for name, code in (("before", before), ("now", PROJECT)):
-            versions[name] = Version(name, code, folder, postgres, valkey, tasks)
-            stack.callback(versions[name].end)
-        for version in versions.values():
-            version.round()  # fills the tables, and the server keeps its plans
-        found: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
-        for number in range(rounds):
-            for name in sorted(versions, reverse=bool(number % 2)):
-                for phase, costs in versions[name].round().items():
-                    found[phase][name].append(costs)
-    are_met = [_told(phase, of_versions) for phase, of_versions in found.items()]
+    found: dict[str, list[Costs]] = defaultdict(list)
+    with tempfile.TemporaryDirectory(prefix="pressroom-before-") as checkout:
+        codes = {"before": files_of(BEFORE, Path(checkout)), "now": PROJECT}
+        for _ in range(options.starts):
+            with ExitStack() as stack:
+                versions = {}
+                for name, code in codes.items():
+                    versions[name] = Version(name, code, folder, postgres, valkey, options.tasks)
+                    stack.callback(versions[name].end)
+                for phase, costs in start(versions, options.rounds).items():
+                    found[phase].append(costs)
+    are_met = [_told(phase, costs) for phase, costs in found.items()]
     return all(are_met)
 
 
-def _told(phase: str, found: dict[str, list[list[float]]]) -> bool:
-    cpu = {name: statistics.median(own + server for _, own, server in costs) for name, costs in found.items()}
-    own = {name: statistics.median(own for _, own, _ in costs) for name, costs in found.items()}
-    grew = sorted(
-        ((own + server) / (own_before + server_before) - 1) * 100
-        for (_, own_before, server_before), (_, own, server) in zip(found["before"], found["now"], strict=True)
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What a phase cost in one start: medians of its rounds."""
+
+    cpu: dict[str, float]
+    """Microseconds of CPU by version."""
+    own: dict[str, float]
+    """Those of Python."""
+    grew: float
+    """By how many percent the CPU grew."""
+
+
+def start(versions: dict[str, Version], rounds: int) -> dict[str, Costs]:
+    """Have both versions make rounds in turns. Returns the costs of each phase."""
+    for version in versions.values():
+        version.round()  # fills the tables, and the server keeps its plans
+    found: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
+    for number in range(rounds):
+        for name in sorted(versions, reverse=bool(number % 2)):
+            for phase, costs in versions[name].round().items():
+                found[phase][name].append(costs)
+    return {phase: _costs(of_versions) for phase, of_versions in found.items()}
+
+
+def _costs(found: dict[str, list[list[float]]]) -> Costs:
+    cpu = {name: [own + server for own, server in costs] for name, costs in found.items()}
+    return Costs(
+        {name: statistics.median(costs) for name, costs in cpu.items()},
+        {name: statistics.median(own for own, _ in costs) for name, costs in found.items()},
+        statistics.median((now / before - 1) * 100 for before, now in zip(cpu["before"], cpu["now"], strict=True)),
     )
-    least, most = _range_of_median(grew)
+
+
+def _told(phase: str, starts: list[Costs]) -> bool:
+    cpu = {name: statistics.median(one.cpu[name] for one in starts) for name in ("before", "now")}
+    own = {name: statistics.median(one.own[name] for one in starts) for name in ("before", "now")}
+    grew = sorted(one.grew for one in starts)
     is_met = statistics.median(grew) <= MOST
     print(
         f"{phase}: {cpu['before']:.0f} µs of CPU before ({own['before']:.0f} by Python), {cpu['now']:.0f} µs now "
-        f"({own['now']:.0f}); at most {MOST:g} % more: {statistics.median(grew):+.1f} % ({least:+.1f} to {most:+.1f}), "
-        f"{'yes' if is_met else 'no'}",
+        f"({own['now']:.0f}); at most {MOST:g} % more: {statistics.median(grew):+.1f} % ({grew[0]:+.1f} to "
+        f"{grew[-1]:+.1f}), {'yes' if is_met else 'no'}",
         flush=True,
     )
     return is_met
-
-
-def _range_of_median(ordered: list[float]) -> tuple[float, float]:
-    """Return the values between which the median lies with a probability of 95 %, by their ranks."""
-    half = 0.98 * math.sqrt(len(ordered))
-    middle = (len(ordered) - 1) / 2
-    return ordered[max(0, math.floor(middle - half))], ordered[min(len(ordered) - 1, math.ceil(middle + half))]
 
 
 def scale(folder: Path, postgres: Postgres, valkey: Valkey) -> bool:
@@ -202,11 +223,12 @@ def _end(popen: subprocess.Popen[Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.flow")
     parser.add_argument("--tasks", type=int, default=300, help="calls of a phase")
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=12, help="rounds of each start")
+    parser.add_argument("--starts", type=int, default=9)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the children, like Ctrl-C
     with services() as (folder, postgres, valkey):
-        is_cheap = compare(folder, postgres, valkey, options.tasks, options.rounds)
+        is_cheap = compare(folder, postgres, valkey, options)
         grows = scale(folder, postgres, valkey)
     return 0 if is_cheap and grows else 1
 
