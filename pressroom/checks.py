@@ -38,7 +38,7 @@ def register() -> None:
     """
     for check in (
         task_queues, task_time_limits, task_bundles, task_unique_calls, task_limits, retention, broker_transport,
-        user_keys, names, numbers, ledger,
+        user_keys, names, numbers, ledger, eager,
     ):  # fmt: skip
         checks.register(check, TAG)
     worker_init.connect(_refuse, dispatch_uid="pressroom.checks")
@@ -126,6 +126,16 @@ def ledger(**_: object) -> Iterator[checks.CheckMessage]:
             hint="In celery.py, make a pressroom.celery_app.app.LedgerCelery in place of celery.Celery, and import it "
             "in the __init__.py of the project's package.",
             id="pressroom.E097",
+        )
+
+
+def eager(**_: object) -> Iterator[checks.CheckMessage]:
+    """Eager tasks never reach the ledger. It is a warning only, because many projects test with them."""
+    if current_app.conf.task_always_eager:
+        yield checks.Warning(
+            "CELERY_TASK_ALWAYS_EAGER is on: each task runs within its call, and the ledger stores none.",
+            hint="Set it to False, except in tests.",
+            id="pressroom.W100",
         )
 
 

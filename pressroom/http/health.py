@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.log import log_response
 
 from pressroom.database import readiness
 
 Answer = Callable[[HttpRequest], HttpResponse]
+logger = logging.getLogger(__name__)
 
 
 class HealthMiddleware:
@@ -27,12 +30,15 @@ class HealthMiddleware:
         if request.path == "/livez":
             return HttpResponse("alive\n", content_type="text/plain")
         if request.path == "/readyz":
-            return self._readiness()
+            return self._readiness(request)
         return self.get_response(request)
 
-    def _readiness(self) -> HttpResponse:
+    def _readiness(self, request: HttpRequest) -> HttpResponse:
         if not self._ready and (why := readiness.missing()) is not None:
-            return HttpResponse(f"{why}\n", content_type="text/plain", status=503)
+            response = HttpResponse(f"{why}\n", content_type="text/plain", status=503)
+            # Or Django logs an error for each probe, which its default handler mails to ADMINS.
+            log_response("not ready: %s", why, response=response, request=request, logger=logger, level="info")
+            return response
         self._ready = True
         version = getattr(settings, "SPECTACULAR_SETTINGS", {}).get("VERSION")
         text = f"ready, version {version}" if version else "ready"

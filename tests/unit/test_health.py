@@ -54,6 +54,19 @@ def test_ready_once_migrated_and_from_then_on(behind: Any, monkeypatch: pytest.M
     assert probe(request).status_code == 200
 
 
+def test_a_probe_that_fails_is_no_error_that_django_mails(
+    behind: Any, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.MIDDLEWARE = ["pressroom.http.health.HealthMiddleware"]
+    with caplog.at_level("INFO"):
+        assert Client().get("/readyz").status_code == 503
+    assert "django.request" not in [record.name for record in caplog.records]
+    [record] = [record for record in caplog.records if record.name == "pressroom.http.health"]
+    assert (record.levelname, record.getMessage()) == (
+        "INFO", "not ready: migration taskruns.0004_autovacuum not applied: `manage.py migrate`",
+    )  # fmt: skip
+
+
 def test_a_schema_further_than_the_code_is_as_good(db: None) -> None:
     MigrationRecorder(connection).record_applied("taskruns", "9999_of_the_next_release")
     assert readiness.missing() is None

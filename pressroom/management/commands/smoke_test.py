@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from typing import Any, Literal
 
+from celery import current_app
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from pressroom.checks import TAG
@@ -49,7 +50,9 @@ class Command(BaseCommand):
             self.report(f"{url}: {_answer(url, timeout)}", started)
 
     def prepare(self, queues: str) -> None:
-        """Check what the tests need: the schema, and a worker for each queue. Raises CommandError."""
+        """Check what the tests need: stored calls, the schema, and a worker for each queue. Raises CommandError."""
+        if current_app.conf.task_always_eager:
+            raise CommandError("CELERY_TASK_ALWAYS_EAGER is on, so the ledger stores no call. Set it to False.")
         if (why := readiness.missing()) is not None:
             raise CommandError(why)
         if queues and (different := _differences(queues)):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, current_app
+from django.core import checks as django_checks
 from django.core.exceptions import ImproperlyConfigured
 
 from pressroom import checks
@@ -23,6 +24,7 @@ def test_the_defaults_are_right(settings: Any) -> None:
     for name in checks.ours():
         setattr(settings, name, DEFAULTS[name])
     assert numbers_of(checks.names()) == numbers_of(checks.numbers()) == numbers_of(checks.ledger()) == []
+    assert numbers_of(checks.eager()) == []
 
 
 def test_all_of_the_librarys_own_are_under_one_prefix() -> None:
@@ -67,3 +69,10 @@ def test_another_database_backend_or_application_is_an_error(settings: Any, monk
 def test_a_project_without_a_broker_is_told_so(settings: Any) -> None:
     del settings.CELERY_BROKER_URL
     assert numbers_of(checks.broker_transport()) == ["E005"]
+
+
+def test_eager_tasks_are_a_warning_that_keeps_no_process_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current_app.conf, "task_always_eager", True)
+    assert numbers_of(checks.eager()) == ["W100"]
+    assert "pressroom.W100" in [message.id for message in django_checks.run_checks(tags=[checks.TAG])]
+    checks.refuse_misconfiguration()

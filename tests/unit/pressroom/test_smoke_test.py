@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from celery import current_app
 from django.core.management import CommandError, call_command
 
 from pressroom.management.commands import queues as queues_command
@@ -45,6 +46,12 @@ def test_another_table_than_the_charts_is_an_error(
         smoke_test.Command().prepare(json.dumps(rows(theirs)))
     smoke_test.Command().prepare(json.dumps(rows([MAILS, DEFAULT])))
     smoke_test.Command().prepare("")
+
+
+def test_eager_tasks_are_an_error(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current_app.conf, "task_always_eager", True)
+    with pytest.raises(CommandError, match="CELERY_TASK_ALWAYS_EAGER is on"):
+        call_command(smoke_test.Command())
 
 
 @pytest.fixture
