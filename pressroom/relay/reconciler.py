@@ -41,7 +41,7 @@ class Reconciler:
     SYNC_EVERY = 10.0
     """Seconds between two looks at the limits of the code."""
     REOPEN_EVERY = 60.0
-    """Seconds between two looks for lanes that nobody has told of a free place."""
+    """Seconds between two looks for free places without a note."""
     LONGEST_GAP = 5.0
     """Seconds between two passes after which the time between them does not count."""
     HEARTBEATS_AFTER_GAP = 2.5
@@ -105,9 +105,9 @@ class Reconciler:
         limits.forget_starts()
 
     def reopen_lanes(self) -> None:
-        """Have the publisher look at lanes that nobody has told of a free place."""
+        """Have the publisher look again at lanes that have a free place without a note."""
         if opened := limits.reopen_lanes():
-            logger.warning("%s lanes had a free place of which nobody told", opened)
+            logger.warning("%s lanes had a free place without a note", opened)
 
     def count_ended(self) -> None:
         """Count ended runs for the operations pages."""

@@ -123,8 +123,8 @@ def look_again(cursor: Any, lane: str | None = None) -> None:
 def reopen_lanes() -> int:
     """Have the relay look again at the lanes that wait for a freed place although one is free. Returns how many.
 
-    Whatever ends a run of a limit notes the place. This finds the places of which nobody has: code of an earlier
-    release ended the run, or somebody with `psql`.
+    The statement that ends a run with a limit notes its place. This finds free places without a note: code of an
+    earlier release ended the run, or somebody did with `psql`.
     """
     with connection.cursor() as cursor:
         cursor.execute(
